@@ -1,0 +1,178 @@
+#include "catalog/local.h"
+
+#include <string.h>
+
+#include "catalog/statements.h"
+
+bool
+hf_catalog_job_add(struct hf_catalog *catalog, const struct hf_job_new *job, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement add = hf_statement(catalog, HF_SQL_JOB_ADD);
+    hf_bind_id(&add, ":job_id", &job->job);
+    hf_bind_text(&add, ":kind", job->kind);
+    hf_bind_text(&add, ":subject", job->subject);
+    hf_bind_text(&add, ":arguments", job->arguments);
+    hf_bind_text(&add, ":requested_by", job->requested_by);
+    hf_bind_int(&add, ":queued_at", job->queued_at);
+    return hf_statement_run(&add, err);
+}
+
+bool
+hf_catalog_job_start(struct hf_catalog *catalog, const struct hf_id *job, int64_t now, bool *ret_changed,
+                     struct hf_error *err)
+{
+    int changed;
+    _cleanup_(hf_statement_done) struct hf_statement start = hf_statement(catalog, HF_SQL_JOB_START);
+    hf_bind_id(&start, ":job_id", job);
+    hf_bind_int(&start, ":started_at", now);
+    if (!hf_statement_change(&start, &changed, err))
+        return false;
+    *ret_changed = changed == 1;
+    return true;
+}
+
+bool
+hf_catalog_job_end(struct hf_catalog *catalog, const struct hf_id *job, const char *state, int exit_code,
+                   const struct hf_error *why, int64_t now, bool *ret_changed, struct hf_error *err)
+{
+    int changed;
+    _cleanup_(hf_statement_done) struct hf_statement end = hf_statement(catalog, HF_SQL_JOB_END);
+    hf_bind_id(&end, ":job_id", job);
+    hf_bind_text(&end, ":state", state);
+    hf_bind_int(&end, ":ended_at", now);
+    hf_bind_int(&end, ":exit_code", exit_code);
+    hf_bind_text(&end, ":error_kind", why == NULL ? NULL : hf_error_kind_name(why->kind));
+    hf_bind_text(&end, ":message", why == NULL ? NULL : why->message);
+    hf_bind_text(&end, ":hint", why == NULL || why->hint[0] == '\0' ? NULL : why->hint);
+    if (!hf_statement_change(&end, &changed, err))
+        return false;
+    *ret_changed = changed == 1;
+
+    _cleanup_(hf_statement_done) struct hf_statement forget = hf_statement(catalog, HF_SQL_PROGRESS_REMOVE);
+    hf_bind_id(&forget, ":job_id", job);
+    return hf_statement_run(&forget, err);
+}
+
+bool
+hf_catalog_jobs_lost(struct hf_catalog *catalog, int64_t now, int *ret_count, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement lose = hf_statement(catalog, HF_SQL_JOBS_LOST);
+    hf_bind_int(&lose, ":ended_at", now);
+    return hf_statement_change(&lose, ret_count, err);
+}
+
+bool
+hf_catalog_jobs_trim(struct hf_catalog *catalog, int64_t before, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement trim = hf_statement(catalog, HF_SQL_JOBS_TRIM);
+    hf_bind_int(&trim, ":before", before);
+    return hf_statement_run(&trim, err);
+}
+
+bool
+hf_catalog_progress_put(struct hf_catalog *catalog, const struct hf_id *job, const char *phase, uint64_t done,
+                        uint64_t total, int64_t now, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement put = hf_statement(catalog, HF_SQL_PROGRESS_PUT);
+    hf_bind_id(&put, ":job_id", job);
+    hf_bind_text(&put, ":phase", phase);
+    hf_bind_int(&put, ":done", (int64_t)done);
+    hf_bind_int(&put, ":total", (int64_t)total);
+    hf_bind_int(&put, ":at", now);
+    return hf_statement_run(&put, err);
+}
+
+bool
+hf_catalog_jobs(struct hf_catalog *catalog, const struct hf_id *job, int64_t most, hf_job_row_visitor *visit,
+                void *context, struct hf_error *err)
+{
+    bool more;
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_JOBS);
+    if (job != NULL)
+        hf_bind_id(&get, ":job_id", job);
+    hf_bind_int(&get, ":most", most);
+    while (hf_statement_step(&get, &more, err)) {
+        if (!more)
+            return true;
+        struct hf_job_row row = {
+            .kind = hf_column_text(&get, 1),
+            .subject = hf_column_text(&get, 2),
+            .requested_by = hf_column_text(&get, 3),
+            .state = hf_column_text(&get, 4),
+            .queued_at = hf_column_int(&get, 5, -1),
+            .started_at = hf_column_int(&get, 6, -1),
+            .ended_at = hf_column_int(&get, 7, -1),
+            .exit_code = hf_column_int(&get, 8, -1),
+            .error_kind = hf_column_text(&get, 9),
+            .message = hf_column_text(&get, 10),
+            .hint = hf_column_text(&get, 11),
+            .phase = hf_column_text(&get, 12),
+            .done = hf_column_int(&get, 13, 0),
+            .total = hf_column_int(&get, 14, 0),
+        };
+        if (!hf_column_id(&get, 0, &row.job, err) || !visit(context, &row, err))
+            return false;
+    }
+    return false;
+}
+
+bool
+hf_catalog_schedule_get(struct hf_catalog *catalog, const char *source, const char *kind, bool *ret_found,
+                        int64_t *ret_every_ms, int64_t *ret_next_at, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_SCHEDULE_GET);
+    hf_bind_text(&get, ":source", source);
+    hf_bind_text(&get, ":kind", kind);
+    if (!hf_statement_step(&get, ret_found, err))
+        return false;
+    if (*ret_found) {
+        *ret_every_ms = hf_column_int(&get, 0, 0);
+        *ret_next_at = hf_column_int(&get, 1, 0);
+    }
+    return true;
+}
+
+bool
+hf_catalog_schedule_put(struct hf_catalog *catalog, const char *source, const char *kind, int64_t every_ms,
+                        int64_t next_at, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement put = hf_statement(catalog, HF_SQL_SCHEDULE_PUT);
+    hf_bind_text(&put, ":source", source);
+    hf_bind_text(&put, ":kind", kind);
+    hf_bind_int(&put, ":every_ms", every_ms);
+    hf_bind_int(&put, ":next_at", next_at);
+    return hf_statement_run(&put, err);
+}
+
+bool
+hf_catalog_schedule_remove(struct hf_catalog *catalog, const char *source, const char *kind, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement remove = hf_statement(catalog, HF_SQL_SCHEDULE_REMOVE);
+    hf_bind_text(&remove, ":source", source);
+    hf_bind_text(&remove, ":kind", kind);
+    return hf_statement_run(&remove, err);
+}
+
+bool
+hf_catalog_fact_get(struct hf_catalog *catalog, const char *name, char **ret, struct hf_error *err)
+{
+    bool found;
+    char *value = NULL;
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_FACT_GET);
+    hf_bind_text(&get, ":name", name);
+    if (!hf_statement_step(&get, &found, err))
+        return false;
+    if (found && (value = strdup(hf_column_text(&get, 0))) == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the catalog");
+    *ret = value;
+    return true;
+}
+
+bool
+hf_catalog_fact_put(struct hf_catalog *catalog, const char *name, const char *value, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement put = hf_statement(catalog, HF_SQL_FACT_PUT);
+    hf_bind_text(&put, ":name", name);
+    hf_bind_text(&put, ":value", value);
+    return hf_statement_run(&put, err);
+}

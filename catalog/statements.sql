@@ -1,0 +1,228 @@
+-- statements.sql - every statement that the catalog runs
+--
+-- A statement begins with a line "-- name: what it does" and ends with ";".  The build makes an enum of the names
+-- (make_statements.py); C binds by parameter name.  Transactions and pragmas stand in catalog.c.
+
+-- head_get: the last entry of a vault that was applied, or no row
+SELECT sequence, hash, time FROM log_head WHERE vault_id = :vault_id;
+
+-- head_set: moves it
+INSERT INTO log_head (vault_id, sequence, hash, time) VALUES (:vault_id, :sequence, :hash, :time)
+ON CONFLICT (vault_id) DO UPDATE SET sequence = excluded.sequence, hash = excluded.hash, time = excluded.time;
+
+-- vault_add: a LINEAGE entry
+INSERT INTO vault (vault_id, engine, lineage, identity, name, created_at)
+VALUES (:vault_id, :engine, :lineage, :identity, :name, :created_at);
+
+-- vault_get: one vault, or no row
+SELECT vault_id, engine, identity, name, created_at, epoch, key_generation, shredded_at
+  FROM vault WHERE vault_id = :vault_id;
+
+-- vaults: all of them with their heads
+SELECT v.vault_id, v.engine, v.identity, v.name, v.created_at, v.epoch, v.shredded_at, h.sequence, h.hash, h.time
+  FROM vault v LEFT JOIN log_head h ON h.vault_id = v.vault_id ORDER BY v.vault_id;
+
+-- vault_epoch: an EPOCH entry; epochs only rise
+UPDATE vault SET epoch = max(epoch, :epoch) WHERE vault_id = :vault_id;
+
+-- vault_key: a KEY entry
+UPDATE vault SET key_generation = :generation WHERE vault_id = :vault_id;
+
+-- vault_shred: a SHRED entry
+UPDATE vault SET shredded_at = :time WHERE vault_id = :vault_id;
+
+-- session_add: an INTENT entry
+INSERT INTO session (session_id, vault_id, sequence, appliance, operation, state, started_at)
+VALUES (:session_id, :vault_id, :sequence, :appliance, :operation, 'open', :started_at);
+
+-- session_state: state of a session of a vault, or no row
+SELECT state FROM session WHERE session_id = :session_id AND vault_id = :vault_id;
+
+-- session_end: COMMIT, END or ABORT; changes nothing unless it is open
+UPDATE session SET state = :state, finished_at = :finished_at, reason = :reason
+ WHERE session_id = :session_id AND vault_id = :vault_id AND state = 'open';
+
+-- backup_add: a COMMIT entry that counts
+INSERT INTO backup (backup_id, vault_id, session_id, sequence, parent_id, source, started_at, finished_at, start_lsn,
+                    stop_lsn, timeline, server_version, logical_bytes, files, bad_pages, stored_bytes, committed_at,
+                    root_pack, root_slab, root_index, state, state_since)
+VALUES (:backup_id, :vault_id, :session_id, :sequence, :parent_id, :source, :started_at, :finished_at, :start_lsn,
+        :stop_lsn, :timeline, :server_version, :logical_bytes, :files, :bad_pages, :stored_bytes, :committed_at,
+        :root_pack, :root_slab, :root_index, :state, :committed_at);
+
+-- backup_state: of a backup of a vault, or no row
+SELECT state FROM backup WHERE backup_id = :backup_id AND vault_id = :vault_id;
+
+-- backup_set_state: after a transition
+UPDATE backup SET state = :state, state_since = :since WHERE backup_id = :backup_id;
+
+-- backup_prune: a PRUNE entry, one of its backups
+UPDATE backup SET pruned_at = :pruned_at, prune_reason = :reason
+ WHERE backup_id = :backup_id AND vault_id = :vault_id AND pruned_at IS NULL;
+
+-- backups: newest first; of one source or all, kept ones or pruned ones too
+SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
+       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at
+  FROM backup
+ WHERE (:source IS NULL OR source = :source) AND (:with_pruned OR pruned_at IS NULL)
+ ORDER BY committed_at DESC, sequence DESC;
+
+-- backup_get: one of them, or no row
+SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
+       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at
+  FROM backup WHERE backup_id = :backup_id;
+
+-- backup_newest: of a source, kept, in a state or in any; or no row
+SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
+       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at
+  FROM backup
+ WHERE source = :source AND pruned_at IS NULL AND (:state IS NULL OR state = :state)
+ ORDER BY committed_at DESC, sequence DESC LIMIT 1;
+
+-- source_vault: the vault of a source's newest backup, or no row
+SELECT vault_id FROM backup WHERE source = :source ORDER BY committed_at DESC, sequence DESC LIMIT 1;
+
+-- pack_add: a pack of a COMMIT that counts
+INSERT INTO pack (pack_id, vault_id, backup_id, sequence, kind, bytes, sha256)
+VALUES (:pack_id, :vault_id, :backup_id, :sequence, :kind, :bytes, :sha256);
+
+-- pack_condemn: a CONDEMN entry, one of its packs
+UPDATE pack SET condemned_at = :at, reason = :reason WHERE pack_id = :pack_id AND vault_id = :vault_id;
+
+-- pack_delete: a DELETE entry, one of its packs
+UPDATE pack SET deleted_at = :at, reason = :reason WHERE pack_id = :pack_id AND vault_id = :vault_id;
+
+-- pack_relocate: a RELOCATE entry, one of its packs
+UPDATE pack SET object = :object WHERE pack_id = :pack_id AND vault_id = :vault_id;
+
+-- pack_totals: what a vault keeps
+SELECT count(*), coalesce(sum(bytes), 0) FROM pack WHERE vault_id = :vault_id AND deleted_at IS NULL;
+
+-- pin_add: a PIN entry
+INSERT OR IGNORE INTO pin (vault_id, reader, backup_id, since) VALUES (:vault_id, :reader, :backup_id, :since);
+
+-- pin_remove: an UNPIN entry
+DELETE FROM pin WHERE vault_id = :vault_id AND reader = :reader AND backup_id = :backup_id;
+
+-- source_put: a POLICY entry about a source
+INSERT INTO source (source_id, name, engine, settings, origin, sequence, added_at, changed_at)
+VALUES (:source_id, :name, :engine, :settings, :origin, :sequence, :time, :time)
+ON CONFLICT (source_id) DO UPDATE
+   SET name = excluded.name, engine = excluded.engine, settings = excluded.settings, origin = excluded.origin,
+       sequence = excluded.sequence, changed_at = excluded.changed_at, removed_at = NULL;
+
+-- source_remove: a POLICY entry that ends one
+UPDATE source SET removed_at = :time, changed_at = :time, sequence = :sequence WHERE source_id = :source_id;
+
+-- sources: those there are, by name
+SELECT source_id, name, engine, settings, origin, added_at, changed_at FROM source
+ WHERE removed_at IS NULL ORDER BY name;
+
+-- source_get: one of them, or no row
+SELECT source_id, name, engine, settings, origin, added_at, changed_at FROM source
+ WHERE removed_at IS NULL AND name = :name;
+
+-- policy_put: a POLICY entry about anything else
+INSERT INTO policy (vault_id, subject, policy_id, record, sequence, changed_at)
+VALUES (:vault_id, :subject, :policy_id, :record, :sequence, :changed_at)
+ON CONFLICT (vault_id, subject, policy_id) DO UPDATE
+   SET record = excluded.record, sequence = excluded.sequence, changed_at = excluded.changed_at;
+
+-- attempt_add: a VERDICT entry about an attempt
+INSERT INTO attempt (attempt_id, vault_id, sequence, backup_id, result, state, recorded_at, started_at, finished_at,
+                     level, scratch, slot, reason, recovery_ms, validation_ms, data_loss_ms, evidence_id)
+VALUES (:attempt_id, :vault_id, :sequence, :backup_id, :result, :state, :recorded_at, :started_at, :finished_at,
+        :level, :scratch, :slot, :reason, :recovery_ms, :validation_ms, :data_loss_ms, :evidence_id);
+
+-- attempts: newest first; of one backup, of one source, or all
+SELECT a.attempt_id, a.backup_id, a.result, a.state, a.recorded_at, a.started_at, a.finished_at, a.level, a.scratch,
+       a.slot, a.reason, a.recovery_ms, a.validation_ms, a.data_loss_ms, a.evidence_id, b.source
+  FROM attempt a LEFT JOIN backup b ON b.backup_id = a.backup_id
+ WHERE (:backup_id IS NULL OR a.backup_id = :backup_id) AND (:source IS NULL OR b.source = :source)
+ ORDER BY a.recorded_at DESC, a.sequence DESC LIMIT :most;
+
+-- damage_add: a VERDICT entry "damaged"
+INSERT INTO damage (damage_id, vault_id, sequence, backup_id, found_at, packs, reason)
+VALUES (:damage_id, :vault_id, :sequence, :backup_id, :found_at, :packs, :reason);
+
+-- damage_heal: a VERDICT entry "healed", or an attempt that passed
+UPDATE damage SET healed_at = :healed_at WHERE backup_id = :backup_id AND vault_id = :vault_id AND healed_at IS NULL;
+
+-- damages: those that last, of kept backups; newest first
+SELECT d.damage_id, d.backup_id, b.source, d.found_at, d.packs, d.reason
+  FROM damage d LEFT JOIN backup b ON b.backup_id = d.backup_id
+ WHERE d.healed_at IS NULL AND b.pruned_at IS NULL ORDER BY d.found_at DESC, d.sequence DESC;
+
+-- gap_add: a GAP entry
+INSERT INTO gap (vault_id, sequence, from_position, to_position, cause, noticed_at)
+VALUES (:vault_id, :sequence, :from_position, :to_position, :cause, :noticed_at);
+
+-- gaps: of one vault or all; newest first
+SELECT vault_id, from_position, to_position, cause, noticed_at FROM gap
+ WHERE :vault_id IS NULL OR vault_id = :vault_id ORDER BY noticed_at DESC, sequence DESC;
+
+-- hold_add: a HOLD or LOCK entry
+INSERT INTO hold (vault_id, sequence, backup_id, kind, since, until, person, reason)
+VALUES (:vault_id, :sequence, :backup_id, :kind, :since, :until, :person, :reason);
+
+-- hold_release: a RELEASE entry; locks stay
+UPDATE hold SET released_at = :released_at
+ WHERE vault_id = :vault_id AND backup_id = :backup_id AND kind = 'hold' AND released_at IS NULL;
+
+-- holds: those that hold
+SELECT backup_id, kind, since, until, person, reason FROM hold
+ WHERE released_at IS NULL ORDER BY since, sequence;
+
+-- source_counts: backups of a source by state, kept ones
+SELECT count(*), coalesce(sum(state = 'unproven'), 0), coalesce(sum(state = 'proven'), 0),
+       coalesce(sum(state = 'failed'), 0), coalesce(sum(state = 'damaged'), 0), coalesce(sum(stored_bytes), 0)
+  FROM backup WHERE source = :source AND pruned_at IS NULL;
+
+-- job_add: a job that was asked for
+INSERT INTO job (job_id, kind, subject, arguments, requested_by, state, queued_at)
+VALUES (:job_id, :kind, :subject, :arguments, :requested_by, 'queued', :queued_at);
+
+-- job_start: changes one row, or none when it is not queued
+UPDATE job SET state = 'running', started_at = :started_at WHERE job_id = :job_id AND state = 'queued';
+
+-- job_end: changes one row, or none when it has ended before
+UPDATE job SET state = :state, ended_at = :ended_at, exit_code = :exit_code, error_kind = :error_kind,
+               message = :message, hint = :hint
+ WHERE job_id = :job_id AND state IN ('queued', 'running');
+
+-- jobs: newest first
+SELECT j.job_id, j.kind, j.subject, j.requested_by, j.state, j.queued_at, j.started_at, j.ended_at, j.exit_code,
+       j.error_kind, j.message, j.hint, p.phase, p.done, p.total
+  FROM job j LEFT JOIN progress p ON p.job_id = j.job_id
+ WHERE :job_id IS NULL OR j.job_id = :job_id
+ ORDER BY j.queued_at DESC, j.job_id LIMIT :most;
+
+-- jobs_lost: what a daemon that was killed left behind
+UPDATE job SET state = 'lost', ended_at = :ended_at WHERE state IN ('queued', 'running');
+
+-- jobs_trim: forgets ended jobs older than that
+DELETE FROM job WHERE ended_at < :before;
+
+-- progress_put: a phase begins, or has come further
+INSERT INTO progress (job_id, phase, done, total, at) VALUES (:job_id, :phase, :done, :total, :at)
+ON CONFLICT (job_id) DO UPDATE
+   SET phase = excluded.phase, done = excluded.done, total = excluded.total, at = excluded.at;
+
+-- progress_remove: the job has ended
+DELETE FROM progress WHERE job_id = :job_id;
+
+-- schedule_get: when it is due, or no row
+SELECT every_ms, next_at FROM schedule WHERE source = :source AND kind = :kind;
+
+-- schedule_put: when it is due next
+INSERT INTO schedule (source, kind, every_ms, next_at) VALUES (:source, :kind, :every_ms, :next_at)
+ON CONFLICT (source, kind) DO UPDATE SET every_ms = excluded.every_ms, next_at = excluded.next_at;
+
+-- schedule_remove: it is no longer due by itself
+DELETE FROM schedule WHERE source = :source AND kind = :kind;
+
+-- fact_get: a value, or no row
+SELECT value FROM fact WHERE name = :name;
+
+-- fact_put: sets it
+INSERT INTO fact (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value;

@@ -1,0 +1,126 @@
+#include "sandbox/tree.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define BLOCK_BYTES 512 // what st_blocks counts in, whatever the file system uses
+
+/* One file or folder below the top; false ends the walk, with the error filled. */
+typedef bool visit_function(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
+
+struct owner {
+    uid_t uid;
+    gid_t gid;
+};
+
+static bool walk(const char *path, visit_function *visit, void *context, struct hf_error *err);
+static bool open_top(const char *path, DIR **ret, struct stat *info, struct hf_error *err);
+static DIR *open_below(DIR *folder, const char *name);
+static bool add_blocks(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
+static bool change_owner(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
+
+bool
+hf_tree_measure(const char *path, uint64_t *ret_bytes, struct hf_error *err)
+{
+    uint64_t bytes = 0;
+    if (!walk(path, add_blocks, &bytes, err))
+        return false;
+    *ret_bytes = bytes;
+    return true;
+}
+
+bool
+hf_tree_give(const char *path, uid_t uid, gid_t gid, struct hf_error *err)
+{
+    struct owner owner = {.uid = uid, .gid = gid};
+    if (!walk(path, change_owner, &owner, err))
+        return false;
+    if (fchownat(AT_FDCWD, path, uid, gid, AT_SYMLINK_NOFOLLOW) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not give \"%s\" to uid %u", path, uid);
+    return true;
+}
+
+/* Keeps one open folder for each level instead of calling itself: depth is the stranger's to choose. */
+static bool
+walk(const char *path, visit_function *visit, void *context, struct hf_error *err)
+{
+    DIR *open_folders[HF_TREE_MOST_DEPTH];
+    struct stat top;
+    size_t depth = 1;
+    bool fine = true;
+    if (!open_top(path, &open_folders[0], &top, err))
+        return false;
+    while (fine && depth > 0) {
+        struct stat info;
+        DIR *folder = open_folders[depth - 1];
+        const struct dirent *entry = readdir(folder);
+        if (entry == NULL) {
+            closedir(folder);
+            depth--;
+            continue;
+        }
+        if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+            fstatat(dirfd(folder), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || info.st_dev != top.st_dev)
+            continue;
+        fine = visit(context, dirfd(folder), entry->d_name, &info, err);
+        if (!fine || !S_ISDIR(info.st_mode))
+            continue;
+        if (depth == HF_TREE_MOST_DEPTH) {
+            fine = hf_fail(err, HF_ERR_NO_SPACE, "\"%s\" holds folders more than %d deep", path, HF_TREE_MOST_DEPTH);
+            continue;
+        }
+        DIR *below = open_below(folder, entry->d_name);
+        if (below != NULL)
+            open_folders[depth++] = below;
+    }
+    while (depth > 0)
+        closedir(open_folders[--depth]);
+    return fine;
+}
+
+static bool
+open_top(const char *path, DIR **ret, struct stat *info, struct hf_error *err)
+{
+    int fd = open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 && fstat(fd, info) == 0 && (*ret = fdopendir(fd)) != NULL)
+        return true;
+    hf_fail_errno(err, HF_ERR_NONE, "could not open the folder \"%s\"", path);
+    if (fd >= 0)
+        close(fd);
+    return false;
+}
+
+static DIR *
+open_below(DIR *folder, const char *name)
+{
+    int fd = openat(dirfd(folder), name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    DIR *below = fd < 0 ? NULL : fdopendir(fd);
+    if (below == NULL && fd >= 0)
+        close(fd);
+    return below;
+}
+
+static bool
+add_blocks(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err)
+{
+    (void)folder;
+    (void)name;
+    (void)err;
+    *(uint64_t *)context += (uint64_t)info->st_blocks * BLOCK_BYTES;
+    return true;
+}
+
+static bool
+change_owner(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err)
+{
+    const struct owner *owner = context;
+    if (info->st_uid == owner->uid && info->st_gid == owner->gid)
+        return true;
+    if (fchownat(folder, name, owner->uid, owner->gid, AT_SYMLINK_NOFOLLOW) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not give \"%s\" to uid %u", name, owner->uid);
+    return true;
+}

@@ -1,0 +1,21 @@
+/*
+ * tree.h - walks over a folder whose contents strangers may have made, or may be changing
+ */
+#pragma once
+#include <stdint.h>
+#include <sys/types.h>
+#include "base/error.h"
+
+#define HF_TREE_MOST_DEPTH 32 // folders below folders; PostgreSQL and MariaDB need five
+
+/*
+ * Adds up the blocks of everything below a folder, following no link and entering no other file system.
+ * Files that come and go meanwhile are no error.  Errors: NOT_FOUND, DENIED; NO_SPACE when it is too deep.
+ */
+HF_MUST_CHECK bool hf_tree_measure(const char *path, uint64_t *ret_bytes, struct hf_error *err);
+
+/*
+ * Gives a folder and everything below it to another owner, links themselves and not what they point at.
+ * Errors: as above; some may have changed hands then.
+ */
+HF_MUST_CHECK bool hf_tree_give(const char *path, uid_t uid, gid_t gid, struct hf_error *err);

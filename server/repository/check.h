@@ -1,0 +1,70 @@
+/*
+ * check.h - judging the store itself, without a database
+ *
+ * Level 0 looks at names and sizes, level 1 at the hash of every pack (neither needs a key), level 2
+ * opens every slab and checks page lists, tags, CRCs, maps, manifests and file digests.  Both ways
+ * round: from the log to the store (what is missing?) and from the store to the log (what is nobody's?).
+ * Check never deletes, and one damage never hides the next.
+ */
+#pragma once
+#include <stdatomic.h>
+#include "server/repository/repository.h"
+
+enum hf_damage_kind {
+    HF_DAMAGE_MISSING,    // a committed pack is not there
+    HF_DAMAGE_SIZE,       // it has another size than the log says
+    HF_DAMAGE_ALTERED,    // its hash, a seal, a tag or a digest does not hold
+    HF_DAMAGE_LOG,        // the log itself does not read
+    HF_DAMAGE_MAP,        // a manifest or map does not read or does not add up
+    HF_DAMAGE_UNREADABLE, // the storage gives an error
+};
+const char *hf_damage_kind_name(enum hf_damage_kind kind);
+
+#define HF_DAMAGE_NO_SLAB 0xffffffffu
+struct hf_damage {
+    enum hf_damage_kind kind;
+    struct hf_id vault;
+    struct hf_id pack;   // none when no pack is meant
+    uint32_t slab;       // HF_DAMAGE_NO_SLAB: the whole pack
+    struct hf_id backup; // none, or the backup whose file is affected
+    const char *file;    // NULL, or that file; borrowed for the call
+    const char *message; // borrowed for the call
+};
+typedef void hf_damage_visitor(void *context, const struct hf_damage *damage);
+
+struct hf_check_options {
+    int level;                  // 0 to 2
+    const struct hf_id *vault;  // NULL: all
+    const struct hf_id *backup; // level 2: only what this backup needs; NULL: everything
+    unsigned workers;           // 0: one for each processor
+    const atomic_bool *cancel;  // or NULL
+    hf_damage_visitor *damage;  // told of each damage, from one thread at a time
+    void *context;
+    _Atomic uint64_t *done, *total; // bytes of packs, for progress; or NULL
+};
+
+struct hf_check_report {
+    uint64_t vaults, log_entries, backups, packs, pack_bytes;
+    uint64_t slabs, pages, files;   // level 2
+    uint64_t orphans, orphan_bytes; // packs that no counting COMMIT names: garbage, or a session under way
+    uint64_t damages;
+};
+
+/*
+ * True when the check could be carried through; what it found is in the report.  Level 2 wants an
+ * unlocked repository (DENIED).
+ */
+HF_MUST_CHECK bool hf_repository_check(struct hf_repository *repository, const struct hf_check_options *options,
+                                       struct hf_check_report *ret, struct hf_error *err);
+
+/*
+ * Collection, the part that needs no log entry: removes staging leftovers of dead writers and packs
+ * that no counting COMMIT names and whose session has ended or was aborted.  Packs of open sessions stay.
+ */
+struct hf_collect_report {
+    uint64_t packs, pack_bytes;     // removed
+    uint64_t uploads, upload_bytes; // staging leftovers removed
+    uint64_t kept_open;             // packs of sessions that are still open
+};
+HF_MUST_CHECK bool hf_repository_collect(struct hf_repository *repository, struct hf_collect_report *ret,
+                                         struct hf_error *err);

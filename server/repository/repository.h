@@ -1,0 +1,130 @@
+/*
+ * repository.h - opening a repository and its vaults
+ *
+ * A repository is opened in three steps, each of which can do more: by place (levels 0 and 1 of check, no
+ * key), unlocked with the root key (everything), and a vault of it (backups of one lineage).
+ * This header is what the rest of the server starts from; then session.h writes a backup, reader.h
+ * reads one, check.h judges the store.
+ */
+#pragma once
+#include "server/repository/superblock.h"
+#include "server/repository/vault_log.h"
+
+struct hf_repository;
+
+struct hf_repository_new {
+    const struct hf_credential *credential; // the first slot
+    struct hf_slot_options slot;
+    const struct hf_signing *signer; // becomes the first signer
+    const char *signer_name;
+    int64_t now;
+};
+
+/*
+ * Makes a repository in an empty folder (made when missing): superblock last, so that a half-made one
+ * is no repository.  The root key comes back for more slots.  CONFLICT: the folder is not empty.
+ */
+HF_MUST_CHECK bool hf_repository_create(const char *place, const struct hf_repository_new *how,
+                                        struct hf_repository **ret, struct hf_error *err);
+/* Without keys.  NOT_FOUND, CONFLICT (a newer format). */
+HF_MUST_CHECK bool hf_repository_open(const char *place, enum hf_access access, struct hf_repository **ret,
+                                      struct hf_error *err);
+/* With a slot; *ret_slot says which opened. */
+HF_MUST_CHECK bool hf_repository_unlock(struct hf_repository *repository, const struct hf_credential *credential,
+                                        struct hf_slot_info *ret_slot, struct hf_error *err);
+void hf_repository_freep(struct hf_repository **repository);
+
+struct hf_backend *hf_repository_backend(struct hf_repository *repository);
+struct hf_id hf_repository_id(const struct hf_repository *repository);
+/* NULL while locked. */
+const struct hf_secret *hf_repository_root_key(const struct hf_repository *repository);
+const struct hf_root_bundle *hf_repository_signers(const struct hf_repository *repository);
+/* Reads the root bundle again (after a signer was added). */
+HF_MUST_CHECK bool hf_repository_reload_signers(struct hf_repository *repository, struct hf_error *err);
+
+/* Ids of the vaults that have a log, the house vault included; free() the array. */
+HF_MUST_CHECK bool hf_repository_vaults(struct hf_repository *repository, struct hf_id **ret, size_t *ret_count,
+                                        struct hf_error *err);
+
+struct hf_vault;
+
+struct hf_vault_new {
+    const char *engine;   // "postgres", "mariadb", "house"
+    const char *identity; // system identifier as decimal text; for the house: the repository id
+    const char *name;     // of the source at first contact
+    const struct hf_signing *signer;
+    int64_t now;
+};
+/* Makes keys and the LINEAGE entry of a new vault; the id is drawn (the house: the repository's id). */
+HF_MUST_CHECK bool hf_vault_create(struct hf_repository *repository, const struct hf_vault_new *how,
+                                   struct hf_vault **ret, struct hf_error *err);
+/* The vault of a lineage, by the keyless hash in its LINEAGE entry.  *ret_found false: there is none yet. */
+HF_MUST_CHECK bool hf_vault_find(struct hf_repository *repository, const char *engine, const char *identity,
+                                 bool *ret_found, struct hf_id *ret_vault, struct hf_error *err);
+/* With keys from the root key.  The log is opened, not read. */
+HF_MUST_CHECK bool hf_vault_open(struct hf_repository *repository, const struct hf_id *vault, struct hf_vault **ret,
+                                 struct hf_error *err);
+/* For a child that was handed only this vault's keys: place, keys, signers. */
+HF_MUST_CHECK bool hf_vault_open_with_keys(const char *place, struct hf_vault_keys *keys, // takes the keys
+                                           const struct hf_root_bundle *signers, struct hf_vault **ret,
+                                           struct hf_error *err);
+void hf_vault_freep(struct hf_vault **vault);
+
+struct hf_id hf_vault_id(const struct hf_vault *vault);
+struct hf_backend *hf_vault_backend(struct hf_vault *vault);
+const struct hf_vault_keys *hf_vault_keys(const struct hf_vault *vault);
+struct hf_vault_log *hf_vault_get_log(struct hf_vault *vault);
+
+/* The state that the log adds up to, in memory: small, counts only. */
+enum hf_session_state { HF_SESSION_OPEN, HF_SESSION_COMMITTED, HF_SESSION_ENDED, HF_SESSION_ABORTED };
+
+struct hf_vault_session {
+    struct hf_id session;
+    enum hf_session_state state;
+    uint64_t sequence; // of its INTENT
+    int64_t started_at;
+    struct hf_id appliance;
+};
+struct hf_vault_pack {
+    struct hf_id pack;
+    uint8_t kind;
+    uint64_t bytes;
+    uint8_t sha256[HF_SHA256_BYTES];
+    uint64_t sequence; // of the COMMIT that brought it
+};
+struct hf_vault_backup {
+    struct hf_id backup, parent, session;
+    int64_t committed_at;
+    uint64_t sequence;
+    struct hf_id root_pack;
+    uint32_t root_slab, root_index;
+    uint64_t stored_bytes; // of the packs it brought
+    bool pruned;
+    char *source; // NULL while the vault is shut
+    char *facts;  // canonical JSON; NULL while the vault is shut
+};
+struct hf_vault_state {
+    char *engine, *identity, *name; // the latter two NULL while the vault is shut
+    uint64_t head;                  // last sequence read
+    uint8_t head_hash[HF_SHA256_BYTES];
+    uint64_t epoch;
+    size_t session_count;
+    struct hf_vault_session *sessions;
+    size_t backup_count;
+    struct hf_vault_backup *backups; // in the order of their commits, void ones left out
+    size_t pack_count;
+    struct hf_vault_pack *packs; // of counting commits, sorted by id; deleted ones left out
+};
+void hf_vault_state_freep(struct hf_vault_state **state);
+
+/*
+ * Reads what is new in the log and returns the sum of all of it.  `visit` (may be NULL) sees each new
+ * entry, in order: what the catalog is rebuilt from.
+ */
+HF_MUST_CHECK bool hf_vault_read(struct hf_vault *vault, hf_log_visitor *visit, void *context,
+                                 const struct hf_vault_state **ret, struct hf_error *err);
+/* The same without keys, for check levels 0 and 1. */
+HF_MUST_CHECK bool hf_vault_read_shut(struct hf_repository *repository, const struct hf_id *vault,
+                                      struct hf_vault_state **ret, struct hf_error *err);
+const struct hf_vault_backup *hf_vault_state_backup(const struct hf_vault_state *state, const struct hf_id *backup);
+const struct hf_vault_pack *hf_vault_state_pack(const struct hf_vault_state *state, const struct hf_id *pack);

@@ -1,0 +1,701 @@
+#include "server/repository/session.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/time.h"
+#include "server/repository/session_internal.h"
+
+#define DEFAULT_MEMORY        (64 * HF_MIB)
+#define DEFAULT_AGEING        40
+#define DEFAULT_AGEING_BUDGET 10
+#define DEFAULT_LEVEL         1
+#define WORKERS_MOST          64
+#define SPANS_LEAST           8
+#define SLABS_LEAST           6
+#define FILES_MOST            (UINT32_MAX - 1)
+#define SLAB_PLAIN_ROOM       (LIST_ROOM + HF_SLAB_PAGES_BYTES + HF_PAGE_MOST)
+#define SLAB_ROWS             HF_SLAB_PAGES_MOST
+
+static void take_options(struct hf_session *session, const struct hf_session_options *options);
+static bool lock_vault(struct hf_session *session, struct hf_error *err);
+static bool end_leftovers(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err);
+static bool append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
+static bool write_intent(struct hf_session *session, struct hf_error *err);
+static bool write_abort(struct hf_session *session, const struct hf_id *which, const char *reason);
+static bool is_aborted(struct hf_session *session);
+static bool open_cache(struct hf_session *session, struct hf_error *err);
+static bool make_room(struct hf_session *session, struct hf_error *err);
+static bool grow_files(struct hf_session *session, struct hf_error *err);
+static bool index_files(struct hf_session *session, struct hf_error *err);
+static int by_file_path(const void *a, const void *b);
+static bool fill_span(struct hf_session_file *file, struct hf_error *err);
+static bool publish(struct hf_session *session, const char *facts_text, const json_t *facts,
+                    struct hf_session_outcome *ret, struct hf_error *err);
+static json_t *commit_public(const struct hf_session *session, const struct hf_object_ref *root);
+static void remove_packs(struct hf_session *session);
+static void destroy(struct hf_session *session);
+
+bool
+hf_session_begin(struct hf_vault *vault, const struct hf_session_options *options, struct hf_session **ret,
+                 struct hf_error *err)
+{
+    struct hf_session *session = calloc(1, sizeof *session);
+    if (session == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a backup session");
+    session->vault = vault;
+    session->vault_lock = -1;
+    session->id = hf_id_new();
+    session->backup = hf_id_new();
+    session->started_at = hf_time_now_ms();
+    session->gather.bodies = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST);
+    pthread_mutex_init(&session->lock, NULL);
+    pthread_cond_init(&session->work_ready, NULL);
+    pthread_cond_init(&session->span_done, NULL);
+    pthread_cond_init(&session->slab_done, NULL);
+    pthread_cond_init(&session->room, NULL);
+    take_options(session, options);
+
+    const struct hf_vault_state *state;
+    if ((session->source = strdup(options->source)) == NULL) {
+        hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a backup session");
+    } else if (lock_vault(session, err) && hf_vault_read(vault, NULL, NULL, &state, err) &&
+               end_leftovers(session, state, err) && hf_vault_read(vault, NULL, NULL, &state, err)) {
+        session->epoch = state->epoch;
+        if (hf_slab_worker_new(DEFAULT_LEVEL, &session->caller_worker, err) &&
+            hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &session->packs, err) &&
+            hf_object_reader_new(session->packs, &session->objects, err) && session_open_parents(session, state, err) &&
+            hf_census_new(&session->census, err) && write_intent(session, err) && open_cache(session, err) &&
+            make_room(session, err) && session_start_threads(session, err)) {
+            if (session->parent_root != NULL && session->parent_count > 0)
+                session->ageing_budget =
+                    session->parent_root->logical_bytes / (8 * HF_KIB) * session->options.ageing_budget_percent / 100;
+            *ret = session;
+            return true;
+        }
+    }
+    hf_session_abort(&session, "could_not_begin");
+    return false;
+}
+
+struct hf_id
+hf_session_id(const struct hf_session *session)
+{
+    return session->id;
+}
+
+struct hf_id
+hf_session_backup_id(const struct hf_session *session)
+{
+    return session->backup;
+}
+
+struct hf_id
+hf_session_parent(const struct hf_session *session, const char **ret_why)
+{
+    if (ret_why != NULL)
+        *ret_why = session->why;
+    return session->parent_count > 0 ? session->parents[0].backup : HF_ID_NONE;
+}
+
+const struct hf_session_counts *
+hf_session_counts(const struct hf_session *session)
+{
+    return &session->counts;
+}
+
+bool
+hf_session_file_begin(struct hf_session *session, const struct hf_session_file_info *info, struct hf_session_file **ret,
+                      struct hf_error *err)
+{
+    if (!session_check(session, err) || !hf_path_check(info->path, err))
+        return false;
+    struct hf_session_file *file = calloc(1, sizeof *file);
+    if (file == NULL || (file->path = strdup(info->path)) == NULL) {
+        free(file);
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for file \"%s\"", info->path);
+    }
+    pthread_mutex_init(&file->leaf_lock, NULL);
+    file->session = session;
+    file->kind = info->kind;
+    file->page_log2 = info->page_log2;
+    file->mode = info->mode;
+    file->modified_at = info->modified_at;
+    file->check_context = info->check_context;
+    session_find_parent_file(session, file);
+
+    pthread_mutex_lock(&session->lock);
+    const bool ok = grow_files(session, err);
+    if (ok) {
+        file->ordinal = (uint32_t)session->file_count;
+        session->files[session->file_count++] = file;
+    }
+    pthread_mutex_unlock(&session->lock);
+    if (!ok) {
+        pthread_mutex_destroy(&file->leaf_lock);
+        free(file->path);
+        free(file);
+        return false;
+    }
+    *ret = file;
+    return true;
+}
+
+bool
+hf_session_file_write(struct hf_session_file *file, const void *data, size_t length, struct hf_error *err)
+{
+    struct hf_session *session = file->session;
+    const uint8_t *from = data;
+    while (length > 0) {
+        if (file->filling == NULL && !fill_span(file, err))
+            return false;
+        struct span *span = file->filling;
+        const size_t room = SPAN_BYTES - span->length;
+        const size_t part = length < room ? length : room;
+        memcpy(span->data + span->length, from, part);
+        span->length += part;
+        from += part;
+        length -= part;
+        atomic_fetch_add(&session->counts.bytes_taken, part);
+        if (span->length == SPAN_BYTES) {
+            file->next_page += SPAN_BYTES >> file->page_log2;
+            file->filling = NULL;
+            session_submit_span(session, span);
+        }
+    }
+    return true;
+}
+
+bool
+hf_session_file_end(struct hf_session_file **file, struct hf_error *err)
+{
+    struct hf_session_file *taken = HF_TAKE(*file);
+    if (taken->filling == NULL && !fill_span(taken, err))
+        return false;
+    struct span *span = HF_TAKE(taken->filling);
+    span->last = true;
+    session_submit_span(taken->session, span);
+    return true;
+}
+
+bool
+hf_session_folder(struct hf_session *session, const char *path, uint32_t mode, struct hf_error *err)
+{
+    if (path[0] != 0 && !hf_path_check(path, err))
+        return false;
+    if (session->folder_count == HF_FOLDERS_MOST)
+        return hf_fail(err, HF_ERR_NO_SPACE, "a backup holds at most %u folders", HF_FOLDERS_MOST);
+    if (session->folder_count == session->folder_room) {
+        const size_t room = session->folder_room > 0 ? 2 * session->folder_room : 64;
+        struct hf_manifest_folder *grown = realloc(session->folders, room * sizeof *grown);
+        if (grown == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for folder \"%s\"", path);
+        session->folders = grown;
+        session->folder_room = room;
+    }
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for folder \"%s\"", path);
+    session->folders[session->folder_count++] = (struct hf_manifest_folder){.path = copy, .mode = mode & 07777};
+    return true;
+}
+
+bool
+hf_session_link(struct hf_session *session, const char *path, const char *target, struct hf_error *err)
+{
+    if (!hf_path_check(path, err))
+        return false;
+    if (session->link_count == HF_LINKS_MOST)
+        return hf_fail(err, HF_ERR_NO_SPACE, "a backup holds at most %u links", HF_LINKS_MOST);
+    if (session->link_count == session->link_room) {
+        const size_t room = session->link_room > 0 ? 2 * session->link_room : 8;
+        struct hf_manifest_link *grown = realloc(session->links, room * sizeof *grown);
+        if (grown == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for link \"%s\"", path);
+        session->links = grown;
+        session->link_room = room;
+    }
+    char *path_copy = strdup(path), *target_copy = strdup(target);
+    if (path_copy == NULL || target_copy == NULL) {
+        free(path_copy);
+        free(target_copy);
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for link \"%s\"", path);
+    }
+    session->links[session->link_count++] = (struct hf_manifest_link){path_copy, target_copy};
+    return true;
+}
+
+bool
+hf_session_flush(struct hf_session *session, struct hf_error *err)
+{
+    pthread_mutex_lock(&session->lock);
+    while (session->spans_in_flight > 0 && !session->failed)
+        pthread_cond_wait(&session->room, &session->lock);
+    pthread_mutex_unlock(&session->lock);
+    return session_check(session, err);
+}
+
+bool
+hf_session_file_find(struct hf_session *session, const char *path, struct hf_session_file_result *ret,
+                     struct hf_error *err)
+{
+    bool found = false;
+    pthread_mutex_lock(&session->lock);
+    const bool ok = index_files(session, err);
+    if (ok) {
+        const struct hf_session_file wanted = {.path = (char *)(uintptr_t)path}, *key = &wanted;
+        struct hf_session_file **row =
+            bsearch(&key, session->by_path, session->by_path_count, sizeof *row, by_file_path);
+        if (row != NULL && (*row)->done) {
+            *ret = (struct hf_session_file_result){.size = (*row)->size, .crc32c = (*row)->crc32c};
+            memcpy(ret->digest, (*row)->digest, sizeof ret->digest);
+            found = true;
+        }
+    }
+    pthread_mutex_unlock(&session->lock);
+    if (!ok)
+        return false;
+    return found || hf_fail(err, HF_ERR_NOT_FOUND, "the session has no finished file \"%s\"", path);
+}
+
+bool
+hf_session_commit(struct hf_session **session, const json_t *facts, struct hf_session_outcome *ret,
+                  struct hf_error *err)
+{
+    struct hf_session *taken = HF_TAKE(*session);
+    _cleanup_(hf_buf_done) struct hf_buf facts_text = HF_BUF_INIT(HF_FACTS_MOST);
+    if (!hf_json_canonical(facts, &facts_text, err) || !hf_session_flush(taken, err) ||
+        !publish(taken, hf_buf_text(&facts_text), facts, ret, err)) {
+        hf_session_abort(&taken, "failed");
+        return false;
+    }
+
+    /* The backup counts.  The cache only saves time: that it could not be written is no failure of the backup. */
+    struct hf_error ignored;
+    session_stop_threads(taken);
+    if (taken->cache != NULL)
+        (void)!hf_tag_cache_writer_finish(&taken->cache, taken->census, &ignored);
+    destroy(taken);
+    return true;
+}
+
+void
+hf_session_abort(struct hf_session **session, const char *reason)
+{
+    struct hf_session *taken = HF_TAKE(*session);
+    if (taken == NULL)
+        return;
+    session_stop_threads(taken);
+    session_open_pack_freep(&taken->data_pack);
+    session_open_pack_freep(&taken->map_pack);
+    for (size_t i = 0; i < taken->slab_count; i++)
+        if (taken->all_slabs[i].finish)
+            session_open_pack_freep(&taken->all_slabs[i].pack);
+    if (taken->intent_written && write_abort(taken, &taken->id, reason) && is_aborted(taken))
+        remove_packs(taken);
+    destroy(taken);
+}
+
+void
+hf_session_freep(struct hf_session **session)
+{
+    hf_session_abort(session, "unfinished");
+}
+
+void
+session_fail(struct hf_session *session, const struct hf_error *err)
+{
+    pthread_mutex_lock(&session->lock);
+    if (!session->failed) {
+        session->failed = true;
+        session->failure = *err;
+    }
+    pthread_cond_broadcast(&session->work_ready);
+    pthread_cond_broadcast(&session->span_done);
+    pthread_cond_broadcast(&session->slab_done);
+    pthread_cond_broadcast(&session->room);
+    pthread_mutex_unlock(&session->lock);
+}
+
+bool
+session_check(struct hf_session *session, struct hf_error *err)
+{
+    if (session->options.cancel != NULL && atomic_load(session->options.cancel))
+        return hf_fail(err, HF_ERR_CANCELLED, "the backup was cancelled");
+    pthread_mutex_lock(&session->lock);
+    const bool failed = session->failed;
+    if (failed && err != NULL)
+        *err = session->failure;
+    pthread_mutex_unlock(&session->lock);
+    return !failed;
+}
+
+static void
+take_options(struct hf_session *session, const struct hf_session_options *options)
+{
+    session->options = *options;
+    struct hf_session_options *set = &session->options;
+    if (set->workers == 0) {
+        const long processors = sysconf(_SC_NPROCESSORS_ONLN);
+        set->workers = processors > 2 ? (unsigned)processors : 2;
+    }
+    if (set->workers > WORKERS_MOST)
+        set->workers = WORKERS_MOST;
+    if (set->zstd_level == 0)
+        set->zstd_level = DEFAULT_LEVEL;
+    if (set->memory_bytes == 0)
+        set->memory_bytes = DEFAULT_MEMORY;
+    if (set->ageing_percent == 0)
+        set->ageing_percent = DEFAULT_AGEING;
+    if (set->ageing_budget_percent == 0)
+        set->ageing_budget_percent = DEFAULT_AGEING_BUDGET;
+}
+
+static bool
+lock_vault(struct hf_session *session, struct hf_error *err)
+{
+    if (session->options.cache_folder == NULL)
+        return true;
+    char vault_text[HF_ID_TEXT_BYTES], name[HF_ID_TEXT_BYTES + 8];
+    const struct hf_id vault = hf_vault_id(session->vault);
+    snprintf(name, sizeof name, "%s.lock", hf_id_format(&vault, vault_text));
+    _cleanup_(hf_freep) char *path = hf_path_join(session->options.cache_folder, name);
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    session->vault_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (session->vault_lock < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not open lock \"%s\"", path);
+    if (flock(session->vault_lock, LOCK_EX | LOCK_NB) == 0)
+        return true;
+    hf_fail(err, HF_ERR_CONFLICT, "another process is writing a backup of \"%s\"", session->source);
+    return hf_fail_hint(err, "Wait until it has finished, or cancel it: holdfast job list.");
+}
+
+/* We hold the vault's lock: whatever this appliance left open belongs to nobody alive. */
+static bool
+end_leftovers(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err)
+{
+    for (size_t i = 0; i < state->session_count; i++) {
+        const struct hf_vault_session *left = &state->sessions[i];
+        if (left->state != HF_SESSION_OPEN || !hf_id_equal(&left->appliance, &session->options.signing->appliance))
+            continue;
+        _cleanup_(hf_json_freep) json_t *entry = json_object();
+        if (entry == NULL || !hf_json_set(entry, "session", hf_json_id_text(&left->session), err) ||
+            !hf_json_set(entry, "reason", json_string("left_open"), err) ||
+            !append(session, &(struct hf_log_append){HF_LOG_ABORT, hf_time_now_ms(), state->epoch, entry, NULL}, err))
+            return false;
+    }
+    return true;
+}
+
+/* Another writer may get the number first: read what it wrote and try the next. */
+static bool
+append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err)
+{
+    struct hf_vault_log *log = hf_vault_get_log(session->vault);
+    for (;;) {
+        struct hf_error failure = {0};
+        if (hf_vault_log_append(log, entry, session->options.signing, &failure))
+            return true;
+        if (failure.kind != HF_ERR_CONFLICT) {
+            *err = failure;
+            return false;
+        }
+        const struct hf_vault_state *state;
+        if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
+            return false;
+    }
+}
+
+static bool
+write_intent(struct hf_session *session, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *entry = json_object();
+    json_t *parents = json_array();
+    if (entry == NULL || !hf_json_set(entry, "parents", parents, err))
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
+    if (session->parent_count > 0 && json_array_append_new(parents, hf_json_id_text(&session->parents[0].backup)) != 0)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
+    if (!hf_json_set(entry, "session", hf_json_id_text(&session->id), err) ||
+        !hf_json_set(entry, "builds_on", json_null(), err) ||
+        !hf_json_set(entry, "operation", json_string(session->options.operation), err) ||
+        !append(session, &(struct hf_log_append){HF_LOG_INTENT, session->started_at, session->epoch, entry, NULL}, err))
+        return false;
+    session->intent_written = true;
+    return true;
+}
+
+/* As good as can be done: when it fails the next session writes it. */
+static bool
+write_abort(struct hf_session *session, const struct hf_id *which, const char *reason)
+{
+    struct hf_error ignored;
+    _cleanup_(hf_json_freep) json_t *entry = json_object();
+    return entry != NULL && hf_json_set(entry, "session", hf_json_id_text(which), &ignored) &&
+           hf_json_set(entry, "reason", json_string(reason), &ignored) &&
+           append(session, &(struct hf_log_append){HF_LOG_ABORT, hf_time_now_ms(), session->epoch, entry, NULL},
+                  &ignored);
+}
+
+/* A COMMIT whose sync failed may stand in the log all the same: then its packs stay. */
+static bool
+is_aborted(struct hf_session *session)
+{
+    struct hf_error ignored;
+    const struct hf_vault_state *state;
+    if (!hf_vault_read(session->vault, NULL, NULL, &state, &ignored))
+        return false;
+    for (size_t i = 0; i < state->session_count; i++)
+        if (hf_id_equal(&state->sessions[i].session, &session->id))
+            return state->sessions[i].state == HF_SESSION_ABORTED;
+    return false;
+}
+
+static bool
+open_cache(struct hf_session *session, struct hf_error *err)
+{
+    if (session->options.cache_folder == NULL)
+        return true;
+    char vault_text[HF_ID_TEXT_BYTES], name[HF_ID_TEXT_BYTES + 8];
+    const struct hf_id vault = hf_vault_id(session->vault);
+    snprintf(name, sizeof name, "%s.tags", hf_id_format(&vault, vault_text));
+    _cleanup_(hf_freep) char *path = hf_path_join(session->options.cache_folder, name);
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    return hf_tag_cache_writer_new(path, hf_vault_keys(session->vault), &session->backup, &session->cache, err);
+}
+
+/* Half of the memory for spans, half for slabs; enough of each that no thread waits for ever. */
+static bool
+make_room(struct hf_session *session, struct hf_error *err)
+{
+    const size_t slab_bytes =
+        2 * SLAB_PLAIN_ROOM + SLAB_ROWS * (sizeof(struct hf_page_run) + sizeof(struct hf_page_check));
+    session->span_count = session->options.memory_bytes / 2 / SPAN_BYTES;
+    session->slab_count = session->options.memory_bytes / 2 / slab_bytes;
+    if (session->span_count < SPANS_LEAST)
+        session->span_count = SPANS_LEAST;
+    if (session->slab_count < SLABS_LEAST)
+        session->slab_count = SLABS_LEAST;
+    session->all_spans = calloc(session->span_count, sizeof *session->all_spans);
+    session->all_slabs = calloc(session->slab_count, sizeof *session->all_slabs);
+    bool ok = session->all_spans != NULL && session->all_slabs != NULL;
+    for (size_t i = 0; ok && i < session->span_count; i++) {
+        struct span *span = &session->all_spans[i];
+        ok = (span->data = malloc(SPAN_BYTES)) != NULL;
+        span->next_free = session->free_spans;
+        session->free_spans = span;
+    }
+    for (size_t i = 0; ok && i < session->slab_count; i++) {
+        struct slab_job *job = &session->all_slabs[i];
+        job->sealed = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST + HF_MIB);
+        job->plain_room = SLAB_PLAIN_ROOM;
+        ok = (job->plain = malloc(SLAB_PLAIN_ROOM)) != NULL &&
+             (job->runs = calloc(SLAB_ROWS, sizeof *job->runs)) != NULL &&
+             (job->checks = calloc(SLAB_ROWS, sizeof *job->checks)) != NULL;
+        job->next_free = session->free_slabs;
+        session->free_slabs = job;
+    }
+    return ok || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the pages in flight");
+}
+
+static bool
+grow_files(struct hf_session *session, struct hf_error *err)
+{
+    if (session->file_count == FILES_MOST)
+        return hf_fail(err, HF_ERR_NO_SPACE, "a backup holds at most %u files", FILES_MOST);
+    if (session->file_count < session->file_room)
+        return true;
+    const size_t room = session->file_room > 0 ? 2 * session->file_room : 256;
+    struct hf_session_file **grown = realloc(session->files, room * sizeof(*grown));
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of files");
+    session->files = grown;
+    session->file_room = room;
+    return true;
+}
+
+/* Sorted anew only when files have come since. */
+static bool
+index_files(struct hf_session *session, struct hf_error *err)
+{
+    if (session->by_path != NULL && session->by_path_count == session->file_count)
+        return true;
+    struct hf_session_file **grown = realloc(session->by_path, (session->file_count + 1) * sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of files");
+    session->by_path = grown;
+    session->by_path_count = session->file_count;
+    if (session->file_count > 0)
+        memcpy(grown, session->files, session->file_count * sizeof *grown);
+    qsort(grown, session->file_count, sizeof *grown, by_file_path);
+    return true;
+}
+
+static int
+by_file_path(const void *a, const void *b)
+{
+    const struct hf_session_file *left = *(const struct hf_session_file *const *)a;
+    const struct hf_session_file *right = *(const struct hf_session_file *const *)b;
+    return strcmp(left->path, right->path);
+}
+
+static bool
+fill_span(struct hf_session_file *file, struct hf_error *err)
+{
+    struct hf_session *session = file->session;
+    if (!session_check(session, err))
+        return false;
+    struct span *span = session_take_span(session);
+    if (span == NULL)
+        return session_check(session, err) && hf_fail(err, HF_ERR_CANCELLED, "the backup is being stopped");
+    span->file = file;
+    span->first_page = file->next_page;
+    file->filling = span;
+    return true;
+}
+
+/* Packs first, then their names, then the entry that makes them count (promise 2). */
+static bool
+publish(struct hf_session *session, const char *facts_text, const json_t *facts, struct hf_session_outcome *ret,
+        struct hf_error *err)
+{
+    struct hf_object_ref root;
+    uint64_t logical_bytes;
+    for (size_t i = 0; i < session->file_count; i++)
+        if (!session->files[i]->done)
+            return hf_fail(err, HF_ERR_USAGE, "file \"%s\" was begun and never ended", session->files[i]->path);
+    if (!session_write_manifest(session, facts_text, &root, &logical_bytes, err) ||
+        !session_close_packs(session, err) || !hf_backend_barrier(hf_vault_backend(session->vault), err) ||
+        !session_check(session, err))
+        return false;
+
+    _cleanup_(hf_json_freep) json_t *open_part = commit_public(session, &root);
+    _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
+    if (open_part == NULL || sealed_part == NULL ||
+        !hf_json_set(sealed_part, "source", json_string(session->source), err) ||
+        !hf_json_set(sealed_part, "facts", json_deep_copy(facts), err))
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
+    if (!append(session,
+                &(struct hf_log_append){HF_LOG_COMMIT, hf_time_now_ms(), session->epoch, open_part, sealed_part}, err))
+        return false;
+    session->intent_written = false; // it is closed
+
+    const struct hf_vault_state *state;
+    if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
+        return false;
+    const struct hf_vault_backup *committed = hf_vault_state_backup(state, &session->backup);
+    if (committed == NULL)
+        return hf_fail(err, HF_ERR_CONFLICT, "the backup does not count: another appliance took over the vault");
+    *ret = (struct hf_session_outcome){.backup = session->backup,
+                                       .sequence = committed->sequence,
+                                       .files = session->file_count,
+                                       .logical_bytes = logical_bytes,
+                                       .stored_bytes = committed->stored_bytes};
+    for (size_t i = 0; i < session->pack_count; i++) {
+        ret->data_packs += session->finished[i].kind == HF_PACK_DATA;
+        ret->map_packs += session->finished[i].kind == HF_PACK_MAP;
+    }
+    return true;
+}
+
+static json_t *
+commit_public(const struct hf_session *session, const struct hf_object_ref *root)
+{
+    struct hf_error ignored;
+    _cleanup_(hf_json_freep) json_t *entry = json_object();
+    json_t *packs = json_array(), *place = json_object();
+    bool ok =
+        entry != NULL && hf_json_set(entry, "packs", packs, &ignored) && hf_json_set(entry, "root", place, &ignored) &&
+        hf_json_set(place, "pack", hf_json_id_text(&root->pack), &ignored) &&
+        hf_json_set(place, "slab", json_integer(root->slab), &ignored) &&
+        hf_json_set(place, "index", json_integer(root->index), &ignored) &&
+        hf_json_set(entry, "session", hf_json_id_text(&session->id), &ignored) &&
+        hf_json_set(entry, "backup", hf_json_id_text(&session->backup), &ignored) &&
+        hf_json_set(entry, "parent",
+                    session->parent_count > 0 ? hf_json_id_text(&session->parents[0].backup) : json_null(), &ignored) &&
+        hf_json_set(entry, "dropped", json_array(), &ignored);
+    for (size_t i = 0; ok && i < session->pack_count; i++) {
+        const struct session_pack *pack = &session->finished[i];
+        json_t *row = json_array();
+        ok = json_array_append_new(packs, row) == 0 && json_array_append_new(row, hf_json_id_text(&pack->pack)) == 0 &&
+             json_array_append_new(row, json_integer(pack->kind)) == 0 &&
+             json_array_append_new(row, json_integer((json_int_t)pack->bytes)) == 0 &&
+             json_array_append_new(row, hf_json_hex(pack->sha256, sizeof pack->sha256)) == 0;
+    }
+    return ok ? HF_TAKE(entry) : NULL;
+}
+
+/* Only after ABORT is in the log, or INTENT never was: no reader can come to refer to them. */
+static void
+remove_packs(struct hf_session *session)
+{
+    struct hf_error ignored;
+    const struct hf_id vault = hf_vault_id(session->vault);
+    for (size_t i = 0; i < session->pack_count; i++) {
+        char name[HF_PACK_NAME_BYTES];
+        (void)!hf_backend_delete(hf_vault_backend(session->vault),
+                                 hf_pack_name(&vault, &session->finished[i].pack, name), &ignored);
+    }
+}
+
+static void
+destroy(struct hf_session *session)
+{
+    hf_tag_cache_writer_freep(&session->cache);
+    for (size_t i = 0; i < session->file_count; i++) {
+        pthread_mutex_destroy(&session->files[i]->leaf_lock);
+        free(session->files[i]->path);
+        free(session->files[i]->leaves);
+        free(session->files[i]);
+    }
+    free(session->files);
+    free(session->by_path);
+    for (size_t i = 0; i < session->span_count && session->all_spans != NULL; i++)
+        free(session->all_spans[i].data);
+    free(session->all_spans);
+    for (size_t i = 0; i < session->slab_count && session->all_slabs != NULL; i++) {
+        free(session->all_slabs[i].plain);
+        free(session->all_slabs[i].runs);
+        free(session->all_slabs[i].checks);
+        hf_buf_done(&session->all_slabs[i].sealed);
+    }
+    free(session->all_slabs);
+    for (size_t i = 0; i < session->folder_count; i++) {
+        free(session->folders[i].path);
+        free(session->folders[i].pages);
+    }
+    free(session->folders);
+    for (size_t i = 0; i < session->link_count; i++) {
+        free(session->links[i].path);
+        free(session->links[i].target);
+    }
+    free(session->links);
+    hf_buf_done(&session->gather.bodies);
+    free(session->gather.kinds);
+    free(session->gather.lengths);
+    free(session->live);
+    free(session->heal);
+    free(session->finished);
+    hf_census_freep(&session->census);
+    hf_census_freep(&session->old_census);
+    for (size_t i = 0; i < session->parent_count; i++)
+        hf_tag_cache_freep(&session->parents[i].cache);
+    hf_manifest_root_freep(&session->parent_root);
+    hf_object_reader_freep(&session->objects);
+    hf_pack_reader_freep(&session->packs);
+    hf_slab_worker_freep(&session->caller_worker);
+    pthread_mutex_destroy(&session->lock);
+    pthread_cond_destroy(&session->work_ready);
+    pthread_cond_destroy(&session->span_done);
+    pthread_cond_destroy(&session->slab_done);
+    pthread_cond_destroy(&session->room);
+    hf_closep(&session->vault_lock);
+    free(session->source);
+    free(session);
+}

@@ -1,0 +1,259 @@
+#include "server/repository/repository.h"
+
+#include <string.h>
+
+#include "server/repository/superblock.h"
+#include "server/repository/vault_state.h"
+
+struct hf_vault {
+    struct hf_backend *backend; // owned only when own_backend
+    bool own_backend;
+    struct hf_root_bundle *own_signers;
+    struct hf_vault_keys *keys;
+    struct hf_vault_log *log;
+    struct hf_vault_state *state;
+};
+
+static bool open_log(struct hf_vault *vault, const struct hf_root_bundle *signers, struct hf_error *err);
+static bool write_lineage(struct hf_vault *vault, const struct hf_vault_new *how, struct hf_error *err);
+static void lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1]);
+static bool match_lineage(void *context, const struct hf_log_entry *entry, struct hf_error *err);
+
+struct reading {
+    struct hf_vault_state *state;
+    hf_log_visitor *visit;
+    void *context;
+};
+static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
+
+bool
+hf_vault_create(struct hf_repository *repository, const struct hf_vault_new *how, struct hf_vault **ret,
+                struct hf_error *err)
+{
+    const struct hf_id repository_id = hf_repository_id(repository);
+    const struct hf_id id = strcmp(how->engine, "house") == 0 ? repository_id : hf_id_new();
+    _cleanup_(hf_vault_freep) struct hf_vault *vault = calloc(1, sizeof *vault);
+    if (vault == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a vault");
+    if (hf_repository_root_key(repository) == NULL)
+        return hf_fail(err, HF_ERR_DENIED, "the repository is locked");
+    vault->backend = hf_repository_backend(repository);
+    if (!hf_vault_keys_create(vault->backend, &repository_id, &id, hf_repository_root_key(repository), how->now,
+                              &vault->keys, err) ||
+        !open_log(vault, hf_repository_signers(repository), err) || !write_lineage(vault, how, err))
+        return hf_fail_within(err, "a vault for \"%s\"", how->name);
+    *ret = HF_TAKE(vault);
+    return true;
+}
+
+struct lineage_search {
+    char hash[2 * HF_SHA256_BYTES + 1];
+    bool matches;
+};
+
+bool
+hf_vault_find(struct hf_repository *repository, const char *engine, const char *identity, bool *ret_found,
+              struct hf_id *ret_vault, struct hf_error *err)
+{
+    struct hf_id *ids;
+    size_t count;
+    struct lineage_search search = {.matches = false};
+    lineage_hash(engine, identity, search.hash);
+    if (!hf_repository_vaults(repository, &ids, &count, err))
+        return false;
+    _cleanup_(hf_freep) void *ids_memory = ids;
+    *ret_found = false;
+    for (size_t i = 0; i < count && !*ret_found; i++) {
+        _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = NULL;
+        const struct hf_vault_log_options options = {.backend = hf_repository_backend(repository),
+                                                     .repository = hf_repository_id(repository),
+                                                     .vault = ids[i],
+                                                     .signers = hf_repository_signers(repository)};
+        struct hf_error stop = {0};
+        if (!hf_vault_log_open(&options, &log, err))
+            return false;
+        search.matches = false;
+        /* The first entry says it: match_lineage ends the walk there. */
+        if (!hf_vault_log_read(log, match_lineage, &search, &stop) && stop.kind != HF_ERR_CANCELLED) {
+            *err = stop;
+            return false;
+        }
+        *ret_found = search.matches;
+        *ret_vault = ids[i];
+    }
+    return true;
+}
+
+bool
+hf_vault_open(struct hf_repository *repository, const struct hf_id *id, struct hf_vault **ret, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    const struct hf_id repository_id = hf_repository_id(repository);
+    _cleanup_(hf_vault_freep) struct hf_vault *vault = calloc(1, sizeof *vault);
+    if (vault == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a vault");
+    if (hf_repository_root_key(repository) == NULL)
+        return hf_fail(err, HF_ERR_DENIED, "the repository is locked");
+    vault->backend = hf_repository_backend(repository);
+    if (!hf_vault_keys_read(vault->backend, &repository_id, id, hf_repository_root_key(repository), &vault->keys,
+                            err) ||
+        !open_log(vault, hf_repository_signers(repository), err))
+        return hf_fail_within(err, "vault \"%s\"", hf_id_format(id, text));
+    *ret = HF_TAKE(vault);
+    return true;
+}
+
+bool
+hf_vault_open_with_keys(const char *place, struct hf_vault_keys *keys, const struct hf_root_bundle *signers,
+                        struct hf_vault **ret, struct hf_error *err)
+{
+    _cleanup_(hf_vault_keys_freep) struct hf_vault_keys *taken = keys;
+    struct hf_superblock superblock;
+    _cleanup_(hf_vault_freep) struct hf_vault *vault = calloc(1, sizeof *vault);
+    if (vault == NULL || (vault->own_signers = malloc(sizeof *signers)) == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a vault");
+    *vault->own_signers = *signers;
+    vault->own_backend = true;
+    vault->keys = HF_TAKE(taken);
+    if (!hf_backend_open_local(place, &vault->backend, err) ||
+        !hf_superblock_read(vault->backend, HF_ACCESS_WRITE, &superblock, err))
+        return hf_fail_within(err, "repository \"%s\"", place);
+    if (!hf_id_equal(&superblock.repository, &vault->keys->repository))
+        return hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is not the repository these keys belong to", place);
+    if (!open_log(vault, vault->own_signers, err))
+        return false;
+    *ret = HF_TAKE(vault);
+    return true;
+}
+
+void
+hf_vault_freep(struct hf_vault **vault)
+{
+    if (*vault == NULL)
+        return;
+    hf_vault_state_freep(&(*vault)->state);
+    hf_vault_log_freep(&(*vault)->log);
+    hf_vault_keys_freep(&(*vault)->keys);
+    if ((*vault)->own_backend)
+        hf_backend_freep(&(*vault)->backend);
+    free((*vault)->own_signers);
+    free(*vault);
+    *vault = NULL;
+}
+
+struct hf_id
+hf_vault_id(const struct hf_vault *vault)
+{
+    return vault->keys->vault;
+}
+
+struct hf_backend *
+hf_vault_backend(struct hf_vault *vault)
+{
+    return vault->backend;
+}
+
+const struct hf_vault_keys *
+hf_vault_keys(const struct hf_vault *vault)
+{
+    return vault->keys;
+}
+
+struct hf_vault_log *
+hf_vault_get_log(struct hf_vault *vault)
+{
+    return vault->log;
+}
+
+bool
+hf_vault_read(struct hf_vault *vault, hf_log_visitor *visit, void *context, const struct hf_vault_state **ret,
+              struct hf_error *err)
+{
+    struct reading reading = {vault->state, visit, context};
+    if (!hf_vault_log_read(vault->log, take_entry, &reading, err))
+        return false;
+    vault->state->head = hf_vault_log_head(vault->log, vault->state->head_hash);
+    *ret = vault->state;
+    return true;
+}
+
+bool
+hf_vault_read_shut(struct hf_repository *repository, const struct hf_id *vault, struct hf_vault_state **ret,
+                   struct hf_error *err)
+{
+    _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = NULL;
+    _cleanup_(hf_vault_state_freep) struct hf_vault_state *state = NULL;
+    const struct hf_vault_log_options options = {.backend = hf_repository_backend(repository),
+                                                 .repository = hf_repository_id(repository),
+                                                 .vault = *vault,
+                                                 .signers = hf_repository_signers(repository)};
+    if (!vault_state_new(&state, err) || !hf_vault_log_open(&options, &log, err))
+        return false;
+    struct reading reading = {state, NULL, NULL};
+    if (!hf_vault_log_read(log, take_entry, &reading, err))
+        return false;
+    state->head = hf_vault_log_head(log, state->head_hash);
+    *ret = HF_TAKE(state);
+    return true;
+}
+
+static bool
+open_log(struct hf_vault *vault, const struct hf_root_bundle *signers, struct hf_error *err)
+{
+    const struct hf_vault_log_options options = {.backend = vault->backend,
+                                                 .repository = vault->keys->repository,
+                                                 .vault = vault->keys->vault,
+                                                 .record_key = &vault->keys->record_key,
+                                                 .signers = signers};
+    return vault_state_new(&vault->state, err) && hf_vault_log_open(&options, &vault->log, err);
+}
+
+static bool
+write_lineage(struct hf_vault *vault, const struct hf_vault_new *how, struct hf_error *err)
+{
+    char hash[2 * HF_SHA256_BYTES + 1];
+    lineage_hash(how->engine, how->identity, hash);
+    _cleanup_(hf_json_freep) json_t *open_part = json_object();
+    _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
+    const struct hf_log_append entry = {HF_LOG_LINEAGE, how->now, 0, open_part, sealed_part};
+    const struct hf_vault_state *state;
+    if (open_part == NULL || sealed_part == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
+    return hf_json_set(open_part, "engine", json_string(how->engine), err) &&
+           hf_json_set(open_part, "lineage", json_string(hash), err) &&
+           hf_json_set(sealed_part, "identity", json_string(how->identity), err) &&
+           hf_json_set(sealed_part, "name", json_string(how->name), err) &&
+           hf_vault_log_read(vault->log, NULL, NULL, err) &&
+           hf_vault_log_append(vault->log, &entry, how->signer, err) && hf_vault_read(vault, NULL, NULL, &state, err);
+}
+
+static void
+lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1])
+{
+    uint8_t digest[HF_SHA256_BYTES];
+    _cleanup_(hf_sha256_freep) struct hf_sha256 *running = NULL;
+    if (!hf_sha256_new(&running, NULL)) // no memory for a few hundred bytes: nothing sensible goes on
+        abort();
+    hf_sha256_add(running, engine, strlen(engine) + 1);
+    hf_sha256_add(running, identity, strlen(identity));
+    hf_sha256_end(running, digest);
+    hf_hex_format(digest, sizeof digest, text);
+}
+
+static bool
+match_lineage(void *context, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct lineage_search *search = context;
+    const char *hash;
+    if (entry->kind == HF_LOG_LINEAGE && hf_json_string(entry->public_part, "lineage", "LINEAGE", &hash, NULL))
+        search->matches = strcmp(hash, search->hash) == 0;
+    return hf_fail(err, HF_ERR_CANCELLED, "the first entry was enough");
+}
+
+static bool
+take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct reading *reading = context;
+    return vault_state_apply(reading->state, entry, err) &&
+           (reading->visit == NULL || reading->visit(reading->context, entry, err));
+}

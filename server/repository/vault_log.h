@@ -1,0 +1,141 @@
+/*
+ * vault_log.h - the numbered, chained, signed list of what counts in a vault
+ *
+ * Nothing exists until an entry names it.  Entry n + 1 is created exclusively after every entry up to
+ * n was read and checked: of two writers one wins, the other reads the new entry and decides again.
+ * No safety argument rests on a clock.
+ *
+ * Entry: vaults/<vault id>/log/<sequence>
+ * offset  bytes  meaning
+ *      0      8  magic "HFLOG001"
+ *      8      2  version: 1
+ *     10      2  kind, see enum hf_log_kind
+ *     12      4  flags: 0
+ *     16      8  sequence, from 1
+ *     24      8  time
+ *     32     16  repository id
+ *     48     16  vault id
+ *     64     16  appliance id of the writer
+ *     80      8  writer epoch, see EPOCH
+ *     88     32  SHA-256 of the whole entry before; zeros for the first
+ *    120     32  public key of the signer (Ed25519)
+ *    152      4  length p of the public part
+ *    156      4  length s of the sealed part, 0 for none
+ *    160      p  public part: canonical JSON, an object
+ *  160+p      s  sealed part: an envelope (kind 3, object id: the vault id, wrapping key: the vault's record
+ *                key, context: bytes 0..151) around canonical JSON, an object
+ *  160+p+s   64  signature over everything before
+ *
+ * What each kind says (members of the public part; "sealed" lists those of the sealed part):
+ *   LINEAGE    engine, lineage (hex of SHA-256 over engine name, NUL, identity: finds a vault without keys);
+ *              sealed: identity (system identifier or server_uid as text), name
+ *   INTENT     session, parents (ids of backups it may build on), builds_on (session it continues, or null), operation
+ *   COMMIT     session, backup, parent (or null), root {pack, slab, index}, packs [[id, kind, bytes, sha256], ...],
+ *              dropped [pack ids of the session that are not part of it]; sealed: source, facts
+ *   END        session: ended in order, without a backup
+ *   ABORT      session, reason (a word); its packs are garbage
+ *   EPOCH      epoch: from here on only entries of this epoch or later count
+ *   PIN/UNPIN  reader, backup; PRUNE: backups, reason; CONDEMN, DELETE: packs, reason;
+ *   RELOCATE   packs [[id, object]]; HOLD, RELEASE, LOCK: backup, and sealed: reason, person, until
+ *   KEY        generation, slots; SHRED: generation; sealed: person, reason
+ *   POLICY     subject, id; sealed: the record itself (a source, a policy, an account: what changed and how it is now)
+ *   VERDICT    backup, attempt, result, state; sealed: what the catalog keeps of it
+ *   GAP        sealed: from, to, cause; CHECKPOINT: sequence, head
+ * A COMMIT counts when its session's INTENT stands before it, no ABORT or END of that session stands
+ * between, and its writer epoch is the highest EPOCH before it (0 when there was none).  Else it is
+ * void for every reader, for ever.
+ */
+#pragma once
+#include "base/json.h"
+#include "server/repository/keys.h"
+
+#define HF_LOG_HEADER 160
+
+enum hf_log_kind {
+    HF_LOG_LINEAGE = 1,
+    HF_LOG_INTENT = 2,
+    HF_LOG_COMMIT = 3,
+    HF_LOG_END = 4,
+    HF_LOG_ABORT = 5,
+    HF_LOG_EPOCH = 6,
+    HF_LOG_PIN = 7,
+    HF_LOG_UNPIN = 8,
+    HF_LOG_PRUNE = 9,
+    HF_LOG_CONDEMN = 10,
+    HF_LOG_DELETE = 11,
+    HF_LOG_RELOCATE = 12,
+    HF_LOG_HOLD = 13,
+    HF_LOG_RELEASE = 14,
+    HF_LOG_LOCK = 15,
+    HF_LOG_KEY = 16,
+    HF_LOG_SHRED = 17,
+    HF_LOG_POLICY = 18,
+    HF_LOG_VERDICT = 19,
+    HF_LOG_GAP = 20,
+    HF_LOG_CHECKPOINT = 21,
+};
+
+const char *hf_log_kind_name(enum hf_log_kind kind); // "COMMIT"
+
+/* One entry, checked.  The JSON values are borrowed from the entry and live as long as it does. */
+struct hf_log_entry {
+    enum hf_log_kind kind;
+    uint64_t sequence;
+    int64_t time;
+    struct hf_id appliance;
+    uint64_t epoch;
+    uint8_t signer[HF_PUBLIC_BYTES];
+    uint8_t hash[HF_SHA256_BYTES]; // of the whole entry
+    json_t *public_part;
+    json_t *sealed_part; // NULL when there is none, or no record key was given
+};
+void hf_log_entry_done(struct hf_log_entry *entry);
+
+struct hf_vault_log;
+
+struct hf_vault_log_options {
+    struct hf_backend *backend; // borrowed
+    struct hf_id repository, vault;
+    const struct hf_secret *record_key;   // borrowed; NULL: sealed parts stay shut
+    const struct hf_root_bundle *signers; // borrowed; NULL: signatures are checked, signers are not
+};
+
+/* Opens without reading.  A vault without entries is new. */
+HF_MUST_CHECK bool hf_vault_log_open(const struct hf_vault_log_options *options, struct hf_vault_log **ret,
+                                     struct hf_error *err);
+void hf_vault_log_freep(struct hf_vault_log **log);
+
+typedef bool hf_log_visitor(void *context, const struct hf_log_entry *entry, struct hf_error *err);
+
+/*
+ * Reads the entries after the last one read, in order, checks place, chain, signature and signer, and
+ * hands each to `visit` (which may be NULL).  The list of names is only used to notice a hole: an
+ * entry beyond the one that is missing makes it CORRUPT ("log entry 7 of vault "..." is missing").
+ */
+HF_MUST_CHECK bool hf_vault_log_read(struct hf_vault_log *log, hf_log_visitor *visit, void *context,
+                                     struct hf_error *err);
+/* Of the last entry read or appended: 0 and zeros before the first. */
+uint64_t hf_vault_log_head(const struct hf_vault_log *log, uint8_t hash[static HF_SHA256_BYTES]);
+
+/*
+ * Refuses a log that is older than what was seen before: CORRUPT when it holds fewer entries than
+ * `sequence`, or another entry there.  Call after reading.
+ */
+HF_MUST_CHECK bool hf_vault_log_check_head(struct hf_vault_log *log, uint64_t sequence,
+                                           const uint8_t hash[static HF_SHA256_BYTES], struct hf_error *err);
+
+struct hf_log_append {
+    enum hf_log_kind kind;
+    int64_t time;
+    uint64_t epoch;
+    const json_t *public_part; // borrowed
+    const json_t *sealed_part; // borrowed, or NULL
+};
+
+/*
+ * Writes entry head + 1; durable when it returns true.  The next read hands it to its visitor like any other;
+ * appending again needs no read between.  CONFLICT: another writer made that entry first; read on, decide
+ * again.  After any other failure the entry may be there or not: reading tells.
+ */
+HF_MUST_CHECK bool hf_vault_log_append(struct hf_vault_log *log, const struct hf_log_append *append,
+                                       const struct hf_signing *signing, struct hf_error *err);

@@ -1,0 +1,14 @@
+/*
+ * vault_state.h - what a vault's log adds up to
+ *
+ * Sessions move INTENT -> open -> committed (COMMIT that counts) | ended (END) | aborted (ABORT); nothing
+ * leaves the last three.  A COMMIT that finds its session in any other state than open, or comes from an
+ * older writer epoch, is void and leaves no trace here.
+ */
+#pragma once
+#include "server/repository/repository.h"
+
+HF_MUST_CHECK bool vault_state_new(struct hf_vault_state **ret, struct hf_error *err);
+/* Applies the next entry.  CORRUPT when its parts do not have the shape of their kind. */
+HF_MUST_CHECK bool vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry,
+                                     struct hf_error *err);

@@ -1,0 +1,557 @@
+#include "server/restore/restore.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <pthread.h>
+#include <sodium.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/time.h"
+#include "server/restore/slab_cache.h"
+
+#define CACHE_DEFAULT (64 * HF_MIB)
+#define WORKERS_MOST  64
+#define REGION_BYTES  (1 * HF_MIB) // assembled, then written at once
+#define LAST_FILE     "global/pg_control"
+
+/* One file on its way.  Its leaves are written by any workers; whoever ends the last one checks the digest. */
+struct planned_file {
+    char *path;
+    struct hf_manifest_file file; // name NULL; leaves in own memory
+    uint64_t first_task;          // number of its first leaf among all
+    int fd;                       // -1: not open
+    size_t leaves_left;
+    uint8_t *tags; // of all its pages, while it is being written
+};
+
+struct hf_restore_plan {
+    struct hf_vault *vault; // borrowed from the caller
+    struct hf_restore_options options;
+    struct hf_backup *backup;
+    size_t file_count, file_room;
+    struct planned_file *files;
+    uint64_t task_count; // leaves, and one for each empty file
+    struct hf_restore_size size;
+
+    /* While writing. */
+    pthread_mutex_t lock;
+    int target;
+    size_t next_file;
+    size_t next_leaf;
+    size_t end_file; // files from here on wait for the second round
+    bool failed;
+    struct hf_error failure;
+    struct hf_slab_cache *cache;
+    uint64_t pages;
+};
+
+struct task {
+    struct planned_file *file;
+    size_t leaf;
+};
+
+static bool plan_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err);
+static bool plan_maps(struct hf_restore_plan *plan, struct hf_error *err);
+static bool plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, struct hf_error *err);
+static int control_file_last(const void *a, const void *b);
+static bool open_target(struct hf_restore_plan *plan, const char *target, struct hf_error *err);
+static bool make_folders(struct hf_restore_plan *plan, struct hf_error *err);
+static bool make_folder(struct hf_restore_plan *plan, const char *path, uint32_t mode, struct hf_error *err);
+static bool write_files(struct hf_restore_plan *plan, size_t from, size_t to, struct hf_error *err);
+static void *write_work(void *context);
+static bool take_task(struct hf_restore_plan *plan, struct task *ret, struct hf_error *err);
+static bool create_file(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err);
+static bool write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct task *task,
+                       uint8_t *region, struct hf_error *err);
+static bool copy_pages(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
+                       const struct hf_extent *extent, uint32_t skip, uint32_t count, uint8_t *to,
+                       struct hf_error *err);
+static bool write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint8_t *region,
+                         size_t length, bool zeros, struct hf_error *err);
+static bool end_task(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err);
+static bool check_digest(struct hf_restore_plan *plan, const struct planned_file *file, struct hf_error *err);
+static bool sync_folders(struct hf_restore_plan *plan, struct hf_error *err);
+static uint64_t page_count(const struct hf_manifest_file *file);
+
+bool
+hf_restore_plan(struct hf_vault *vault, const struct hf_id *backup, const struct hf_restore_options *options,
+                struct hf_restore_plan **ret, struct hf_restore_size *ret_size, struct hf_error *err)
+{
+    _cleanup_(hf_restore_plan_freep) struct hf_restore_plan *plan = calloc(1, sizeof *plan);
+    _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
+    const struct hf_vault_state *state;
+    if (plan == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a restore");
+    plan->vault = vault;
+    plan->options = *options;
+    plan->target = -1;
+    pthread_mutex_init(&plan->lock, NULL);
+    if (!hf_slab_worker_new(1, &worker, err) || !hf_backup_open(vault, backup, &plan->backup, err) ||
+        !hf_vault_read(vault, NULL, NULL, &state, err) || !plan_packs(plan, state, err) ||
+        !hf_backup_files(plan->backup, worker, plan_file, plan, err))
+        return false;
+    if (plan->file_count != hf_backup_root(plan->backup)->file_count)
+        return hf_fail(err, HF_ERR_CORRUPT, "the manifest lists %zu files, it counts %llu", plan->file_count,
+                       (unsigned long long)hf_backup_root(plan->backup)->file_count);
+    if (plan->file_count > 0)
+        qsort(plan->files, plan->file_count, sizeof *plan->files, control_file_last);
+    if (!plan_maps(plan, err))
+        return false;
+    plan->size.folders = hf_backup_root(plan->backup)->folder_count;
+    if (options->total != NULL)
+        atomic_store(options->total, plan->size.bytes);
+    *ret_size = plan->size;
+    *ret = HF_TAKE(plan);
+    return true;
+}
+
+void
+hf_restore_plan_freep(struct hf_restore_plan **plan)
+{
+    struct hf_restore_plan *gone = *plan;
+    if (gone == NULL)
+        return;
+    for (size_t i = 0; i < gone->file_count; i++) {
+        hf_closep(&gone->files[i].fd);
+        free(gone->files[i].path);
+        free((void *)(uintptr_t)gone->files[i].file.leaves);
+        free(gone->files[i].tags);
+    }
+    free(gone->files);
+    hf_closep(&gone->target);
+    hf_slab_cache_freep(&gone->cache);
+    hf_backup_freep(&gone->backup);
+    pthread_mutex_destroy(&gone->lock);
+    free(gone);
+    *plan = NULL;
+}
+
+struct hf_backup *
+hf_restore_plan_backup(struct hf_restore_plan *plan)
+{
+    return plan->backup;
+}
+
+bool
+hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_restore_outcome *ret, struct hf_error *err)
+{
+    const uint64_t started = hf_monotonic_ns();
+    const size_t cache_bytes = plan->options.cache_bytes > 0 ? plan->options.cache_bytes : CACHE_DEFAULT;
+    if (!open_target(plan, target, err) ||
+        !hf_slab_cache_new(hf_backup_packs(plan->backup), cache_bytes, &plan->cache, err) || !make_folders(plan, err))
+        return false;
+
+    /* pg_control goes last, when everything else is on the disk: without it no server starts on what is there. */
+    const size_t last = plan->file_count > 0 && strcmp(plan->files[plan->file_count - 1].path, LAST_FILE) == 0
+                            ? plan->file_count - 1
+                            : plan->file_count;
+    if (!write_files(plan, 0, last, err) || (plan->options.sync && !sync_folders(plan, err)) ||
+        !write_files(plan, last, plan->file_count, err) || (plan->options.sync && !sync_folders(plan, err)))
+        return hf_fail_within(err, "restore to \"%s\"", target);
+
+    *ret = (struct hf_restore_outcome){
+        .bytes = plan->size.bytes, .pages = plan->pages, .duration_ms = (hf_monotonic_ns() - started) / 1000000};
+    hf_slab_cache_counts(plan->cache, &ret->slabs_opened, &ret->bytes_opened);
+    return true;
+}
+
+static bool
+plan_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err)
+{
+    struct hf_restore_plan *plan = context;
+    if (plan->file_count == plan->file_room) {
+        const size_t room = plan->file_room > 0 ? 2 * plan->file_room : 1024;
+        struct planned_file *grown = realloc(plan->files, room * sizeof *grown);
+        if (grown == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of files");
+        plan->files = grown;
+        plan->file_room = room;
+    }
+    struct hf_object_ref *leaves = malloc((file->leaf_count + 1) * sizeof *leaves);
+    char *copy = strdup(path);
+    if (leaves == NULL || copy == NULL) {
+        free(leaves);
+        free(copy);
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of files");
+    }
+    if (file->leaf_count > 0)
+        memcpy(leaves, file->leaves, file->leaf_count * sizeof *leaves);
+    struct planned_file *planned = &plan->files[plan->file_count++];
+    *planned = (struct planned_file){.path = copy, .file = *file, .fd = -1};
+    planned->file.name = NULL;
+    planned->file.leaves = leaves;
+    plan->size.files++;
+    plan->size.bytes += file->size;
+    return true;
+}
+
+/* Every leaf is read once now, so that a hole is found before the target is touched. */
+static bool
+plan_maps(struct hf_restore_plan *plan, struct hf_error *err)
+{
+    _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
+    _cleanup_(hf_leaf_done) struct hf_leaf leaf;
+    hf_leaf_init(&leaf, HF_PAGE_LOG2_LEAST);
+    if (!hf_slab_worker_new(1, &worker, err))
+        return false;
+    for (size_t i = 0; i < plan->file_count; i++) {
+        const struct planned_file *planned = &plan->files[i];
+        uint64_t pages = 0;
+        for (size_t n = 0; n < planned->file.leaf_count; n++) {
+            if (!hf_backup_leaf(plan->backup, worker, &planned->file.leaves[n], &leaf, err))
+                return hf_fail_within(err, "file \"%s\"", planned->path);
+            if (leaf.page_log2 != planned->file.page_log2 ||
+                (leaf.pages != HF_LEAF_PAGES && n + 1 < planned->file.leaf_count))
+                return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": its map does not fit", planned->path);
+            for (size_t extent = 0; extent < leaf.extent_count; extent++) {
+                if (leaf.extents[extent].type == HF_EXTENT_LOST)
+                    return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": %u of its pages are lost", planned->path,
+                                   leaf.extents[extent].count);
+                if (leaf.extents[extent].type == HF_EXTENT_STORED)
+                    plan->size.stored_pages += leaf.extents[extent].count;
+            }
+            pages += leaf.pages;
+        }
+        if (pages != page_count(&planned->file))
+            return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": its map has %llu pages, its size is %llu", planned->path,
+                           (unsigned long long)pages, (unsigned long long)planned->file.size);
+    }
+    return true;
+}
+
+static bool
+plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, struct hf_error *err)
+{
+    const struct hf_manifest_root *root = hf_backup_root(plan->backup);
+    const struct hf_id vault = hf_vault_id(plan->vault);
+    for (size_t i = 0; i < root->summary_count; i++) {
+        char name[HF_PACK_NAME_BYTES], text[HF_ID_TEXT_BYTES];
+        const struct hf_id *id = &root->summary[i].pack;
+        const struct hf_vault_pack *pack = hf_vault_state_pack(state, id);
+        bool found;
+        uint64_t size;
+        hf_id_format(id, text);
+        if (pack == NULL)
+            return hf_fail(err, HF_ERR_CORRUPT, "the backup needs pack \"%s\", which the log does not know", text);
+        if (!hf_backend_stat(hf_vault_backend(plan->vault), hf_pack_name(&vault, id, name), &found, &size, err))
+            return false;
+        if (!found)
+            return hf_fail(err, HF_ERR_CORRUPT, "the backup needs pack \"%s\", which is missing", text);
+        if (size != pack->bytes)
+            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" has %llu bytes, the log says %llu", text,
+                           (unsigned long long)size, (unsigned long long)pack->bytes);
+    }
+    plan->size.packs = root->summary_count;
+    return true;
+}
+
+static int
+control_file_last(const void *a, const void *b)
+{
+    const struct planned_file *left = a, *right = b;
+    const bool left_last = strcmp(left->path, LAST_FILE) == 0, right_last = strcmp(right->path, LAST_FILE) == 0;
+    return left_last != right_last ? (int)left_last - (int)right_last : strcmp(left->path, right->path);
+}
+
+static bool
+open_target(struct hf_restore_plan *plan, const char *target, struct hf_error *err)
+{
+    bool empty;
+    if (!hf_dir_make(target, 0700, err) || !hf_dir_is_empty(target, &empty, err))
+        return hf_fail_within(err, "restore to \"%s\"", target);
+    if (!empty) {
+        hf_fail(err, HF_ERR_CONFLICT, "folder \"%s\" is not empty", target);
+        return hf_fail_hint(err, "Choose an empty folder, or one that does not exist yet.");
+    }
+    plan->target = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    return plan->target >= 0 || hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", target);
+}
+
+/* The manifest's folders are sorted: a parent comes before what is in it. */
+static bool
+make_folders(struct hf_restore_plan *plan, struct hf_error *err)
+{
+    const struct hf_manifest_root *root = hf_backup_root(plan->backup);
+    for (size_t i = 0; i < root->folder_count; i++)
+        if (!make_folder(plan, root->folders[i].path, root->folders[i].mode, err))
+            return false;
+    return true;
+}
+
+static bool
+make_folder(struct hf_restore_plan *plan, const char *path, uint32_t mode, struct hf_error *err)
+{
+    const mode_t allowed = (mode & 0750) | 0700;
+    if (path[0] == 0)
+        return (fchmod(plan->target, allowed) == 0 &&
+                (!plan->options.owner || fchown(plan->target, plan->options.uid, plan->options.gid) == 0)) ||
+               hf_fail_errno(err, HF_ERR_NONE, "could not prepare the target folder");
+    if (!hf_path_check(path, err))
+        return false;
+
+    /* Parents that the manifest does not list (a folder of folders only) are made on the way. */
+    char part[HF_PATH_MOST + 1];
+    for (const char *slash = strchr(path, '/');; slash = strchr(slash + 1, '/')) {
+        const size_t length = slash == NULL ? strlen(path) : (size_t)(slash - path);
+        memcpy(part, path, length);
+        part[length] = 0;
+        if (mkdirat(plan->target, part, allowed) == 0) {
+            if (plan->options.owner &&
+                fchownat(plan->target, part, plan->options.uid, plan->options.gid, AT_SYMLINK_NOFOLLOW) != 0)
+                return hf_fail_errno(err, HF_ERR_NONE, "could not give folder \"%s\" to its owner", part);
+        } else if (errno != EEXIST) {
+            return hf_fail_errno(err, HF_ERR_NONE, "could not make folder \"%s\"", part);
+        }
+        if (slash == NULL)
+            return true;
+    }
+}
+
+static bool
+write_files(struct hf_restore_plan *plan, size_t from, size_t to, struct hf_error *err)
+{
+    pthread_t threads[WORKERS_MOST];
+    unsigned wanted = plan->options.workers, started = 0;
+    if (wanted == 0)
+        wanted = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    if (wanted > WORKERS_MOST)
+        wanted = WORKERS_MOST;
+    plan->next_file = from;
+    plan->next_leaf = 0;
+    plan->end_file = to;
+    while (started < wanted && pthread_create(&threads[started], NULL, write_work, plan) == 0)
+        started++;
+    if (started == 0)
+        write_work(plan);
+    for (unsigned i = 0; i < started; i++)
+        pthread_join(threads[i], NULL);
+    if (plan->failed)
+        *err = plan->failure;
+    return !plan->failed;
+}
+
+static void
+fail(struct hf_restore_plan *plan, const struct hf_error *err)
+{
+    pthread_mutex_lock(&plan->lock);
+    if (!plan->failed) {
+        plan->failed = true;
+        plan->failure = *err;
+    }
+    pthread_mutex_unlock(&plan->lock);
+}
+
+static void *
+write_work(void *context)
+{
+    struct hf_restore_plan *plan = context;
+    struct hf_error err = {0};
+    _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
+    _cleanup_(hf_freep) uint8_t *region = malloc(REGION_BYTES);
+    if (region == NULL || !hf_slab_worker_new(1, &worker, &err)) {
+        hf_fail(&err, HF_ERR_NO_MEMORY, "out of memory for a restore");
+        fail(plan, &err);
+        return NULL;
+    }
+    for (;;) {
+        struct task task;
+        if (plan->options.cancel != NULL && atomic_load(plan->options.cancel)) {
+            hf_fail(&err, HF_ERR_CANCELLED, "the restore was cancelled");
+            fail(plan, &err);
+            return NULL;
+        }
+        if (!take_task(plan, &task, &err) || (task.file != NULL && (!write_leaf(plan, worker, &task, region, &err) ||
+                                                                    !end_task(plan, task.file, &err)))) {
+            if (task.file != NULL)
+                hf_fail_within(&err, "file \"%s\"", task.file->path);
+            fail(plan, &err);
+            return NULL;
+        }
+        if (task.file == NULL)
+            return NULL;
+    }
+}
+
+/* The next leaf in order; file NULL: none is left.  The file is made when its first leaf is taken. */
+static bool
+take_task(struct hf_restore_plan *plan, struct task *ret, struct hf_error *err)
+{
+    *ret = (struct task){0};
+    bool ok = true;
+    pthread_mutex_lock(&plan->lock);
+    if (!plan->failed && plan->next_file < plan->end_file) {
+        struct planned_file *file = &plan->files[plan->next_file];
+        *ret = (struct task){file, plan->next_leaf};
+        if (plan->next_leaf == 0)
+            ok = create_file(plan, file, err);
+        if (++plan->next_leaf >= file->file.leaf_count) {
+            plan->next_file++;
+            plan->next_leaf = 0;
+        }
+    }
+    pthread_mutex_unlock(&plan->lock);
+    return ok;
+}
+
+static bool
+create_file(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err)
+{
+    const mode_t allowed = (file->file.mode & 0640) | 0600;
+    file->fd = openat(plan->target, file->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, allowed);
+    if (file->fd < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not make file \"%s\"", file->path);
+    if (fchmod(file->fd, allowed) != 0 ||
+        (plan->options.owner && fchown(file->fd, plan->options.uid, plan->options.gid) != 0) ||
+        (file->file.size > 0 && ftruncate(file->fd, (off_t)file->file.size) != 0))
+        return hf_fail_errno(err, HF_ERR_NONE, "could not prepare file \"%s\"", file->path);
+    file->leaves_left = file->file.leaf_count > 0 ? file->file.leaf_count : 1;
+    file->tags = malloc(page_count(&file->file) * HF_TAG_BYTES + 1);
+    return file->tags != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page tags");
+}
+
+static bool
+write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct task *task, uint8_t *region,
+           struct hf_error *err)
+{
+    struct planned_file *file = task->file;
+    if (file->file.leaf_count == 0)
+        return true;
+    _cleanup_(hf_leaf_done) struct hf_leaf leaf;
+    hf_leaf_init(&leaf, file->file.page_log2);
+    if (!hf_backup_leaf(plan->backup, worker, &file->file.leaves[task->leaf], &leaf, err))
+        return false;
+
+    const uint64_t leaf_start = (uint64_t)task->leaf * HF_LEAF_PAGES;
+    const uint32_t region_pages = (uint32_t)(REGION_BYTES >> leaf.page_log2);
+    uint32_t page = 0, in_region = 0;
+    bool zeros = true;
+    for (size_t i = 0; i < leaf.extent_count; i++) {
+        const struct hf_extent *extent = &leaf.extents[i];
+        for (uint32_t skip = 0; skip < extent->count;) {
+            const uint32_t left = extent->count - skip, room = region_pages - in_region;
+            const uint32_t part = left < room ? left : room;
+            uint8_t *to = region + ((size_t)in_region << leaf.page_log2);
+            if (extent->type == HF_EXTENT_ZEROS)
+                memset(to, 0, (size_t)part << leaf.page_log2);
+            else if (!copy_pages(plan, worker, &leaf, extent, skip, part, to, err))
+                return false;
+            zeros = zeros && extent->type == HF_EXTENT_ZEROS;
+            in_region += part;
+            skip += part;
+            if (in_region == region_pages || page + in_region == leaf.pages) {
+                if (!write_region(plan, file, leaf_start + page, region, (size_t)in_region << leaf.page_log2, zeros,
+                                  err))
+                    return false;
+                page += in_region;
+                in_region = 0;
+                zeros = true;
+            }
+        }
+    }
+    return true;
+}
+
+static bool
+copy_pages(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
+           const struct hf_extent *extent, uint32_t skip, uint32_t count, uint8_t *to, struct hf_error *err)
+{
+    const struct hf_cached_slab *slab;
+    if (!hf_slab_cache_get(plan->cache, worker, &leaf->packs[extent->pack], extent->slab, &slab, err))
+        return false;
+    const uint32_t first = extent->first + skip;
+    bool ok = first + count <= slab->pages->count ||
+              hf_fail(err, HF_ERR_CORRUPT, "its map leads past the end of slab %u", extent->slab);
+    if (ok) {
+        const size_t from = slab->pages->offset[first], length = slab->pages->offset[first + count] - from;
+        ok = length <= (size_t)count << leaf->page_log2 ||
+             hf_fail(err, HF_ERR_CORRUPT, "slab %u holds larger pages than the map says", extent->slab);
+        if (ok)
+            memcpy(to, slab->plain.data + from, length);
+    }
+    hf_slab_cache_give_back(plan->cache, slab);
+    return ok;
+}
+
+/* length counts whole pages; the file's size says where the last one ends.  Zeros stay a hole. */
+static bool
+write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint8_t *region,
+             size_t length, bool zeros, struct hf_error *err)
+{
+    const uint64_t at = first_page << file->file.page_log2;
+    if (at + length > file->file.size)
+        length = (size_t)(file->file.size - at);
+    const size_t page_bytes = (size_t)1 << file->file.page_log2;
+    uint8_t *tag = file->tags + first_page * HF_TAG_BYTES;
+    for (size_t from = 0; from < length; from += page_bytes, tag += HF_TAG_BYTES)
+        hf_page_tag(hf_backup_keys(plan->backup), region + from,
+                    length - from < page_bytes ? length - from : page_bytes, tag);
+    if (plan->options.page_check != NULL)
+        plan->options.page_check(plan->options.context, file->path, file->file.size, first_page, region, length);
+    if (!zeros && !hf_pwrite_all(file->fd, region, length, at, file->path, err))
+        return false;
+    if (plan->options.done != NULL)
+        atomic_fetch_add(plan->options.done, length);
+    pthread_mutex_lock(&plan->lock);
+    plan->pages += (length + page_bytes - 1) / page_bytes;
+    pthread_mutex_unlock(&plan->lock);
+    return true;
+}
+
+static bool
+end_task(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err)
+{
+    pthread_mutex_lock(&plan->lock);
+    const bool last = --file->leaves_left == 0;
+    pthread_mutex_unlock(&plan->lock);
+    if (!last)
+        return true;
+    if (!check_digest(plan, file, err))
+        return false;
+    free(file->tags);
+    file->tags = NULL;
+    const struct timespec times[2] = {
+        {.tv_nsec = UTIME_OMIT},
+        {.tv_sec = file->file.modified_at / 1000, .tv_nsec = file->file.modified_at % 1000 * 1000000}};
+    if (file->file.modified_at > 0 && futimens(file->fd, times) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not set its time");
+    if (plan->options.sync && fdatasync(file->fd) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not sync it to the disk");
+    hf_closep(&file->fd);
+    file->fd = -1;
+    return true;
+}
+
+static bool
+check_digest(struct hf_restore_plan *plan, const struct planned_file *file, struct hf_error *err)
+{
+    _cleanup_(hf_file_digest_freep) struct hf_file_digest *digest = NULL;
+    uint8_t sum[HF_FILE_DIGEST_BYTES];
+    if (!hf_file_digest_new(hf_backup_keys(plan->backup), &digest, err))
+        return false;
+    hf_file_digest_add_many(digest, file->tags, page_count(&file->file));
+    hf_file_digest_end(digest, file->file.size, sum);
+    return sodium_memcmp(sum, file->file.digest, sizeof sum) == 0 ||
+           hf_fail(err, HF_ERR_CORRUPT, "its content does not have the digest of the backup");
+}
+
+static bool
+sync_folders(struct hf_restore_plan *plan, struct hf_error *err)
+{
+    const struct hf_manifest_root *root = hf_backup_root(plan->backup);
+    for (size_t i = root->folder_count; i-- > 0;) {
+        const char *path = root->folders[i].path[0] != 0 ? root->folders[i].path : ".";
+        _cleanup_(hf_closep) int fd = openat(plan->target, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (fd < 0 || fsync(fd) != 0)
+            return hf_fail_errno(err, HF_ERR_NONE, "could not sync folder \"%s\"", path);
+    }
+    return true;
+}
+
+static uint64_t
+page_count(const struct hf_manifest_file *file)
+{
+    return (file->size + (((uint64_t)1 << file->page_log2) - 1)) >> file->page_log2;
+}

@@ -1,0 +1,64 @@
+/*
+ * restore.h - from a backup to a folder: plan, prove, write each page once
+ *
+ * The plan reads the whole manifest and every map leaf and looks for every pack before the target is
+ * touched (promise 4): what is missing is an error that names it and the files it takes with it.
+ * Writing goes leaf by leaf in the order of files; backups store pages in that order, so each slab is
+ * opened about once although only a bounded number is kept.  The file digests are checked on the way.
+ *
+ * What is written is bytes from a database that may be hostile: names pass hf_path_check, files are
+ * made O_EXCL | O_NOFOLLOW below the target's descriptor, permissions lose set-id bits, and tablespaces
+ * become folders inside the target (pg_tblspc/<oid>), never links to where they once lay.
+ */
+#pragma once
+#include <stdatomic.h>
+#include "server/repository/reader.h"
+
+/* Looks at whole pages on their way to the disk, on worker threads; first_page counts from the file's start. */
+typedef void hf_restore_page_check(void *context, const char *path, uint64_t file_size, uint64_t first_page,
+                                   const uint8_t *pages, size_t length);
+
+struct hf_restore_options {
+    unsigned workers;   // 0: one for each processor
+    size_t cache_bytes; // opened slabs kept; 0: 64 MiB
+    bool sync;          // fsync files and folders: false only for the scratch of a sandbox
+    bool owner;         // give everything to uid and gid
+    uid_t uid;
+    gid_t gid;
+    hf_restore_page_check *page_check; // or NULL
+    void *context;
+    const atomic_bool *cancel;      // or NULL
+    _Atomic uint64_t *done, *total; // bytes written, for progress; or NULL
+};
+
+struct hf_restore_plan;
+
+struct hf_restore_size {
+    uint64_t files, folders;
+    uint64_t bytes;        // of all files
+    uint64_t stored_pages; // that have to be read
+    uint64_t packs;
+};
+
+/*
+ * Reads manifest and maps; every pack that is needed is there and has the size the log says.
+ * Errors: CORRUPT or NOT_FOUND name what is missing and a file that needs it.
+ */
+HF_MUST_CHECK bool hf_restore_plan(struct hf_vault *vault, const struct hf_id *backup,
+                                   const struct hf_restore_options *options, struct hf_restore_plan **ret,
+                                   struct hf_restore_size *ret_size, struct hf_error *err);
+void hf_restore_plan_freep(struct hf_restore_plan **plan);
+struct hf_backup *hf_restore_plan_backup(struct hf_restore_plan *plan);
+
+struct hf_restore_outcome {
+    uint64_t bytes, pages, slabs_opened;
+    uint64_t bytes_opened; // plaintext of the slabs that were opened: over bytes, the read amplification
+    uint64_t duration_ms;
+};
+/*
+ * Writes into `target`, which must be missing or an empty folder (CONFLICT otherwise, nothing changed).
+ * After a failure what was written is left for inspection, with no file that makes it look complete:
+ * global/pg_control is written last.
+ */
+HF_MUST_CHECK bool hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_restore_outcome *ret,
+                                    struct hf_error *err);

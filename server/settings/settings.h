@@ -1,0 +1,106 @@
+/*
+ * settings.h - what the owner of the appliance decided: one strict YAML file, holdfast.yaml
+ *
+ * A setting that is misspelt and silently ignored is found on the day of the restore.  So the file is
+ * refused as a whole, with file and line, for anything that is not exactly a setting: an unknown or doubled
+ * key, a wrong type, a value out of its range, a tab, an anchor, an alias, a tag, a second document.
+ *
+ *     repository: /srv/backup/holdfast
+ *     unlock:
+ *       key_file: /etc/holdfast/server.key
+ *     sources:
+ *       clinic:
+ *         engine: postgres
+ *         connection: host=db.example user=holdfast
+ *         password_file: /etc/holdfast/clinic.password
+ *         backup_every: 6h
+ *
+ * Every setting is one row of the table in table.h; the structs below are what the rows fill.  Sources
+ * can also be recorded in the repository (`holdfast source add`); their settings then travel as a JSON object
+ * of texts, checked by the same rows.
+ */
+#pragma once
+#include "base/json.h"
+
+#define HF_SETTINGS_FILE_MOST    HF_MIB // bytes of holdfast.yaml
+#define HF_SETTINGS_SOURCES_MOST 1000
+#define HF_SETTINGS_LIST_MOST    64   // entries of one list
+#define HF_SETTINGS_TEXT_MOST    4096 // bytes of one value
+#define HF_SOURCE_NAME_BYTES     64   // 63 and the 0
+
+/* One database server that is backed up. */
+struct hf_source_settings {
+    char *name;
+    unsigned line;            // of the settings file; 0 when it came from elsewhere
+    const char *engine;       // "postgres"
+    char *connection;         // "host=... user=...", without a password
+    char *password_file;      // or NULL
+    int64_t max_rate;         // bytes a second; 0: no limit
+    const char *checkpoint;   // "fast" or "spread"
+    const char *lowest_level; // of the sandbox, for this source; NULL: that of the appliance
+    int64_t backup_every_ms;  // 0: only when asked
+    int64_t verify_every_ms;  // 0: only when asked, and after backups
+    bool verify_after_backup;
+};
+
+struct hf_settings {
+    char *file; // where they came from
+    char *text; // exactly as read: a worker process parses the same text again
+    char *repository;
+    char *state;
+    char *socket;
+    int64_t jobs_at_once;
+    int64_t workers; // threads of one backup; 0: one for each processor
+    int64_t compression_level;
+    struct {
+        char *key_file, *passphrase_file; // exactly one is not NULL
+    } unlock;
+    struct {
+        char *folder;
+        int64_t memory; // bytes
+    } scratch;
+    struct {
+        const char *lowest_level; // "L1", "L2", "L3"
+        int64_t memory;           // bytes
+        int64_t phase_minutes;
+        char **postgres_prefixes; // ends with NULL; NULL for none
+    } sandbox;
+    size_t source_count;
+    struct hf_source_settings **sources; // in the order of the file
+};
+
+/*
+ * The file to read: `option` when not NULL, else $HOLDFAST_SETTINGS, else /etc/holdfast/holdfast.yaml; for an
+ * ordinary user, when that is not there, $HOME/.config/holdfast/holdfast.yaml.  Always absolute; free() it.
+ */
+HF_MUST_CHECK bool hf_settings_path(const char *option, char **ret, struct hf_error *err);
+
+/*
+ * Errors: NOT_FOUND; DENIED when someone else owns the file or could change it; USAGE "file:line: ..." for
+ * everything that is not a setting.
+ */
+HF_MUST_CHECK bool hf_settings_load(const char *path, struct hf_settings **ret, struct hf_error *err);
+/* The same from text; `file` stands in messages. */
+HF_MUST_CHECK bool hf_settings_parse(const char *file, const void *text, size_t length, struct hf_settings **ret,
+                                     struct hf_error *err);
+void hf_settings_freep(struct hf_settings **settings);
+
+/* NULL when the file has no such source. */
+const struct hf_source_settings *hf_settings_source(const struct hf_settings *settings, const char *name);
+
+/* [a-z0-9][a-z0-9_-]{0,62}, else USAGE. */
+HF_MUST_CHECK bool hf_source_name_check(const char *name, struct hf_error *err);
+
+/*
+ * A source as a JSON object of texts: {"backup_every": "6h", "engine": "postgres", ...}.  Settings at their
+ * default stand too, so that a record says how things were; what is unset is left out.  Reading takes a
+ * missing member as its default and refuses (USAGE) unknown ones.
+ */
+HF_MUST_CHECK bool hf_source_settings_to_json(const struct hf_source_settings *source, json_t **ret,
+                                              struct hf_error *err);
+HF_MUST_CHECK bool hf_source_settings_from_json(const char *name, const json_t *object, struct hf_source_settings **ret,
+                                                struct hf_error *err);
+void hf_source_settings_freep(struct hf_source_settings **source);
+
+/* The text behind `holdfast settings`: every row with its type, default, limits and sentence. */
+HF_MUST_CHECK bool hf_settings_reference(struct hf_buf *out, struct hf_error *err);

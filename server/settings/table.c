@@ -1,0 +1,406 @@
+#include "server/settings/table.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <string.h>
+
+#include "base/file.h"
+
+#define SECOND_MS INT64_C(1000)
+#define MINUTE_MS (60 * SECOND_MS)
+#define HOUR_MS   (60 * MINUTE_MS)
+#define DAY_MS    (24 * HOUR_MS)
+
+static const char *const engines[] = {"postgres", NULL};
+static const char *const checkpoints[] = {"fast", "spread", NULL};
+static const char *const levels[] = {"L1", "L2", "L3", NULL};
+
+#define APPLIANCE(member) .of = HF_SETTING_OF_APPLIANCE, .offset = offsetof(struct hf_settings, member)
+#define SOURCE(member)    .of = HF_SETTING_OF_SOURCE, .offset = offsetof(struct hf_source_settings, member)
+
+static const struct hf_setting table[] = {
+    {APPLIANCE(repository), .name = "repository", .type = HF_SETTING_PATH, .required = true,
+     .sentence = "Folder of the repository: the sealed packs, the wrapped keys and the logs."},
+    {APPLIANCE(state), .name = "state", .type = HF_SETTING_PATH,
+     .computed = "/var/lib/holdfast, or $HOME/.local/state/holdfast for an ordinary user",
+     .sentence = "Folder of what the appliance keeps for itself: catalog, signing key, caches."},
+    {APPLIANCE(socket), .name = "socket", .type = HF_SETTING_PATH, .computed = "holdfastd.sock in the state folder",
+     .sentence = "Unix socket on which holdfastd listens."},
+    {APPLIANCE(jobs_at_once), .name = "jobs_at_once", .type = HF_SETTING_COUNT, .fallback = "2", .least = 1, .most = 64,
+     .unit = "jobs", .sentence = "How many jobs may run at the same time; further ones wait."},
+    {APPLIANCE(workers), .name = "workers", .type = HF_SETTING_COUNT, .fallback = "0", .least = 0, .most = 256,
+     .unit = "threads", .sentence = "Threads that compress and seal one backup; 0 means one for each processor."},
+    {APPLIANCE(compression_level), .name = "compression_level", .type = HF_SETTING_COUNT, .fallback = "1", .least = 1,
+     .most = 19, .unit = "zstd level", .sentence = "How hard to compress: higher is smaller and slower."},
+
+    {APPLIANCE(unlock.key_file), .name = "unlock.key_file", .type = HF_SETTING_PATH,
+     .sentence = "Key file that opens the repository without a person; give this or unlock.passphrase_file."},
+    {APPLIANCE(unlock.passphrase_file), .name = "unlock.passphrase_file", .type = HF_SETTING_PATH,
+     .sentence = "File that holds the passphrase of a slot of the repository."},
+
+    {APPLIANCE(scratch.folder), .name = "scratch.folder", .type = HF_SETTING_PATH,
+     .computed = "scratch in the state folder",
+     .sentence = "Folder for restored databases while a sandbox runs, when memory is too small for them."},
+    {APPLIANCE(scratch.memory), .name = "scratch.memory", .type = HF_SETTING_SIZE, .can_be_off = true,
+     .fallback = "1GiB", .least = 64 * (int64_t)HF_MIB, .most = 1024 * (int64_t)HF_GIB,
+     .sentence = "Largest scratch that is kept in memory; off means that scratch always lies in scratch.folder."},
+
+    {APPLIANCE(sandbox.lowest_level), .name = "sandbox.lowest_level", .type = HF_SETTING_WORD, .fallback = "L2",
+     .words = levels,
+     .sentence = "Weakest isolation in which restored data may run; below it a verification refuses to start."},
+    {APPLIANCE(sandbox.memory), .name = "sandbox.memory", .type = HF_SETTING_SIZE, .fallback = "2GiB",
+     .least = 256 * (int64_t)HF_MIB, .most = 1024 * (int64_t)HF_GIB,
+     .sentence = "Memory that the database in a sandbox may use, scratch not counted."},
+    {APPLIANCE(sandbox.phase_minutes), .name = "sandbox.phase_minutes", .type = HF_SETTING_COUNT, .fallback = "60",
+     .least = 1, .most = 10080, .unit = "minutes",
+     .sentence = "Longest that one phase of a verification may take before the attempt is inconclusive."},
+    {APPLIANCE(sandbox.postgres_prefixes), .name = "sandbox.postgres_prefixes", .type = HF_SETTING_PATHS,
+     .sentence = "Further folders that hold PostgreSQL (bin/postgres and lib), looked at before the packaged ones."},
+
+    {SOURCE(engine), .name = "engine", .type = HF_SETTING_WORD, .required = true, .words = engines,
+     .sentence = "What kind of database server it is."},
+    {SOURCE(connection), .name = "connection", .type = HF_SETTING_TEXT, .required = true,
+     .sentence = "How to reach it: libpq's key=value pairs, without a password."},
+    {SOURCE(password_file), .name = "password_file", .type = HF_SETTING_PATH,
+     .sentence = "File that holds the password alone, readable only by the user who runs holdfastd."},
+    {SOURCE(max_rate), .name = "max_rate", .type = HF_SETTING_SIZE, .can_be_off = true, .fallback = "off",
+     .least = 32 * (int64_t)HF_KIB, .most = (int64_t)HF_GIB,
+     .sentence = "Most bytes a second that a backup may take from the server."},
+    {SOURCE(checkpoint), .name = "checkpoint", .type = HF_SETTING_WORD, .fallback = "spread", .words = checkpoints,
+     .sentence = "Whether the server's checkpoint at the start of a backup is done at once or gently."},
+    {SOURCE(lowest_level), .name = "lowest_level", .type = HF_SETTING_WORD, .words = levels,
+     .computed = "sandbox.lowest_level", .sentence = "Weakest isolation in which this source's data may run."},
+    {SOURCE(backup_every_ms), .name = "backup_every", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "off", .least = MINUTE_MS, .most = 366 * DAY_MS, .sentence = "How often a backup is taken by itself."},
+    {SOURCE(verify_every_ms), .name = "verify_every", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "off", .least = MINUTE_MS, .most = 366 * DAY_MS,
+     .sentence = "How often the newest backup is proved again by itself."},
+    {SOURCE(verify_after_backup), .name = "verify_after_backup", .type = HF_SETTING_BOOLEAN, .fallback = "yes",
+     .sentence = "Whether each backup is proved as soon as it is finished."},
+};
+
+/* A unit behind a number: "6h" is 6 of 3600000. */
+struct unit {
+    const char *name;
+    int64_t factor;
+};
+
+/* Largest first: a value is printed in the largest unit that divides it. */
+static const struct unit size_units[] = {
+    {"GiB", (int64_t)HF_GIB}, {"MiB", (int64_t)HF_MIB}, {"KiB", (int64_t)HF_KIB}, {"", 1}, {NULL, 0}};
+static const struct unit duration_units[] = {{"d", DAY_MS},    {"h", HOUR_MS}, {"m", MINUTE_MS},
+                                             {"s", SECOND_MS}, {"ms", 1},      {NULL, 0}};
+static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
+
+static bool set_text(const struct hf_setting *setting, char **member, const char *text, struct hf_error *err);
+static bool add_path(const struct hf_setting *setting, char ***member, const char *text, struct hf_error *err);
+static bool check_text(const struct hf_setting *setting, const char *text, struct hf_error *err);
+static bool set_word(const struct hf_setting *setting, const char **member, const char *text, struct hf_error *err);
+static bool set_boolean(const struct hf_setting *setting, bool *member, const char *text, struct hf_error *err);
+static bool set_number(const struct hf_setting *setting, int64_t *member, const char *text, struct hf_error *err);
+static const struct unit *units_of(enum hf_setting_type type);
+static bool parse_number(const char *text, const struct unit *units, int64_t *ret);
+static bool print_number(int64_t value, const struct unit *units, struct hf_buf *out, struct hf_error *err);
+static bool print_setting(const struct hf_setting *setting, struct hf_buf *out, struct hf_error *err);
+static bool print_limits(const struct hf_setting *setting, struct hf_buf *out, struct hf_error *err);
+
+const struct hf_setting *
+hf_settings_table(size_t *ret_count)
+{
+    *ret_count = HF_LENGTH(table);
+    return table;
+}
+
+const struct hf_setting *
+hf_setting_find(enum hf_setting_of of, const char *name)
+{
+    for (size_t i = 0; i < HF_LENGTH(table); i++)
+        if (table[i].of == of && strcmp(table[i].name, name) == 0)
+            return &table[i];
+    return NULL;
+}
+
+bool
+hf_setting_set(const struct hf_setting *setting, void *target, const char *text, struct hf_error *err)
+{
+    void *member = (char *)target + setting->offset;
+    switch (setting->type) {
+    case HF_SETTING_TEXT:
+    case HF_SETTING_PATH:
+        return set_text(setting, member, text, err);
+    case HF_SETTING_PATHS:
+        return add_path(setting, member, text, err);
+    case HF_SETTING_WORD:
+        return set_word(setting, member, text, err);
+    case HF_SETTING_BOOLEAN:
+        return set_boolean(setting, member, text, err);
+    case HF_SETTING_COUNT:
+    case HF_SETTING_SIZE:
+    case HF_SETTING_DURATION:
+        return set_number(setting, member, text, err);
+    }
+    abort();
+}
+
+bool
+hf_setting_set_defaults(enum hf_setting_of of, void *target, struct hf_error *err)
+{
+    for (size_t i = 0; i < HF_LENGTH(table); i++) {
+        if (table[i].of != of || table[i].fallback == NULL)
+            continue;
+        if (!hf_setting_set(&table[i], target, table[i].fallback, err))
+            return false;
+    }
+    return true;
+}
+
+bool
+hf_setting_check_required(enum hf_setting_of of, const void *target, struct hf_error *err)
+{
+    for (size_t i = 0; i < HF_LENGTH(table); i++) {
+        // Every required row is a text or a word: a pointer that is NULL while unset.
+        if (table[i].of != of || !table[i].required)
+            continue;
+        if (*(void *const *)((const char *)target + table[i].offset) == NULL)
+            return hf_fail(err, HF_ERR_USAGE, "\"%s\" is missing", table[i].name);
+    }
+    return true;
+}
+
+bool
+hf_setting_print(const struct hf_setting *setting, const void *target, struct hf_buf *out, struct hf_error *err)
+{
+    const void *member = (const char *)target + setting->offset;
+    switch (setting->type) {
+    case HF_SETTING_TEXT:
+    case HF_SETTING_PATH:
+    case HF_SETTING_WORD: {
+        const char *text = *(const char *const *)member;
+        return text == NULL || hf_buf_add_text(out, text, err);
+    }
+    case HF_SETTING_BOOLEAN:
+        return hf_buf_add_text(out, *(const bool *)member ? "yes" : "no", err);
+    case HF_SETTING_COUNT:
+    case HF_SETTING_SIZE:
+    case HF_SETTING_DURATION: {
+        int64_t value = *(const int64_t *)member;
+        if (value == 0 && setting->can_be_off)
+            return hf_buf_add_text(out, "off", err);
+        return print_number(value, units_of(setting->type), out, err);
+    }
+    case HF_SETTING_PATHS:
+        break;
+    }
+    abort();
+}
+
+void
+hf_setting_release(enum hf_setting_of of, void *target)
+{
+    for (size_t i = 0; i < HF_LENGTH(table); i++) {
+        if (table[i].of != of)
+            continue;
+        void *member = (char *)target + table[i].offset;
+        if (table[i].type == HF_SETTING_TEXT || table[i].type == HF_SETTING_PATH)
+            hf_freep(member);
+        else if (table[i].type == HF_SETTING_PATHS)
+            hf_strv_freep(member);
+    }
+}
+
+const char *
+hf_setting_type_words(enum hf_setting_type type)
+{
+    static const char *const words[] = {
+        [HF_SETTING_TEXT] = "text",
+        [HF_SETTING_PATH] = "an absolute path",
+        [HF_SETTING_PATHS] = "a list of absolute paths",
+        [HF_SETTING_WORD] = "a word",
+        [HF_SETTING_BOOLEAN] = "yes or no",
+        [HF_SETTING_COUNT] = "a whole number",
+        [HF_SETTING_SIZE] = "a size such as 64KiB or 2GiB",
+        [HF_SETTING_DURATION] = "a duration such as 30m, 6h or 1d",
+    };
+    return words[type];
+}
+
+bool
+hf_settings_reference(struct hf_buf *out, struct hf_error *err)
+{
+    enum hf_setting_of section = HF_SETTING_OF_APPLIANCE;
+    if (!hf_buf_add_text(out,
+                         "The settings of Holdfast, in holdfast.yaml.  A dot means a level of indentation:\n"
+                         "\"unlock.key_file\" is the key \"key_file\" below \"unlock\".\n\n",
+                         err))
+        return false;
+    for (size_t i = 0; i < HF_LENGTH(table); i++) {
+        if (table[i].of != section) {
+            section = table[i].of;
+            if (!hf_buf_add_text(out, "For each source, below \"sources\" and its name (a-z, 0-9, _ and -):\n\n", err))
+                return false;
+        }
+        if (!print_setting(&table[i], out, err))
+            return false;
+    }
+    return true;
+}
+
+static bool
+set_text(const struct hf_setting *setting, char **member, const char *text, struct hf_error *err)
+{
+    if (!check_text(setting, text, err))
+        return false;
+    char *copy = strdup(text);
+    if (copy == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for setting \"%s\"", setting->name);
+    free(*member);
+    *member = copy;
+    return true;
+}
+
+static bool
+add_path(const struct hf_setting *setting, char ***member, const char *text, struct hf_error *err)
+{
+    if (!check_text(setting, text, err))
+        return false;
+    size_t count = 0;
+    while (*member != NULL && (*member)[count] != NULL)
+        count++;
+    if (count == HF_SETTINGS_LIST_MOST)
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" has more than %d entries", setting->name, HF_SETTINGS_LIST_MOST);
+
+    _cleanup_(hf_freep) char *copy = strdup(text);
+    char **longer = copy == NULL ? NULL : realloc(*member, (count + 2) * sizeof *longer);
+    if (longer == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for setting \"%s\"", setting->name);
+    longer[count] = HF_TAKE(copy);
+    longer[count + 1] = NULL;
+    *member = longer;
+    return true;
+}
+
+static bool
+check_text(const struct hf_setting *setting, const char *text, struct hf_error *err)
+{
+    if (text[0] == '\0')
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is empty", setting->name);
+    if (strlen(text) > HF_SETTINGS_TEXT_MOST)
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is longer than %d bytes", setting->name, HF_SETTINGS_TEXT_MOST);
+    for (const char *at = text; *at != '\0'; at++)
+        if ((uint8_t)*at < 0x20 || *at == 0x7F)
+            return hf_fail(err, HF_ERR_USAGE, "\"%s\" contains a control character", setting->name);
+    if (setting->type != HF_SETTING_TEXT && text[0] != '/')
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is not an absolute path", setting->name, text);
+    return true;
+}
+
+static bool
+set_word(const struct hf_setting *setting, const char **member, const char *text, struct hf_error *err)
+{
+    for (size_t i = 0; setting->words[i] != NULL; i++) {
+        if (strcmp(setting->words[i], text) == 0) {
+            *member = setting->words[i];
+            return true;
+        }
+    }
+    _cleanup_(hf_buf_done) struct hf_buf known = HF_BUF_INIT(HF_KIB);
+    for (size_t i = 0; setting->words[i] != NULL; i++)
+        if (!hf_buf_printf(&known, err, "%s\"%s\"", i == 0 ? "" : ", ", setting->words[i]))
+            return false;
+    return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\"; it can be %s", setting->name, text, hf_buf_text(&known));
+}
+
+static bool
+set_boolean(const struct hf_setting *setting, bool *member, const char *text, struct hf_error *err)
+{
+    bool yes = strcmp(text, "yes") == 0 || strcmp(text, "true") == 0;
+    if (!yes && strcmp(text, "no") != 0 && strcmp(text, "false") != 0)
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is neither yes nor no", setting->name, text);
+    *member = yes;
+    return true;
+}
+
+static bool
+set_number(const struct hf_setting *setting, int64_t *member, const char *text, struct hf_error *err)
+{
+    const struct unit *units = units_of(setting->type);
+    int64_t value = 0;
+    if (setting->can_be_off && strcmp(text, "off") == 0) {
+        *member = 0;
+        return true;
+    }
+    if (!parse_number(text, units, &value))
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is not %s", setting->name, text,
+                       hf_setting_type_words(setting->type));
+    if (value < setting->least || value > setting->most) {
+        _cleanup_(hf_buf_done) struct hf_buf limits = HF_BUF_INIT(HF_KIB);
+        if (!print_limits(setting, &limits, err))
+            return false;
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is %s, outside of %s", setting->name, text, hf_buf_text(&limits));
+    }
+    *member = value;
+    return true;
+}
+
+static const struct unit *
+units_of(enum hf_setting_type type)
+{
+    return type == HF_SETTING_SIZE ? size_units : type == HF_SETTING_DURATION ? duration_units : count_units;
+}
+
+/* Digits and one of the units, nothing else: no sign, no space, no fraction, no overflow. */
+static bool
+parse_number(const char *text, const struct unit *units, int64_t *ret)
+{
+    int64_t value = 0;
+    size_t digits = strspn(text, "0123456789");
+    if (digits == 0 || (digits > 1 && text[0] == '0'))
+        return false;
+    for (size_t i = 0; i < digits; i++)
+        if (__builtin_mul_overflow(value, 10, &value) || __builtin_add_overflow(value, text[i] - '0', &value))
+            return false;
+    for (; units->name != NULL; units++)
+        if (strcmp(units->name, text + digits) == 0)
+            return !__builtin_mul_overflow(value, units->factor, ret);
+    return false;
+}
+
+static bool
+print_number(int64_t value, const struct unit *units, struct hf_buf *out, struct hf_error *err)
+{
+    while (units->factor > 1 && (value == 0 || value % units->factor != 0))
+        units++;
+    return hf_buf_printf(out, err, "%" PRId64 "%s", value / units->factor, units->name);
+}
+
+static bool
+print_setting(const struct hf_setting *setting, struct hf_buf *out, struct hf_error *err)
+{
+    if (!hf_buf_printf(out, err, "  %s%s\n      %s\n      ", setting->name, setting->required ? "  (required)" : "",
+                       setting->sentence))
+        return false;
+    if (setting->type == HF_SETTING_WORD) {
+        for (size_t i = 0; setting->words[i] != NULL; i++)
+            if (!hf_buf_printf(out, err, "%s%s", i == 0 ? "One of: " : ", ", setting->words[i]))
+                return false;
+    } else if (setting->most > 0) {
+        if (!hf_buf_printf(out, err, "%s%s%s, ", hf_setting_type_words(setting->type),
+                           setting->unit == NULL ? "" : " of ", setting->unit == NULL ? "" : setting->unit) ||
+            !print_limits(setting, out, err))
+            return false;
+    } else if (!hf_buf_add_text(out, hf_setting_type_words(setting->type), err))
+        return false;
+
+    const char *fallback = setting->computed != NULL ? setting->computed : setting->fallback;
+    return hf_buf_printf(out, err, "%s%s.\n\n",
+                         fallback == NULL ? "" : "; default: ", fallback == NULL ? "" : fallback);
+}
+
+static bool
+print_limits(const struct hf_setting *setting, struct hf_buf *out, struct hf_error *err)
+{
+    const struct unit *units = units_of(setting->type);
+    return print_number(setting->least, units, out, err) && hf_buf_add_text(out, " to ", err) &&
+           print_number(setting->most, units, out, err) &&
+           (!setting->can_be_off || hf_buf_add_text(out, ", or off", err));
+}

@@ -1,0 +1,13 @@
+/* The engine table of PostgreSQL: what the rest of the server knows it by. */
+#include "server/source/postgres/base_backup.h"
+#include "server/source/postgres/doctor.h"
+#include "server/source/postgres/environment.h"
+#include "server/source/postgres/page_check.h"
+
+const struct hf_source_engine hf_source_postgres = {
+    .name = "postgresql",
+    .doctor = hf_postgres_doctor,
+    .capture_environment = hf_postgres_capture_environment,
+    .backup = hf_postgres_backup,
+    .check_pages = hf_postgres_check_pages,
+};

@@ -1,0 +1,827 @@
+#!/usr/bin/python3
+"""The second reader against what the texts promise: TAP on stdout, exit 1 when a test failed.
+
+Always: the reader against the reference repository, and against repositories that are damaged or odd.
+With HOLDFAST_READER_REPOSITORY also against a real repository; README.md lists the variables.
+"""
+import contextlib
+import io
+import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
+import tempfile
+import traceback
+
+import holdfast_reader
+import holdfast_writer
+import manifests
+import primitives
+from holdfast_writer import File, PackWriter, RepositoryWriter, Session, VaultWriter
+from primitives import Fault
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+REFERENCE = os.path.join(HERE, "reference")
+KEY_FILE = os.path.join(REFERENCE, "key-file")
+
+TESTS = []
+scratch = None  # a fresh folder for each test
+
+
+class Skipped(Exception):
+    pass
+
+
+def test(function):
+    TESTS.append(function)
+    return function
+
+
+# -------------------------------------------------------------------------------------------------------------- support
+
+
+def read(repository, *arguments, opener=("--key-file", KEY_FILE)):
+    """Runs the reader in this process: (exit status, all that it printed)."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(out):
+        status = holdfast_reader.main([repository, *opener, *arguments])
+    return status, out.getvalue()
+
+
+def read_ok(*arguments, **options):
+    status, text = read(*arguments, **options)
+    assert status == 0, text
+    return text
+
+
+def refused(*arguments, naming):
+    status, text = read(*arguments)
+    assert status == 1 and naming in text, f"{naming!r} is not in: {text}"
+
+
+def copy_of_reference():
+    target = os.path.join(scratch, "repository")
+    shutil.copytree(os.path.join(REFERENCE, "repository"), target)
+    return target
+
+
+def all_files(folder):
+    return sorted(os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+
+
+def contents(folder):
+    found = {}
+    for path in all_files(folder):
+        with open(path, "rb") as file:
+            found[os.path.relpath(path, folder)] = file.read()
+    return found
+
+
+def describe_tree(folder):
+    """The lines that expected-<backup id>.txt has."""
+    lines = []
+    for place, folders, names in os.walk(os.fsencode(folder)):
+        for path in [os.path.join(place, name)
+                     for name in folders + names] + ([place] if place == os.fsencode(folder) else []):
+            name = os.path.relpath(path, os.fsencode(folder)).decode().removeprefix(".")
+            facts = os.lstat(path)
+            mode = f"{stat.S_IMODE(facts.st_mode):o}"
+            if stat.S_ISLNK(facts.st_mode):
+                lines.append(f"link\t{name}\t{os.readlink(path).decode()}")
+            elif stat.S_ISDIR(facts.st_mode):
+                lines.append(f"folder\t{name}\t{mode}")
+            else:
+                with open(path, "rb") as file:
+                    digest = primitives.sha256(file.read()).hex()
+                lines.append(f"file\t{name}\t{mode}\t{facts.st_mtime_ns // 1_000_000}\t{facts.st_size}\t{digest}")
+    return "".join(line + "\n" for line in sorted(lines))
+
+
+def expected_backups():
+    for name in sorted(os.listdir(REFERENCE)):
+        if name.startswith("expected-"):
+            with open(os.path.join(REFERENCE, name), encoding="utf-8") as file:
+                yield name.removeprefix("expected-").removesuffix(".txt"), file.read()
+
+
+def small_repository():
+    """A repository with one vault and nothing in it: (its writer, vault, signer)."""
+    repository = RepositoryWriter(os.path.join(scratch, "small"), "a small repository")
+    repository.add_key_file_slot("server", holdfast_writer.KEY_FILE_SECRET)
+    signer = repository.add_signer("appliance")
+    vault = VaultWriter(repository)
+    vault.append_lineage(signer, "postgres", "1", "small")
+    return repository, vault, signer
+
+
+SMALL_TREE = {b"a": File(b"content of a"), b"b": File(bytes(range(256)) * 512, page_log2=13)}
+
+
+def commit_small(vault, signer, tree=SMALL_TREE, **options):
+    session = Session(vault, **options)
+    session.intend(signer)
+    session.write(signer, tree, {b"": 0o700}, {}, {})
+    return session
+
+
+# ------------------------------------------------------------------------------------------------------- the primitives
+
+
+@test
+def the_page_tag_is_siphash_2_4_128_as_published():
+    key = bytes(range(16))
+    assert primitives.page_tag(key, b"").hex() == "a3817f04ba25a8e66df67214c7550293"
+    assert primitives.page_tag(key, b"\0").hex() == "da87c1d86b99af44347659119b22fc45"
+
+
+@test
+def both_ways_to_make_a_crc32c_agree_with_the_published_value():
+    data = random.Random(1).randbytes(1000)
+    assert primitives.crc32c_by_table(b"123456789") == 0xE3069283
+    assert primitives.crc32c(b"123456789") == 0xE3069283
+    assert primitives.crc32c(data[500:], primitives.crc32c(data[:500])) == primitives.crc32c_by_table(data)
+
+
+@test
+def checksums_of_two_parts_combine_to_that_of_the_whole():
+    data = random.Random(2).randbytes(20000)
+    for cut in (0, 1, 7, 8192, 11808, 19999, 20000):
+        first, second = primitives.crc32c(data[:cut]), primitives.crc32c(data[cut:])
+        assert primitives.crc32c_combine(first, second, len(data) - cut) == primitives.crc32c(data), cut
+
+
+@test
+def a_varint_has_one_spelling():
+    for value in (0, 1, 127, 128, 300, 1 << 32, (1 << 64) - 1):
+        cursor = primitives.Cursor(primitives.put_varint(value), "numbers")
+        assert cursor.varint() == value
+        cursor.finish()
+    for bad in (b"\x80\x00", b"\xff" * 9 + b"\x02", b"\x80" * 10 + b"\x01", b"\x80"):
+        try:
+            primitives.Cursor(bad, "numbers").varint()
+        except Fault:
+            continue
+        raise AssertionError(f"{bad.hex()} was taken")
+
+
+@test
+def zigzag_goes_there_and_back():
+    for value in (0, -1, 1, -2, 2, -(1 << 63), (1 << 63) - 1):
+        assert primitives.Cursor(primitives.put_zigzag(value), "numbers").zigzag() == value
+
+
+@test
+def json_that_is_not_canonical_is_refused():
+    good = '{"a":[1,-2,true,null,"é\\n\\u0001"],"b":{}}'.encode()
+    assert primitives.canonical_json(primitives.parse_canonical_json(good, "text")) == good
+    for bad in (b'{"b":1,"a":2}', b'{"a": 1}', b'{"a":1.0}', b'{"a":1,"a":1}', b"[]", b'{"a":NaN}', b'{"a":1}\n',
+                b'{"a":"\\u00e9"}'):
+        try:
+            primitives.parse_canonical_json(bad, "text")
+        except Fault:
+            continue
+        raise AssertionError(f"{bad} was taken")
+
+
+# -------------------------------------------------------------------------------------------------------- the reference
+
+
+@test
+def the_reference_comes_out_the_same_each_time():
+    made = os.path.join(scratch, "made")
+    os.makedirs(made)
+    holdfast_writer.write_reference(made)
+    assert contents(made) == contents(REFERENCE)
+
+
+@test
+def the_reference_has_no_fault():
+    text = read_ok(os.path.join(REFERENCE, "repository"), "check", "--full")
+    assert "no faults" in text and "2 backups" in text, text
+
+
+@test
+def without_a_fast_crc32c_the_check_says_what_it_left_out():
+    library = primitives._crc32c_library
+    primitives._crc32c_library, holdfast_reader.have_fast_crc32c = None, False
+    try:
+        text = read_ok(os.path.join(REFERENCE, "repository"), "check")
+    finally:
+        primitives._crc32c_library, holdfast_reader.have_fast_crc32c = library, library is not None
+    assert "no faults" in text and "CRC-32C of pages: one of 64" in text, text
+
+
+@test
+def every_backup_of_the_reference_is_extracted_as_it_was():
+    found = 0
+    for backup, expected in expected_backups():
+        target = os.path.join(scratch, backup)
+        read_ok(os.path.join(REFERENCE, "repository"), "extract", backup, target)
+        assert describe_tree(target) == expected, backup
+        found += 1
+    assert found == 2
+
+
+@test
+def every_kind_of_slot_opens_the_same_repository():
+    command_output = os.path.join(scratch, "printed")
+    with open(command_output, "wb") as file:
+        file.write(holdfast_writer.COMMAND_OUTPUT)
+    for option, path in (("--key-file", KEY_FILE), ("--passphrase-file", os.path.join(REFERENCE, "passphrase")),
+                         ("--recipient-secret", os.path.join(REFERENCE, "recipient-secret")), ("--command-output",
+                                                                                               command_output)):
+        text = read_ok(os.path.join(REFERENCE, "repository"), "list", opener=(option, path))
+        assert text.count("(opened)") == 1 and text.count("COMMIT") == 4, text
+
+
+@test
+def a_wrong_key_is_called_wrong_and_not_damaged():
+    for option, text in (("--key-file", "holdfast-key-1 " + "00" * 32), ("--passphrase-file", "guess"),
+                         ("--recipient-secret", "holdfast-secret-1 " + "11" * 32)):
+        path = os.path.join(scratch, "wrong")
+        with open(path, "w", encoding="ascii") as file:
+            file.write(text)
+        status, said = read(os.path.join(REFERENCE, "repository"), "list", opener=(option, path))
+        assert status == 1 and "no slot opens with this" in said, said
+
+
+@test
+def the_log_says_which_commits_count():
+    text = read_ok(os.path.join(REFERENCE, "repository"), "list")
+    assert text.count(" COMMIT ") == 4
+    assert "entry 6 COMMIT" in text and "void: its session was aborted before" in text
+    assert "entry 12 COMMIT" in text and "void: epoch 0 is not 1" in text
+    assert text.count("  backup ") == 2
+
+
+# --------------------------------------------------------------------------------------------------------------- damage
+
+
+@test
+def every_flipped_bit_is_noticed():
+    repository = copy_of_reference()
+    chance = random.Random(3)
+    superseded = ("keys-00000001", "root-00000001")
+    house = os.path.join("vaults", "b3f1996b0a4559d016ed08947ab09506", "keys-00000001")
+    for path in all_files(repository):
+        if path.endswith(superseded) and not path.endswith(house):
+            continue  # an older generation is not read
+        with open(path, "rb") as file:
+            raw = file.read()
+        ends = list(range(8)) + list(range(len(raw) - 4, len(raw)))
+        for at in ends + [chance.randrange(len(raw)) for _ in range(12)]:
+            with open(path, "wb") as file:
+                file.write(raw[:at] + bytes([raw[at] ^ 1 << chance.randrange(8)]) + raw[at + 1:])
+            status, text = read(repository, "check")
+            assert status == 1, f"{path} byte {at}: {text}"
+        with open(path, "wb") as file:
+            file.write(raw)
+    assert read(repository, "check")[0] == 0
+
+
+@test
+def every_missing_object_is_named():
+    repository = copy_of_reference()
+    last_entries = tuple(
+        max(all_files(os.path.join(place, "log")))
+        for place in (os.path.join(repository, "vaults", name)
+                      for name in os.listdir(os.path.join(repository, "vaults"))))
+    for path in all_files(repository):
+        name = os.path.relpath(path, repository)
+        if "slot-" in name or "-00000001" in name or "-00000002" in name or path in last_entries:
+            continue  # another slot, an older generation or the log's end: only the newest known head would tell
+        away = os.path.join(scratch, "away")
+        os.rename(path, away)
+        status, text = read(repository, "check")
+        os.rename(away, path)
+        wanted = f"log entry {int(os.path.basename(name), 16)} " if "/log/" in name else os.path.basename(name)
+        assert status == 1 and wanted in text, f"{name}: {text}"
+
+
+@test
+def a_bundle_older_than_the_log_knows_is_noticed():
+    repository = copy_of_reference()
+    newest = [path for path in all_files(repository) if path.endswith("/keys-00000002")]
+    os.unlink(newest[0])
+    refused(repository, "check", naming="its newest bundle is generation 1, its log knows 2")
+
+
+@test
+def a_pack_under_the_name_of_another_is_refused():
+    repository = copy_of_reference()
+    packs = [path for path in all_files(repository) if "/packs/" in path]
+    shutil.copy(packs[0], packs[1])
+    refused(repository, "check", naming=f'pack "{os.path.basename(packs[1])}"')
+
+
+@test
+def a_log_entry_put_in_the_place_of_another_is_refused():
+    repository = copy_of_reference()
+    entries = [path for path in all_files(repository) if "/log/" in path]
+    shutil.copy(entries[1], entries[2])
+    refused(repository, "check", naming="its sequence")
+
+
+@test
+def an_entry_by_somebody_who_is_no_signer_is_refused():
+    repository, vault, _ = small_repository()
+    stranger = holdfast_writer.Signer(holdfast_writer.Draws("a stranger"), "stranger", 0)
+    vault.append("END", stranger, {"session": bytes(16).hex()})
+    refused(repository.root, "check", naming="who is no signer here")
+
+
+# -------------------------------------------------------------------------------------------------- which commits count
+
+
+@test
+def a_commit_without_an_intent_is_void():
+    repository, vault, signer = small_repository()
+    Session(vault).write(signer, SMALL_TREE, {b"": 0o700}, {}, {})
+    assert "void: its session has no INTENT" in read_ok(repository.root, "list")
+
+
+@test
+def a_commit_after_its_sessions_end_is_void():
+    repository, vault, signer = small_repository()
+    session = Session(vault)
+    session.intend(signer)
+    vault.append("END", signer, {"session": session.id.hex()})
+    session.write(signer, SMALL_TREE, {b"": 0o700}, {}, {})
+    assert "void: its session was ended before" in read_ok(repository.root, "list")
+
+
+@test
+def an_abort_after_the_commit_takes_nothing_back():
+    repository, vault, signer = small_repository()
+    session = commit_small(vault, signer)
+    vault.append("ABORT", signer, {"session": session.id.hex(), "reason": "late"})
+    assert f"backup {session.backup.hex()}" in read_ok(repository.root, "list")
+    read_ok(repository.root, "extract", session.backup.hex(), os.path.join(scratch, "out"))
+
+
+@test
+def a_session_that_began_before_an_epoch_commits_in_it_only_when_it_took_it_over():
+    repository, vault, signer = small_repository()
+    session = Session(vault)
+    session.intend(signer)
+    vault.append("EPOCH", signer, {"epoch": 3}, epoch=3)
+    session.epoch = 2
+    session.write(signer, SMALL_TREE, {b"": 0o700}, {}, {})
+    assert "void: epoch 2 is not 3" in read_ok(repository.root, "list")
+    second = commit_small(vault, signer, epoch=3)
+    text = read_ok(repository.root, "list")
+    assert text.count("  backup ") == 1 and f"backup {second.backup.hex()}" in text, text
+
+
+@test
+def a_pruned_backup_may_lose_its_packs():
+    repository, vault, signer = small_repository()
+    session = commit_small(vault, signer)
+    packs = [path for path in all_files(repository.root) if "/packs/" in path]
+    vault.append("PRUNE", signer, {"backups": [session.backup.hex()], "reason": "expired"})
+    vault.append("DELETE", signer, {"packs": [os.path.basename(path) for path in packs], "reason": "unused"})
+    for path in packs:
+        os.unlink(path)
+    assert "0 packs" in read_ok(repository.root, "list")
+    read_ok(repository.root, "check")
+
+
+# -------------------------------------------------------------------------------------------------------------- content
+
+
+@test
+def a_file_with_lost_pages_is_not_extracted_and_says_which():
+    repository, vault, signer = small_repository()
+    session = commit_small(vault, signer, {b"b": File(SMALL_TREE[b"b"].content, page_log2=13, lost={2, 3})})
+    assert 'file "b": pages 2 to 3 are lost' in read_ok(repository.root, "check")
+    refused(repository.root, "extract", session.backup.hex(), os.path.join(scratch, "out"),
+            naming="pages 2 to 3 are lost")
+
+
+@test
+def a_backup_is_never_extracted_into_a_folder_that_holds_something():
+    repository, vault, signer = small_repository()
+    session = commit_small(vault, signer)
+    refused(repository.root, "extract", session.backup.hex(), scratch, naming="is not empty")
+
+
+@test
+def a_path_that_leads_out_of_the_target_is_refused():
+    for name in (b"..", b".", b"a/b", b"", b"a\nb", b"x" * 256):
+        shutil.rmtree(os.path.join(scratch, "small"), ignore_errors=True)
+        repository, vault, signer = small_repository()
+        session = Session(vault)
+        session.intend(signer)
+        encode = session._encode_manifest_page
+        session._encode_manifest_page = lambda files, leaves, name=name, encode=encode: encode(files, leaves).replace(
+            primitives.put_string(b"NAME"), primitives.put_string(name))
+        session.write(signer, {b"NAME": File(b"x")}, {b"": 0o700}, {}, {})
+        status, text = read(repository.root, "extract", session.backup.hex(), os.path.join(scratch, "out"))
+        assert status == 1 and ("is no path of a backup" in text or 'holds a "/"' in text
+                                or "at most 255" in text), text
+
+
+# Ways to write what is sealed, signed and named as it should be, and yet is not true.
+
+
+@contextlib.contextmanager
+def swapped(place, name, make):
+    """Replaces an attribute by make(the old one) for a while."""
+    old = getattr(place, name)
+    setattr(place, name, make(old))
+    try:
+        yield
+    finally:
+        setattr(place, name, old)
+
+
+def lie_in_commit_row(column, value):
+
+    def lie(repository, vault, signer):
+
+        def make(finish):
+            return lambda pack: [value if at == column else item for at, item in enumerate(finish(pack))]
+
+        with swapped(PackWriter, "finish", make):
+            commit_small(vault, signer)
+
+    return lie
+
+
+def lie_in_directory(change):
+
+    def lie(repository, vault, signer):
+        with swapped(PackWriter, "directory", lambda old: lambda pack: change(old(pack))
+                     if pack.kind == 1 else old(pack)):
+            commit_small(vault, signer)
+
+    return lie
+
+
+def lie_in_page_list(repository, vault, signer):
+
+    def make(add_pages):
+
+        def add(pack, runs, compress=True):
+            before = len(pack.page_rows)
+            number = add_pages(pack, runs, compress)
+            rows = bytearray(pack.page_rows)
+            rows[before + 4] ^= 1  # behind length, count, ordinal and page size: the first page
+            pack.page_rows = bytes(rows)
+            return number
+
+        return add
+
+    with swapped(PackWriter, "add_pages", make):
+        commit_small(vault, signer)
+
+
+def lie_in_gap(repository, vault, signer):
+
+    def add_gap(pack, count):
+        pack.raw += b"\1" * count
+
+    with swapped(PackWriter, "add_gap", lambda old: add_gap):
+        session = Session(vault)
+        session.intend(signer)
+        session.write(signer, SMALL_TREE, {b"": 0o700}, {}, {}, gap_before=1)
+
+
+def lie_in_slab_offsets(repository, vault, signer):
+
+    def make(seal):
+        offsets = []
+
+        def wrapper(pack, key, number, *rest):
+            offset, length = seal(pack, key, number, *rest)
+            offsets.append(offset)
+            return (offsets[0] if number == 1 and pack.kind == 1 else offset), length
+
+        return wrapper
+
+    with swapped(PackWriter, "_seal", make):
+        commit_small(vault, signer)
+
+
+def lie_in_slab_kind(repository, vault, signer):
+
+    def make(add_pages):
+
+        def add(pack, runs, compress=True):
+            if pack.slab_count == 0:
+                pack.add_objects([(1, b"")])
+            return add_pages(pack, runs, compress)
+
+        return add
+
+    with swapped(PackWriter, "add_pages", make):
+        commit_small(vault, signer)
+
+
+def lie_in_pack_session(repository, vault, signer):
+    with swapped(Session, "_new_pack", lambda old: lambda session, kind: PackWriter(vault, kind, 1, bytes(16), 1)):
+        commit_small(vault, signer)
+
+
+def lie_in_root(change):
+
+    def lie(repository, vault, signer):
+        with swapped(Session, "_encode_root", lambda old: lambda session, *rest: old(session, *change(*rest))):
+            commit_small(vault, signer)
+
+    return lie
+
+
+def lie_in_manifest_page(name, value):
+    """Some function that the writer calls there gives something else."""
+
+    def lie(repository, vault, signer):
+
+        def make(encode):
+
+            def wrapper(session, files, leaves):
+                with swapped(holdfast_writer, name, lambda old: value):
+                    return encode(session, files, leaves)
+
+            return wrapper
+
+        with swapped(Session, "_encode_manifest_page", make):
+            commit_small(vault, signer)
+
+    return lie
+
+
+def lie_in_page_order(repository, vault, signer):
+    with swapped(Session, "_encode_manifest_page",
+                 lambda old: lambda session, files, leaves: old(session, files[::-1], leaves)):
+        commit_small(vault, signer)
+
+
+def lie_in_pages(change):
+
+    def lie(repository, vault, signer):
+        with swapped(File, "pages", lambda old: lambda file: change(old(file))):
+            commit_small(vault, signer)
+
+    return lie
+
+
+def lie_in_summary_order(repository, vault, signer):
+
+    def make(encode):
+
+        def wrapper(session, *rest):
+            with swapped(holdfast_writer.collections, "Counter", lambda old: Counted):
+                return encode(session, *rest)
+
+        return wrapper
+
+    class Counted(dict):
+        """Sorts backwards: its ids stand in the summary from the last to the first."""
+
+        def __missing__(self, key):
+            return 0
+
+        def update(self, refs):
+            for ref in refs:
+                self[ref] += 1
+
+        def __iter__(self):
+            return iter([Backward(key) for key in self.keys()])
+
+    class Backward(bytes):
+
+        def __lt__(self, other):
+            return bytes(self) > bytes(other)
+
+    with swapped(Session, "_encode_root", make):
+        commit_small(vault, signer)
+
+
+def lie_in_checkpoint(repository, vault, signer):
+    vault.append("CHECKPOINT", signer, {"sequence": 1, "head": bytes(32).hex()})
+
+
+def lie_in_members(repository, vault, signer):
+    vault.append("END", signer, {"session": bytes(16).hex(), "mood": "good"})
+
+
+def lie_in_lineage(repository, vault, signer):
+    other = VaultWriter(repository)
+    other.append("LINEAGE", signer, {"engine": "postgres", "lineage": bytes(32).hex()}, {"identity": "2", "name": "x"})
+
+
+def lie_in_intents(repository, vault, signer):
+    session = Session(vault)
+    session.intend(signer)
+    session.intend(signer)
+
+
+def lie_in_backup_id(repository, vault, signer):
+    first, second = commit_small(vault, signer), Session(vault)
+    second.intend(signer)
+    second.backup = first.backup
+    second.write(signer, SMALL_TREE, {b"": 0o700}, {}, {})
+
+
+def lie_in_facts(repository, vault, signer):
+    lie_in_root(lambda tree, folders, links, facts, *rest: (tree, folders, links, {"other": 1}, *rest))(repository,
+                                                                                                        vault, signer)
+
+
+def lie_in_signers(repository, vault, signer):
+    stranger = holdfast_writer.Signer(repository.draws, "stranger", 0)
+    repository.signers[-1] = (stranger, repository.signers[-1][1])
+    repository.add_signer("brought in by a stranger")
+
+
+def lie_in_key_epoch(repository, vault, signer):
+    with swapped(holdfast_writer, "x25519_public", lambda old: lambda secret: bytes(32)):
+        vault.add_key_epoch()
+
+
+def lie_in_superblock(repository, vault, signer):
+    os.unlink(os.path.join(repository.root, "holdfast-repository"))
+    with swapped(repository, "root_key", lambda old: bytes(32)):
+        repository._put_superblock()
+
+
+GHOST = {b"ghost": File(b"")}
+
+LIES = [(lie_in_commit_row(3,
+                           bytes(32).hex()), "its SHA-256 is not that of log entry"),
+        (lie_in_commit_row(2, 1000), "says 1000"), (lie_in_commit_row(1, 3), "says 3"),
+        (lie_in_directory(lambda plain: plain[:-20] + bytes(16) + plain[-4:]),
+         "the tag of page 3 is not that of the directory"),
+        (lie_in_directory(lambda plain: plain[:-4] + bytes(4)), "the CRC-32C of page 3 is not that of the directory"),
+        (lie_in_directory(lambda plain: plain + b"\0"), "are left over at the end"),
+        (lie_in_page_list, "its page list is not that of the directory"),
+        (lie_in_gap, "the gap before it is not zeros"), (lie_in_slab_offsets, "lies over what stands before it"),
+        (lie_in_slab_kind, "is of kind 2 in a data pack"), (lie_in_pack_session, "which did not commit it"),
+        (lie_in_root(lambda *rest: (*rest[:-1], {})), "its summary is"),
+        (lie_in_root(lambda tree, *rest: ({**tree, **GHOST}, *rest)), "lists 2 files, its root says 3"),
+        (lie_in_root(lambda tree, *rest: ({**tree, b"a": File(b"longer")}, *rest)), "its root says"),
+        (lie_in_summary_order, "is not in the order of ids"), (lie_in_facts, "its facts are not those of its COMMIT"),
+        (lie_in_manifest_page("crc32c", lambda data: 0), 'file "a": its CRC-32C does not match'),
+        (lie_in_manifest_page("keyed_hash", lambda *parts: bytes(32)), 'file "a": its digest does not match'),
+        (lie_in_page_order, "is not in the order of names"),
+        (lie_in_pages(lambda pages: pages[:-1] + [pages[-1][:-1]]), "bytes are stored"),
+        (lie_in_pages(lambda pages: pages[:-1] or pages), "covers 15 pages, 16 were expected"),
+        (lie_in_checkpoint, "is not a checkpoint of this log at entry 1"),
+        (lie_in_members, "['mood'] of its public part"),
+        (lie_in_lineage, "its lineage is not the hash of engine and identity"), (lie_in_intents, "has begun before"),
+        (lie_in_backup_id, "was committed before"),
+        (lie_in_signers, 'the signature that brought in signer "brought in by a stranger" is wrong'),
+        (lie_in_key_epoch, "the public key of epoch 2 is not that of its secret"),
+        (lie_in_superblock, "was not made by the owner of the root key")]
+
+
+@test
+def what_is_well_sealed_but_untrue_is_named():
+    for lie, naming in LIES:
+        shutil.rmtree(os.path.join(scratch, "small"), ignore_errors=True)
+        repository, vault, signer = small_repository()
+        lie(repository, vault, signer)
+        refused(repository.root, "check", naming=naming)
+
+
+@test
+def a_leaf_has_one_spelling():
+    pack, other = bytes(15) + b"\1", bytes(15) + b"\2"
+    places = [(pack, 7, 3), (pack, 7, 4), None, None, (pack, 7, 5), (other, 2, 0), "lost", (other, 2, 1)]
+    leaf = manifests.Leaf(holdfast_writer.encode_leaf(13, places), "leaf")
+    found = []
+    for extent in leaf.extents:
+        found += [{0: None, 3: "lost"}.get(extent.type, (extent.pack, extent.slab, extent.first + index))
+                  for index in range(extent.count)]
+    assert found == places
+    zeros = bytes([1, 13, 0, 1, 1 << 2 | 0])
+    assert manifests.Leaf(zeros, "leaf").pages == 1
+    table = bytes([1, 13, 1]) + pack
+    for bad, naming in ((bytes([1, 13, 0, 2, 4, 4]), "could be one"), (table + bytes([1, 4]), "does not use"),
+                        (table + bytes([2, 6, 0, 0, 0, 5]),
+                         "could be one"), (table + bytes([3, 6, 0, 0, 0, 4, 6, 0, 0, 1]), "goes on"),
+                        (bytes([1, 13, 2]) + pack + pack + bytes([2, 6, 0, 0, 0, 6, 1, 0, 5]),
+                         "twice"), (bytes([1, 13, 2]) + pack + other + bytes([2, 6, 1, 0, 0, 6, 0, 0, 5]),
+                                    "order of first use"), (bytes([1, 13, 0, 1, 5]), "goes on from none"),
+                        (bytes([1, 13, 0, 1, 0]), "too short"), (bytes([1, 17, 0, 0]), "page size")):
+        try:
+            manifests.Leaf(bad, "leaf")
+        except Fault as fault:
+            assert naming in str(fault), fault
+            continue
+        raise AssertionError(f"{bad.hex()} was taken")
+
+
+# --------------------------------------------------------------------------------------------------------------- nonces
+
+
+@test
+def a_pack_left_in_staging_shows_its_nonces_once():
+    repository, vault, signer = small_repository()
+    commit_small(vault, signer, slab_bytes=1 << 20)
+    before = sorted(read_ok(repository.root, "nonces").splitlines())
+    assert len(before) == len(set(before)) == 5  # one slab of pages, two of objects, two directories
+    pack = next(path for path in all_files(repository.root) if "/packs/" in path)
+    staging = os.path.join(repository.root, "vaults", vault.id.hex(), "staging")
+    os.makedirs(staging)
+    with open(pack, "rb") as file, open(os.path.join(staging, os.path.basename(pack)), "wb") as torn:
+        torn.write(file.read(256 + 32 + 40))
+    assert sorted(read_ok(repository.root, "nonces").splitlines()) == before
+    torn = PackWriter(vault, 1, 1, bytes(16), 1, folder="staging")
+    torn.add_pages([(0, 13, 0, [b"never finished"])])
+    repository.put(torn.name(), bytes(torn.raw))
+    repository.put(os.path.join(os.path.dirname(torn.name()), bytes(16).hex()), b"")
+    assert len(read_ok(repository.root, "nonces").splitlines()) == len(before) + 1
+
+
+@test
+def a_key_and_nonce_that_sealed_two_slabs_are_found():
+    repository, vault, signer = small_repository()
+    pack = PackWriter(vault, 1, 1, bytes(16), 1)
+    pack.add_pages([(0, 13, 0, [b"one"])])
+    pack.slab_count = 0
+    pack.add_pages([(0, 13, 0, [b"two"])])
+    repository.put(pack.name(), bytes(pack.raw))
+    status, text = read(repository.root, "nonces")
+    lines = [line for line in text.splitlines() if not line.startswith("slab ")]
+    assert status == 1 and len(lines) == 2 and len(set(lines)) == 1 and "has key and nonce of another" in text, text
+
+
+# ---------------------------------------------------------------------------------------------------- a real repository
+
+
+def real_repository():
+    repository = os.environ.get("HOLDFAST_READER_REPOSITORY")
+    if not repository:
+        raise Skipped("HOLDFAST_READER_REPOSITORY is not set")
+    for variable, option in (("KEY_FILE", "--key-file"), ("PASSPHRASE_FILE", "--passphrase-file"),
+                             ("RECIPIENT_SECRET", "--recipient-secret")):
+        path = os.environ.get(f"HOLDFAST_READER_{variable}")
+        if path:
+            return repository, (option, path)
+    raise AssertionError(
+        "HOLDFAST_READER_REPOSITORY needs HOLDFAST_READER_KEY_FILE, _PASSPHRASE_FILE or _RECIPIENT_SECRET")
+
+
+def newest_backup(repository, opener):
+    lines = read_ok(repository, "list", opener=opener).splitlines()
+    backups = [line.split()[1] for line in lines if line.startswith("  backup ") and "pruned" not in line]
+    assert backups, "the repository has no backup that counts"
+    return backups[-1]
+
+
+@test
+def a_real_repository_has_no_fault():
+    repository, opener = real_repository()
+    print("# " + read_ok(repository, "check", opener=opener).replace("\n", "\n# "))
+
+
+@test
+def a_real_backup_is_extracted_as_its_source_is():
+    repository, opener = real_repository()
+    backup = os.environ.get("HOLDFAST_READER_BACKUP") or newest_backup(repository, opener)
+    target = os.path.join(scratch, "out")
+    read_ok(repository, "extract", backup, target, opener=opener)
+    source = os.environ.get("HOLDFAST_READER_EXPECTED")
+    if not source:
+        raise Skipped(f"backup {backup} was extracted, but HOLDFAST_READER_EXPECTED is not set")
+    difference = subprocess.run(["diff", "--recursive", "--no-dereference", "--brief", source, target],
+                                capture_output=True, text=True)
+    assert difference.returncode == 0, difference.stdout + difference.stderr
+
+
+@test
+def a_real_repository_never_sealed_twice_with_one_key_and_nonce():
+    repository, opener = real_repository()
+    lines = read_ok(repository, "nonces", opener=opener).splitlines()
+    assert lines and len(lines) == len(set(lines))
+
+
+# ------------------------------------------------------------------------------------------------------------------ TAP
+
+
+def main():
+    global scratch
+    chosen = [function for function in TESTS if len(sys.argv) < 2 or function.__name__ in sys.argv[1:]]
+    print(f"1..{len(chosen)}")
+    failed = 0
+    for number, function in enumerate(chosen, 1):
+        with tempfile.TemporaryDirectory(prefix="hf-reader-") as scratch:
+            try:
+                function()
+                print(f"ok {number} {function.__name__}")
+            except Skipped as reason:
+                print(f"ok {number} {function.__name__} # SKIP {reason}")
+            except Exception:
+                failed += 1
+                print("# " + traceback.format_exc().rstrip().replace("\n", "\n# "))
+                print(f"not ok {number} {function.__name__}")
+        sys.stdout.flush()
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

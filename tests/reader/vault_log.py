@@ -1,0 +1,243 @@
+"""The vault log and which of its entries count: vault_log.h."""
+import collections
+import re
+import struct
+
+from primitives import Cursor, ed25519_valid, fail_unless, parse_canonical_json, sha256
+from objects import ENVELOPE_LOG_RECORD, LOG_ENTRY_MOST, id_from_text, open_envelope
+from packs import PACK_KINDS
+from manifests import ObjectRef
+
+LOG_HEADER = 160
+LOG_KINDS = {
+    number + 1: name
+    for number, name in enumerate(
+        "LINEAGE INTENT COMMIT END ABORT EPOCH PIN UNPIN PRUNE CONDEMN DELETE RELOCATE HOLD RELEASE LOCK KEY SHRED "
+        "POLICY VERDICT GAP CHECKPOINT".split())
+}
+
+# Members of the public part and of the sealed part; None: the text does not list them.
+LOG_MEMBERS = {
+    "LINEAGE": ("engine lineage", "identity name"), "INTENT": ("session parents builds_on operation", ""), "COMMIT":
+    ("session backup parent root packs dropped", "source facts"), "END": ("session", ""), "ABORT":
+    ("session reason", ""), "EPOCH": ("epoch", ""), "PIN": ("reader backup", ""), "UNPIN": ("reader backup", ""),
+    "PRUNE": ("backups reason", ""), "CONDEMN": ("packs reason", ""), "DELETE": ("packs reason", ""), "RELOCATE":
+    ("packs", ""), "HOLD": ("backup", "reason person until"), "RELEASE": ("backup", "reason person until"), "LOCK":
+    ("backup", "reason person until"), "KEY": ("generation slots", ""), "SHRED": ("generation", "person reason"),
+    "POLICY": ("subject id", None), "VERDICT": ("backup attempt result state",
+                                                None), "GAP": ("", "from to cause"), "CHECKPOINT": ("sequence head", "")
+}
+
+
+class LogEntry:
+
+    def __init__(self, raw, name, vault_id, repository, sequence, previous_hash, signers, record_key):
+        cursor = Cursor(raw, f'log entry "{name}"')
+        self.what = cursor.what
+        cursor.expect(b"HFLOG001", "its magic")
+        cursor.expect(struct.pack("<H", 1), "its version")
+        kind = cursor.u16()
+        fail_unless(kind in LOG_KINDS, f"{self.what}: is of the unknown kind {kind}")
+        self.kind = LOG_KINDS[kind]
+        cursor.expect(bytes(4), "its flags")
+        cursor.expect(struct.pack("<Q", sequence), "its sequence")
+        self.sequence = sequence
+        self.time = cursor.u64()
+        cursor.expect(repository, "its repository id")
+        cursor.expect(vault_id, "its vault id")
+        self.appliance = cursor.id()
+        self.epoch = cursor.u64()
+        cursor.expect(previous_hash, "the hash of the entry before it")
+        public_key = cursor.take(32)
+        public_length, sealed_length = cursor.u32(), cursor.u32()
+        public, sealed = cursor.take(public_length), cursor.take(sealed_length)
+        signature = cursor.take(64)
+        cursor.finish()
+        fail_unless(ed25519_valid(public_key, raw[:-64], signature), f"{self.what}: its signature is wrong")
+        self.hash = sha256(raw)
+        self.signer = signers.find(public_key)
+        fail_unless(self.signer is not None, f"{self.what}: was signed by {public_key.hex()}, who is no signer here")
+        fail_unless(
+            self.signer.appliance == self.appliance,
+            f"{self.what}: names appliance {self.appliance.hex()}, its signer's is {self.signer.appliance.hex()}")
+        self.public = parse_canonical_json(public, f"{self.what}, public part")
+        self.sealed = None
+        self.has_sealed = sealed_length != 0
+        if self.has_sealed and record_key is not None:
+            what = f"{self.what}, sealed part"
+            plain = open_envelope(sealed, ENVELOPE_LOG_RECORD, 0, repository, vault_id, record_key, raw[:152], what)
+            self.sealed = parse_canonical_json(plain, what)
+        self.void = None  # why the entry does not count
+
+    def member(self, name, kind):
+        fail_unless(isinstance(self.public.get(name), kind),
+                    f'{self.what}: member "{name}" is missing or of another type')
+        return self.public[name]
+
+    def member_id(self, name, or_null=False):
+        if or_null and name in self.public and self.public[name] is None:
+            return None
+        return id_from_text(self.public.get(name), f'{self.what}, member "{name}"')
+
+    def member_ids(self, name):
+        return [id_from_text(item, f'{self.what}, member "{name}"') for item in self.member(name, list)]
+
+    def check_members(self):
+        """Every member that the text lists is there, and no other."""
+        public, sealed = LOG_MEMBERS[self.kind]
+        if self.kind in ("POLICY", "VERDICT"):
+            fail_unless(self.has_sealed, f"{self.what}: has no sealed part")
+        else:
+            fail_unless(self.has_sealed == bool(sealed),
+                        f"{self.what}: a sealed part is {'missing' if sealed else 'not foreseen'}")
+        compare = [("public", self.public, public)]
+        if self.sealed is not None and sealed is not None:
+            compare.append(("sealed", self.sealed, sealed))
+        for part, found, wanted in compare:
+            odd = set(found) ^ set(wanted.split())
+            fail_unless(
+                not odd,
+                f"{self.what}: members {sorted(odd)} of its {part} part are missing or not in the format's text")
+
+
+CommittedPack = collections.namedtuple("CommittedPack", "id kind bytes sha256 commit")
+
+
+class Commit:
+    """A COMMIT entry: a backup, and the packs that it brings."""
+
+    def __init__(self, entry):
+        self.entry = entry
+        self.session = entry.member_id("session")
+        self.backup = entry.member_id("backup")
+        self.parent = entry.member_id("parent", or_null=True)
+        root = entry.member("root", dict)
+        self.root = ObjectRef(id_from_text(root.get("pack"), f"{entry.what}, root"), root.get("slab"),
+                              root.get("index"))
+        fail_unless(
+            type(self.root.slab) is int and type(self.root.index) is int,
+            f"{entry.what}: its root is not an object's name")
+        self.packs = [self._pack(row) for row in entry.member("packs", list)]
+        self.dropped = entry.member_ids("dropped")
+        self.pruned = None
+        if entry.sealed is not None:
+            fail_unless(isinstance(entry.sealed.get("source"), str), f'{entry.what}: member "source" is missing')
+            fail_unless(isinstance(entry.sealed.get("facts"), dict), f'{entry.what}: member "facts" is missing')
+
+    def _pack(self, row):
+        what = f"{self.entry.what}, packs"
+        fail_unless(isinstance(row, list) and len(row) == 4, f"{what}: {row!r} is not [id, kind, bytes, sha256]")
+        fail_unless(row[1] in PACK_KINDS and type(row[2]) is int, f"{what}: {row!r} is not [id, kind, bytes, sha256]")
+        fail_unless(
+            isinstance(row[3], str) and re.fullmatch(r"[0-9a-f]{64}", row[3]) is not None,
+            f"{what}: {row[3]!r} is not a SHA-256")
+        return CommittedPack(id_from_text(row[0], what), row[1], row[2], bytes.fromhex(row[3]), self)
+
+
+class VaultLog:
+    """All entries in order, and what they add up to."""
+
+    def __init__(self, store, repository, vault, signers, record_key):
+        folder = f"vaults/{vault.hex()}/log"
+        self.entries = []
+        self.engine = self.lineage = self.identity = self.name = None
+        self.epoch = 0
+        self.sessions = {}  # id -> "open", "committed", "ended", "aborted"
+        self.builds_on = {}  # session id -> session id or None
+        self.commits = []  # those that count, in order
+        self.packs = {}  # id -> CommittedPack, deleted ones left out
+        self.relocated = {}  # pack id -> object name
+        self.key_generation = 0
+
+        names = store.names(folder)
+        for name in names:
+            fail_unless(re.fullmatch(r"[0-9a-f]{16}", name) is not None, f'object "{folder}/{name}" is no log entry')
+        for sequence in range(1, len(names) + 1):
+            fail_unless(
+                int(names[sequence - 1], 16) == sequence, f'log entry {sequence} of vault "{vault.hex()}" is missing')
+            name = f"{folder}/{sequence:016x}"
+            entry = LogEntry(store.get(name, LOG_ENTRY_MOST), name, vault, repository, sequence,
+                             self.entries[-1].hash if self.entries else bytes(32), signers, record_key)
+            self.entries.append(entry)
+            self._apply(entry)
+
+    def _apply(self, entry):
+        if entry.kind == "COMMIT":
+            self._apply_commit(entry)
+            return
+        if entry.epoch < self.epoch:
+            entry.void = f"epoch {entry.epoch} is older than {self.epoch}"
+            return
+        if entry.kind == "LINEAGE":
+            self._apply_lineage(entry)
+        elif entry.kind == "INTENT":
+            session = entry.member_id("session")
+            fail_unless(session not in self.sessions, f'{entry.what}: session "{session.hex()}" has begun before')
+            entry.member_ids("parents")
+            self.sessions[session] = "open"
+            self.builds_on[session] = entry.member_id("builds_on", or_null=True)
+        elif entry.kind in ("END", "ABORT"):
+            session = entry.member_id("session")
+            if self.sessions.get(session) == "open":
+                self.sessions[session] = "ended" if entry.kind == "END" else "aborted"
+        elif entry.kind == "EPOCH":
+            self.epoch = max(self.epoch, entry.member("epoch", int))
+        elif entry.kind == "PRUNE":
+            for backup in entry.member_ids("backups"):
+                for commit in self.commits:
+                    if commit.backup == backup:
+                        commit.pruned = entry
+        elif entry.kind == "DELETE":
+            for pack in entry.member_ids("packs"):
+                self.packs.pop(pack, None)
+        elif entry.kind == "RELOCATE":
+            for row in entry.member("packs", list):
+                fail_unless(
+                    isinstance(row, list) and len(row) == 2 and isinstance(row[1], str),
+                    f"{entry.what}: {row!r} is not [id, object]")
+                self.relocated[id_from_text(row[0], entry.what)] = row[1]
+        elif entry.kind == "KEY":
+            self.key_generation = max(self.key_generation, entry.member("generation", int))
+        elif entry.kind == "CHECKPOINT":
+            sequence = entry.member("sequence", int)
+            fail_unless(
+                1 <= sequence < entry.sequence and self.entries[sequence - 1].hash.hex() == entry.public.get("head"),
+                f"{entry.what}: is not a checkpoint of this log at entry {sequence}")
+
+    def _apply_lineage(self, entry):
+        fail_unless(self.lineage is None, f"{entry.what}: the vault has a lineage already")
+        self.engine, self.lineage = entry.member("engine", str), entry.member("lineage", str)
+        if entry.sealed is not None:
+            self.identity, self.name = entry.sealed.get("identity"), entry.sealed.get("name")
+            fail_unless(
+                isinstance(self.identity, str) and isinstance(self.name, str),
+                f"{entry.what}: identity or name is missing in its sealed part")
+            wanted = sha256(self.engine.encode(), b"\0", self.identity.encode()).hex()
+            fail_unless(self.lineage == wanted, f"{entry.what}: its lineage is not the hash of engine and identity")
+
+    def _apply_commit(self, entry):
+        commit = Commit(entry)
+        state = self.sessions.get(commit.session)
+        if entry.epoch != self.epoch:
+            entry.void = f"epoch {entry.epoch} is not {self.epoch}"
+        elif state is None:
+            entry.void = "its session has no INTENT"
+        elif state in ("ended", "aborted"):
+            entry.void = f"its session was {state} before"
+        if entry.void is not None:
+            return
+        fail_unless(all(other.backup != commit.backup for other in self.commits),
+                    f'{entry.what}: backup "{commit.backup.hex()}" was committed before')
+        self.sessions[commit.session] = "committed"
+        self.commits.append(commit)
+        for pack in commit.packs:
+            fail_unless(pack.id not in self.packs, f'{entry.what}: pack "{pack.id.hex()}" was committed before')
+            self.packs[pack.id] = pack
+
+    def sessions_behind(self, session):
+        """The session and those it continues."""
+        found = []
+        while session is not None and session not in found:
+            found.append(session)
+            session = self.builds_on.get(session)
+        return found
