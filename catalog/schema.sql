@@ -13,7 +13,7 @@
 -- derived: one vault, which is one database lineage; from its LINEAGE entry
 CREATE TABLE vault (
     vault_id       TEXT PRIMARY KEY,
-    engine         TEXT NOT NULL,              -- 'postgres', 'house'
+    engine         TEXT NOT NULL,              -- 'postgresql', 'house'
     lineage        TEXT NOT NULL,              -- hex of SHA-256 over engine and identity
     identity       TEXT,                       -- system identifier; NULL when the vault was read without its keys
     name           TEXT,                       -- of the source at first contact; NULL likewise

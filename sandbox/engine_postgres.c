@@ -81,7 +81,6 @@ static const struct forced {
     // Memory and processes: our sizes and not those of the machine it came from.
     {"huge_pages=off", 0, 0},
     {"shared_memory_type=mmap", 0, 0},
-    {"dynamic_shared_memory_type=posix", 0, 0},
     {"min_dynamic_shared_memory=0", 14, 0},
     {"io_method=worker", 18, 0},
     {"debug_io_direct=", 16, 0},
@@ -177,6 +176,7 @@ static bool force(struct hf_sandbox_command *command, struct hf_error *err, cons
 static enum hf_sandbox_news judge(const char *line);
 static bool find_layout(unsigned major, const char *packages, const struct layout **ret, struct hf_error *err);
 static void fill_path(char path[static PATH_BYTES], const char *packages, const char *pattern, unsigned major);
+static bool remove_whatever(const char *path, struct hf_error *err);
 static bool empty_folder(const char *data, const char *name, struct hf_error *err);
 static bool write_empty(const char *data, const char *name, struct hf_error *err);
 static uint64_t or_default(uint64_t value, uint64_t usual);
@@ -194,7 +194,7 @@ hf_postgres_prepare(const char *data, bool standby, struct hf_error *err)
         _cleanup_(hf_freep) char *path = hf_path_join(data, stale[i]);
         if (path == NULL)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-        if (!hf_dir_remove_tree(path, err)) // whatever bears that name, a folder included
+        if (!remove_whatever(path, err))
             return false;
     }
     for (size_t i = 0; i < HF_LENGTH(emptied); i++) {
@@ -245,15 +245,17 @@ static bool
 add_server(const struct hf_postgres_settings *settings, struct hf_sandbox_root *root, struct hf_error *err)
 {
     const struct layout *layout;
-    char program[PATH_BYTES], folder[PATH_BYTES], share[PATH_BYTES], to[PATH_BYTES], libraries[PATH_BYTES];
+    char program[PATH_BYTES], folder[PATH_BYTES], share[PATH_BYTES], to[PATH_BYTES];
+    char libraries[PATH_BYTES], more_libraries[PATH_BYTES];
     _cleanup_(hf_strv_freep) char **modules = NULL;
     if (!find_layout(settings->major, settings->packages, &layout, err))
         return false;
     fill_path(program, settings->packages, layout->program, settings->major);
     fill_path(folder, settings->packages, layout->modules, settings->major);
     fill_path(share, settings->packages, layout->share, settings->major);
-    fill_path(libraries, settings->packages, "/usr/lib", 0);
-    const char *const library_folders[] = {libraries, NULL};
+    fill_path(libraries, settings->packages, "/usr/lib/" HF_SANDBOX_TRIPLET, 0);
+    fill_path(more_libraries, settings->packages, "/usr/lib", 0);
+    const char *const library_folders[] = {libraries, more_libraries, NULL};
     if (!list_modules(folder, &modules, err))
         return false;
 
@@ -361,7 +363,9 @@ add_places(const struct hf_sandbox_places *places, struct hf_sandbox_command *co
            force(command, err, "ident_file=%s/pg_ident.conf", places->settings) &&
            force(command, err, "external_pid_file=%s/postgres.pid", places->memory) &&
            force(command, err, "unix_socket_directories=%s", places->socket) &&
-           force(command, err, "port=%d", HF_POSTGRES_PORT);
+           force(command, err, "port=%d", HF_POSTGRES_PORT) &&
+           // The host's /dev/shm belongs to everyone; ours is there only in a root of our own.
+           force(command, err, "dynamic_shared_memory_type=%s", places->flat ? "mmap" : "posix");
 }
 
 static bool
@@ -498,13 +502,22 @@ fill_path(char path[static PATH_BYTES], const char *packages, const char *patter
 }
 #pragma GCC diagnostic pop
 
+/* A file, a link, a folder: the copy decides what bears that name. */
+static bool
+remove_whatever(const char *path, struct hf_error *err)
+{
+    if (unlink(path) == 0 || errno == ENOENT)
+        return true;
+    return hf_dir_remove_tree(path, err);
+}
+
 static bool
 empty_folder(const char *data, const char *name, struct hf_error *err)
 {
     _cleanup_(hf_freep) char *path = hf_path_join(data, name);
     if (path == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-    if (!hf_dir_remove_tree(path, err))
+    if (!remove_whatever(path, err))
         return false;
     if (mkdir(path, 0700) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not make \"%s\"", path);

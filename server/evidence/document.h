@@ -8,7 +8,7 @@
  *
  * Words of the table: id = 32 hex digits; hash = 64 hex digits; hex is lower-case; time = "2026-11-22T14:03:07.123Z",
  * UTC, read from a clock that may have been set in between, so ends are not checked to follow beginnings, and
- * durations come from elsewhere; text = 1 to 512 bytes, printable (no control characters, no direction marks);
+ * durations come from elsewhere; text = 1 to 1024 bytes, printable (no control characters, no direction marks);
  * word = 1 to 64 of a-z 0-9 _ . -; number = 0 to 2^53 - 1; a|b = one of these words; [] = a list, at most 512 long.
  * A "?" marks what may be unknown: the member is then null, and its object has a member "unknown" that gives for just
  * each null member the reason, a text.  All other members are required, and no others are allowed.
@@ -44,7 +44,7 @@
  *                                  (the attempt cannot pass without it); reason text?; examined number?; bad number?;
  *                                  duration_ms number?; method text?; coverage_ppm 0 to 1000000?; detail_sha256 hash?;
  *                                  findings [] {what word, object text, block number?}
- *   sandbox?                       level word; minimum_level word; isolation [] word; network none|relay; scratch
+ *   sandbox?                       level text; minimum_level text; isolation [] word; network none|relay; scratch
  *                                  {kind memory|encrypted|plain, limit_bytes number?}; memory_limit_bytes number?;
  *                                  process_limit number?; time_limit_ms number?
  *   people                         requested_by text; reason text?; ticket text?; approved_by text?
@@ -79,7 +79,7 @@
 #define HF_EVIDENCE_SCHEMA     "holdfast.evidence/v1"
 #define HF_EVIDENCE_MOST_BYTES (4 * HF_MIB) // of a sealed document
 #define HF_EVIDENCE_MOST_LIST  512
-#define HF_EVIDENCE_MOST_TEXT  512 // bytes
+#define HF_EVIDENCE_MOST_TEXT  1024 // bytes
 #define HF_EVIDENCE_MOST_WORD  64
 
 /* A document that was read. */

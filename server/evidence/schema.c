@@ -233,8 +233,8 @@ static const struct field scratch_fields[] = {
 SHAPE(scratch);
 
 static const struct field sandbox_fields[] = {
-    {"level", WORD},
-    {"minimum_level", WORD},
+    {"level", TEXT},
+    {"minimum_level", TEXT},
     {"isolation", WORDS},
     {"network", CHOICE, .choices = networks},
     {"scratch", OBJECT, .shape = &scratch_shape},

@@ -275,7 +275,7 @@ static bool
 take_line(const char **at, const char *end, const char *label, char *value, size_t size)
 {
     size_t skip = strlen(label);
-    const char *newline = memchr(*at, '\n', (size_t)(end - *at));
+    const char *newline = *at == end ? NULL : memchr(*at, '\n', (size_t)(end - *at));
 
     if (newline == NULL || (size_t)(newline - *at) < skip || memcmp(*at, label, skip) != 0)
         return false;

@@ -40,11 +40,11 @@
  *      0      4  magic "HFSL"
  *      4      4  slab number, from 0; the directory has number 0xffffffff
  *      8      4  plaintext length, at most 1 MiB (map objects: 64 MiB, directory: 256 MiB)
- *     12      4  length of the compressed plaintext, which is what is sealed
+ *     12      4  length of the compressed plaintext, which is what is sealed; never more than the plaintext's
  *     16      1  kind: 1 pages, 2 map objects, 3 directory, 4 stream
  *     17      1  compression: 0 none, 1 zstd (one frame)
  *     18      2  flags: 0
- *     20      4  pages or objects inside
+ *     20      4  pages or objects inside; directory: slabs that it lists
  *     24      4  reserved
  *     28      4  CRC-32C of bytes 0..27
  *     32      n  ciphertext

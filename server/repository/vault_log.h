@@ -41,9 +41,10 @@
  *   POLICY     subject, id; sealed: the record itself (a source, a policy, an account: what changed and how it is now)
  *   VERDICT    backup, attempt, result, state; sealed: what the catalog keeps of it
  *   GAP        sealed: from, to, cause; CHECKPOINT: sequence, head
- * A COMMIT counts when its session's INTENT stands before it, no ABORT or END of that session stands
- * between, and its writer epoch is the highest EPOCH before it (0 when there was none).  Else it is
- * void for every reader, for ever.
+ * A COMMIT counts when its session's INTENT stands before it, no ABORT, END or counting COMMIT of that session
+ * stands between, and its writer epoch is the highest EPOCH before it (0 when there was none).  Else it is
+ * void for every reader, for ever.  A session has one INTENT and a backup one counting COMMIT; a log with a
+ * second one is CORRUPT.
  */
 #pragma once
 #include "base/json.h"

@@ -135,6 +135,15 @@ hf_restore_plan_backup(struct hf_restore_plan *plan)
     return plan->backup;
 }
 
+const struct hf_manifest_file *
+hf_restore_plan_file(const struct hf_restore_plan *plan, const char *path)
+{
+    const struct planned_file wanted = {.path = (char *)(uintptr_t)path};
+    const struct planned_file *found =
+        plan->file_count > 0 ? bsearch(&wanted, plan->files, plan->file_count, sizeof wanted, control_file_last) : NULL;
+    return found != NULL ? &found->file : NULL;
+}
+
 bool
 hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_restore_outcome *ret, struct hf_error *err)
 {

@@ -49,6 +49,8 @@ HF_MUST_CHECK bool hf_restore_plan(struct hf_vault *vault, const struct hf_id *b
                                    struct hf_restore_size *ret_size, struct hf_error *err);
 void hf_restore_plan_freep(struct hf_restore_plan **plan);
 struct hf_backup *hf_restore_plan_backup(struct hf_restore_plan *plan);
+/* What the manifest says of a file; NULL when the backup has none of that path.  Its name is NULL. */
+const struct hf_manifest_file *hf_restore_plan_file(const struct hf_restore_plan *plan, const char *path);
 
 struct hf_restore_outcome {
     uint64_t bytes, pages, slabs_opened;

@@ -10,7 +10,7 @@
  *       key_file: /etc/holdfast/server.key
  *     sources:
  *       clinic:
- *         engine: postgres
+ *         engine: postgresql
  *         connection: host=db.example user=holdfast
  *         password_file: /etc/holdfast/clinic.password
  *         backup_every: 6h
@@ -32,7 +32,7 @@
 struct hf_source_settings {
     char *name;
     unsigned line;            // of the settings file; 0 when it came from elsewhere
-    const char *engine;       // "postgres"
+    const char *engine;       // "postgresql"
     char *connection;         // "host=... user=...", without a password
     char *password_file;      // or NULL
     int64_t max_rate;         // bytes a second; 0: no limit
@@ -60,8 +60,9 @@ struct hf_settings {
         int64_t memory; // bytes
     } scratch;
     struct {
-        const char *lowest_level; // "L1", "L2", "L3"
+        const char *lowest_level; // "L1", "L2", "L3r", "L3"
         int64_t memory;           // bytes
+        int64_t host_uid;         // whom the sandbox is on the host, when we are root
         int64_t phase_minutes;
         char **postgres_prefixes; // ends with NULL; NULL for none
     } sandbox;
@@ -92,7 +93,7 @@ const struct hf_source_settings *hf_settings_source(const struct hf_settings *se
 HF_MUST_CHECK bool hf_source_name_check(const char *name, struct hf_error *err);
 
 /*
- * A source as a JSON object of texts: {"backup_every": "6h", "engine": "postgres", ...}.  Settings at their
+ * A source as a JSON object of texts: {"backup_every": "6h", "engine": "postgresql", ...}.  Settings at their
  * default stand too, so that a record says how things were; what is unset is left out.  Reading takes a
  * missing member as its default and refuses (USAGE) unknown ones.
  */

@@ -11,9 +11,9 @@
 #define HOUR_MS   (60 * MINUTE_MS)
 #define DAY_MS    (24 * HOUR_MS)
 
-static const char *const engines[] = {"postgres", NULL};
+static const char *const engines[] = {"postgresql", NULL};
 static const char *const checkpoints[] = {"fast", "spread", NULL};
-static const char *const levels[] = {"L1", "L2", "L3", NULL};
+static const char *const levels[] = {"L1", "L2", "L3r", "L3", NULL};
 
 #define APPLIANCE(member) .of = HF_SETTING_OF_APPLIANCE, .offset = offsetof(struct hf_settings, member)
 #define SOURCE(member)    .of = HF_SETTING_OF_SOURCE, .offset = offsetof(struct hf_source_settings, member)
@@ -51,6 +51,9 @@ static const struct hf_setting table[] = {
     {APPLIANCE(sandbox.memory), .name = "sandbox.memory", .type = HF_SETTING_SIZE, .fallback = "2GiB",
      .least = 256 * (int64_t)HF_MIB, .most = 1024 * (int64_t)HF_GIB,
      .sentence = "Memory that the database in a sandbox may use, scratch not counted."},
+    {APPLIANCE(sandbox.host_uid), .name = "sandbox.host_uid", .type = HF_SETTING_COUNT, .fallback = "65534", .least = 1,
+     .most = INT32_MAX,
+     .sentence = "Whom restored databases are on the host, when holdfastd runs as root; best a user of their own."},
     {APPLIANCE(sandbox.phase_minutes), .name = "sandbox.phase_minutes", .type = HF_SETTING_COUNT, .fallback = "60",
      .least = 1, .most = 10080, .unit = "minutes",
      .sentence = "Longest that one phase of a verification may take before the attempt is inconclusive."},

@@ -70,7 +70,15 @@ hf_check_pass(struct hf_verify_check *check, int64_t examined)
 {
     check->examined = examined;
     if (check->bad > 0 || check->verdict == HF_VERDICT_FAILED) {
-        if (check->verdict != HF_VERDICT_FAILED)
+        if (check->verdict == HF_VERDICT_FAILED)
+            return;
+        const struct hf_finding *first = &check->findings[0];
+        if (check->finding_count > 0 && first->block >= 0)
+            hf_check_fail(check, "%lld found, the first: %s, block %lld", (long long)check->bad, first->object,
+                          (long long)first->block);
+        else if (check->finding_count > 0)
+            hf_check_fail(check, "%lld found, the first: %s", (long long)check->bad, first->object);
+        else
             hf_check_fail(check, "%lld found", (long long)check->bad);
         return;
     }

@@ -109,11 +109,18 @@ test_content_numbered(unsigned number)
 static inline const char *
 test_path(const char *folder, const char *name)
 {
-    static char paths[64][256];
-    static unsigned next;
-    char *path = paths[next++ % HF_LENGTH(paths)];
-    snprintf(path, sizeof paths[0], "%s/%s", folder, name);
-    return path;
+    static struct kept {
+        struct kept *before;
+        char text[];
+    } * newest;
+    size_t size = strlen(folder) + strlen(name) + 2;
+    struct kept *path = malloc(sizeof *path + size);
+
+    assert_non_null(path);
+    snprintf(path->text, size, "%s/%s", folder, name);
+    path->before = newest;
+    newest = path;
+    return path->text;
 }
 
 static inline void

@@ -41,8 +41,9 @@ HF_TEST(a_checkpoint_is_a_c2sp_signed_note)
     struct hf_public_key key;
     struct hf_buf text = signed_checkpoint(&key);
 
-    assert_memory_equal(text.data, TEST_KEY_NAME "\n3\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n\n" EM_DASH
-                                                 " " TEST_KEY_NAME " BMiRR",
+    assert_memory_equal(text.data,
+                        TEST_KEY_NAME "\n3\nBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=\n\n" EM_DASH " " TEST_KEY_NAME
+                                      " BMiRR",
                         strlen(TEST_KEY_NAME) * 2 + 2 + 1 + 44 + 1 + 1 + 5 + 5);
     assert_int_equal(text.data[text.length - 1], '\n');
     hf_buf_done(&text);
@@ -75,7 +76,8 @@ HF_TEST(a_checkpoint_is_refused_without_a_key_that_signed_it)
 
     assert_false(hf_checkpoint_open(text.data, text.length, "note", &nobody, &checkpoint, NULL, &err));
     assert_int_equal(err.kind, HF_ERR_CORRUPT);
-    assert_string_equal(err.message, "note: checkpoint of ledger \"" TEST_KEY_NAME "\" is not signed by a key we were given");
+    assert_string_equal(err.message,
+                        "note: checkpoint of ledger \"" TEST_KEY_NAME "\" is not signed by a key we were given");
     other = key;
     other.id[0] ^= 1;
     assert_refused(&text, &other, "not signed by a key we were given");

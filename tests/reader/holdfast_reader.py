@@ -65,25 +65,41 @@ def extract(backup, target):
     target = os.fsencode(target)
     os.makedirs(target, exist_ok=True)
     fail_unless(not os.listdir(target), f'target "{os.fsdecode(target)}" is not empty')
-    root = backup.root
-    folders = {folder.path for folder in root.folders}
-    for folder in root.folders:
-        fail_unless(folder.path == b"" or os.path.dirname(folder.path) in folders,
-                    f'{backup.what}: folder "{show(folder.path)}" lies in one that is not listed')
-        if folder.path:
-            os.mkdir(os.path.join(target, folder.path), 0o700)
+    check_places(backup)
+    folders, links = split_links(backup.root)
+    for path in sorted(folders):
+        if path:
+            os.mkdir(os.path.join(target, path), 0o700)
     count = total = 0
     for file in backup.files():
         extract_file(backup, file, os.path.join(target, file.path))
         count, total = count + 1, total + file.size
+    for link in links:
+        os.symlink(link.target, os.path.join(target, link.path))
+    for path in sorted(folders, reverse=True):
+        os.chmod(os.path.join(target, path), folders[path])
+    print(f"extracted {count} files, {total} bytes, {len(folders)} folders, {len(links)} links")
+
+
+def check_places(backup):
+    """What a folder or a link lies in must be a folder of the backup, or a link whose content the backup has."""
+    root = backup.root
+    known = {folder.path for folder in root.folders} | {link.path for link in root.links}
+    for path in known - {b""}:
+        fail_unless(
+            os.path.dirname(path) in known, f'{backup.what}: "{show(path)}" lies in a folder that is not listed')
+
+
+def split_links(root):
+    """(path -> mode of all folders, the links): a link with something below it is a folder that lay elsewhere."""
+    folders, links = {folder.path: folder.mode for folder in root.folders}, []
     for link in root.links:
-        if link.path in folders:
+        if link.path in folders or any(path.startswith(link.path + b"/") for path in folders):
+            folders.setdefault(link.path, 0o700)
             print(f'link "{show(link.path)}" -> "{show(link.target)}": a folder with its content stands there')
         else:
-            os.symlink(link.target, os.path.join(target, link.path))
-    for folder in reversed(root.folders):
-        os.chmod(os.path.join(target, folder.path), folder.mode)
-    print(f"extracted {count} files, {total} bytes, {len(root.folders)} folders, {len(root.links)} links")
+            links.append(link)
+    return folders, links
 
 
 def extract_file(backup, file, path):
@@ -235,10 +251,7 @@ class Check:
         fail_unless(count == root.file_count, f"{backup.what}: lists {count} files, its root says {root.file_count}")
         fail_unless(total == root.logical_bytes,
                     f"{backup.what}: its files have {total} bytes, its root says {root.logical_bytes}")
-        folders = {folder.path for folder in root.folders}
-        for path in [folder.path for folder in root.folders if folder.path] + [link.path for link in root.links]:
-            fail_unless(
-                os.path.dirname(path) in folders, f'{backup.what}: "{show(path)}" lies in a folder that is not listed')
+        check_places(backup)
         live.update(page.ref.pack for folder in root.folders for page in folder.pages)
         fail_unless(
             live == root.summary, f"{backup.what}: its summary is {self.summary_text(root.summary)}, "

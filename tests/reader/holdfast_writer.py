@@ -251,6 +251,8 @@ class PackWriter:
 
     def _seal(self, key, number, kind, plain, items, compress):
         packed = zstd_compress(plain) if compress else plain
+        if len(packed) > len(plain):
+            packed, compress = plain, False
         head = b"HFSL" + struct.pack("<IIIBBHII", number, len(plain), len(packed), kind, int(compress), 0, items, 0)
         head += struct.pack("<I", crc32c(head))
         nonce = struct.pack("<I", number).ljust(NONCE_BYTES[self.suite], b"\0")
@@ -267,7 +269,8 @@ class PackWriter:
 
     def finish(self):
         """Returns the row for the COMMIT: [id, kind, bytes, sha256]."""
-        offset, sealed_length = self._seal(self.directory_key, self.DIRECTORY_NUMBER, 3, self.directory(), 0, True)
+        offset, sealed_length = self._seal(self.directory_key, self.DIRECTORY_NUMBER, 3, self.directory(),
+                                           self.slab_count, True)
         trailer = (b"HFPEND01" + struct.pack("<QQQQI", offset, 32 + sealed_length + 16, 0, 0, self.slab_count) +
                    bytes(16))
         self.raw += trailer + struct.pack("<I", crc32c(trailer))

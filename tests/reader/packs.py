@@ -83,6 +83,7 @@ class SlabHeader:
         cursor.reserved(4)
         fail_unless(cursor.u32() == crc32c(raw[:28]), f"{what}: the CRC-32C of its header does not match")
         fail_unless(self.compression in (0, 1), f"{what}: uses the unknown compression {self.compression}")
+        fail_unless(self.sealed_length <= self.plain_length, f"{what}: has grown by its compression")
 
 
 class PageChecks:
@@ -184,7 +185,8 @@ class Pack:
         cursor = Cursor(plain, what)
         cursor.expect(struct.pack("<I", 1), "its version")
         count = cursor.varint(PACK_SLABS_MOST, "the count of slabs")
-        fail_unless(count == self.slab_count, f"{what}: counts {count} slabs, the trailer {self.slab_count}")
+        fail_unless(count == self.slab_count == header.items,
+                    f"{what}: counts {count} slabs, its header {header.items}, the trailer {self.slab_count}")
         self.slabs = [self._slab_row(cursor) for _ in range(count)]
         self.files = {}  # ordinal -> (log2 of the page size, path)
         for _ in range(cursor.varint((1 << 32) - 1, "the count of files")):

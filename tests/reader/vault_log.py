@@ -222,7 +222,7 @@ class VaultLog:
             entry.void = f"epoch {entry.epoch} is not {self.epoch}"
         elif state is None:
             entry.void = "its session has no INTENT"
-        elif state in ("ended", "aborted"):
+        elif state != "open":
             entry.void = f"its session was {state} before"
         if entry.void is not None:
             return

@@ -519,6 +519,58 @@ HF_TEST(a_root_that_does_not_add_up_is_refused_with_the_reason)
 #undef REFUSED
 }
 
+HF_TEST(what_is_over_a_limit_of_the_format_is_refused_with_the_limit)
+{
+    enum { FACTS = 16 * 1024 * 1024, OBJECT = 64 * 1024 * 1024, LINKS = 6200 };
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(2 * OBJECT);
+    _cleanup_(hf_freep) char *text = calloc(1, OBJECT + 1);
+    _cleanup_(hf_freep) struct hf_manifest_folder *folders = calloc(HF_FOLDERS_MOST + 1, sizeof *folders);
+    _cleanup_(hf_freep) struct hf_manifest_link *links = calloc(HF_LINKS_MOST + 1, sizeof *links);
+    _cleanup_(hf_freep) char *paths = malloc((size_t)LINKS * (HF_PATH_MOST + 1));
+    assert_true(text != NULL && folders != NULL && links != NULL && paths != NULL);
+    struct hf_manifest_root root = sample_root();
+    struct hf_error err;
+
+    folders[0].path = (char *)"";
+    root.folders = folders;
+    root.folder_count = HF_FOLDERS_MOST + 1;
+    assert_false(hf_manifest_root_encode(&root, &bytes, &err));
+    assert_string_equal(err.message, "a backup of 1048577 folders is over the limit of 1048576");
+    root.folder_count = 1;
+    root.file_count = 0;
+    root.links = links;
+    root.link_count = HF_LINKS_MOST + 1;
+    assert_false(hf_manifest_root_encode(&root, &bytes, &err));
+    assert_string_equal(err.message, "a backup of 65537 links is over the limit of 65536");
+
+    /* Paths and targets of 4,096 bytes each, and facts of 16 MiB: each allowed, together too much. */
+    memset(text, 'x', FACTS + 1);
+    root.facts = text;
+    root.link_count = 0;
+    assert_false(hf_manifest_root_encode(&root, &bytes, &err));
+    assert_string_equal(err.message, "the facts of a backup are 16777217 bytes long, the limit is 16777216");
+    text[FACTS] = '\0';
+    root.link_count = LINKS;
+    for (size_t i = 0; i < LINKS; i++) {
+        links[i].path = links[i].target = paths + i * (HF_PATH_MOST + 1);
+        for (size_t n = 0; n < HF_PATH_MOST; n++)
+            links[i].path[n] = n % 100 == 99 ? '/' : 'x';
+        snprintf(links[i].path, 8, "%07zu", i);
+        links[i].path[7] = 'x';
+        links[i].path[HF_PATH_MOST] = '\0';
+    }
+    assert_false(hf_manifest_root_encode(&root, &bytes, &err));
+    assert_int_equal(err.kind, HF_ERR_NO_SPACE);
+    assert_memory_equal(err.message, "a manifest object of ", 21);
+    assert_non_null(strstr(err.message, " bytes is over the limit of 67108864"));
+    assert_int_equal(bytes.length, 0);
+
+    struct hf_manifest_page *page = NULL;
+    assert_false(hf_manifest_page_decode((const uint8_t *)text, OBJECT + 1, &page, &err));
+    assert_string_equal(err.message,
+                        "manifest page is damaged at byte 0: it has 67108865 bytes, the limit is 67108864");
+}
+
 HF_TEST(a_root_with_another_spelling_is_refused_with_the_reason)
 {
     static const struct {
@@ -536,6 +588,11 @@ HF_TEST(a_root_with_another_spelling_is_refused_with_the_reason)
         CASE("\0\0\0\0\0\0\3\0\0\0\1b\0\0\1a\0\0\0\0", "83: its folders are not sorted by path"),
         CASE("\0\0\0\0\0\0\2\0\0\0\3a/.\0\0\0\0", "81: the path of a folder is no path"),
         CASE("\0\0\1\0\0\0" TOP "\0\0", "75: it has pages for 0 files, not for 1"),
+        CASE("\0\0\0\0\0\0\3\0\0\0\1b\0\0\1b\0\0\0\0", "83: its folders are not sorted by path"),
+        CASE("\0\0\0\0\0\0" TOP "\2\1b\1x\1b\1x\0", "84: its links are not sorted by path"),
+        CASE("\0\0\0\0\0\1" PACK_A "\1\0\0\1\0\0\0\0" ZEROS32 "\0\0", "128: a page lists no files, or too many"),
+        CASE("\0\0\0\0\0\1" PACK_A "\1\0\0\1\0\0\0\201\4" ZEROS32 "\0\0", // 513
+             "97: a page lists no files, or too many"),
         CASE("\0\0\0\0\0\0" TOP "\2\1b\1x\1a\1x\0", "84: its links are not sorted by path"),
         CASE("\0\0\0\0\0\0" TOP "\1\2b/\1x\0", "81: the path or the target of a link is none"),
         CASE("\0\0\0\0\0\0" TOP "\1\2bb\0\0", "80: the path or the target of a link is none"),

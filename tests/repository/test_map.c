@@ -261,6 +261,30 @@ HF_TEST(a_leaf_has_the_bytes_that_its_header_file_describes)
     assert_memory_equal(bytes.data, expected, sizeof expected);
 }
 
+HF_TEST(the_next_page_of_another_slab_or_pack_does_not_go_on)
+{
+    _cleanup_(hf_leaf_done) struct hf_leaf leaf = {0}, back = {0};
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_LEAF_MOST);
+    static const struct model model = {4,
+                                       {{HF_EXTENT_STORED, 1, 5, 7},
+                                        {HF_EXTENT_STORED, 1, 6, 8},
+                                        {HF_EXTENT_STORED, 2, 6, 9},
+                                        {HF_EXTENT_STORED, 2, 6, 11}}};
+    struct hf_error err;
+    begin_round(1);
+    hf_leaf_init(&leaf, 13);
+    hf_leaf_init(&back, 13);
+    for (uint32_t i = 0; i < model.pages; i++)
+        hf_assert_ok(hf_leaf_add(&leaf, HF_EXTENT_STORED, 1, &packs[model.page[i].pack], model.page[i].slab,
+                                 model.page[i].index, &err),
+                     &err);
+    assert_int_equal(leaf.extent_count, 4);
+    assert_leaf_is(&leaf, &model);
+    hf_assert_ok(hf_leaf_encode(&leaf, &bytes, &err), &err);
+    assert_decodes_to_same_bytes(&bytes, &back);
+    assert_leaf_is(&back, &model);
+}
+
 HF_TEST(a_leaf_at_all_limits_is_stored_and_comes_back)
 {
     _cleanup_(hf_leaf_done) struct hf_leaf leaf = {0}, back = {0};
@@ -532,6 +556,17 @@ HF_TEST(objects_of_a_slab_come_apart_as_they_were_joined)
     assert_int_equal(err.kind, HF_ERR_CORRUPT);
     assert_string_equal(err.message, "map slab is damaged: it has 4 objects, the limit is 3");
     assert_null(none);
+}
+
+HF_TEST(a_count_of_objects_that_its_bytes_cannot_hold_asks_for_no_memory)
+{
+    static const uint8_t many[] = {0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 0x80, 1, 1, 0};
+    struct hf_object *objects = NULL;
+    struct hf_error err;
+    size_t count;
+    assert_false(hf_objects_split(many, sizeof many, SIZE_MAX, &objects, &count, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT);
+    assert_string_equal(err.message, "map slab is damaged: the table of its objects is cut off");
 }
 
 HF_TEST(a_table_of_objects_with_any_byte_changed_or_cut_is_refused_or_joins_to_the_same_bytes)

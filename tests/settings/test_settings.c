@@ -20,11 +20,12 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "sandbox:\n"
                                  "  lowest_level: L3\n"
                                  "  memory: 4GiB\n"
+                                 "  host_uid: 1234\n"
                                  "  phase_minutes: 90\n"
                                  "  postgres_prefixes: [/opt/pg16, /opt/pg17]\n"
                                  "sources:\n"
                                  "  clinic:\n"
-                                 "    engine: postgres\n"
+                                 "    engine: postgresql\n"
                                  "    connection: \"host=db.example user=holdfast\"\n"
                                  "    password_file: /etc/holdfast/clinic.password\n"
                                  "    max_rate: 64MiB\n"
@@ -34,13 +35,13 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "    verify_every: 1d\n"
                                  "    verify_after_backup: no\n"
                                  "  lab-2:\n"
-                                 "    engine: postgres\n"
+                                 "    engine: postgresql\n"
                                  "    connection: host=/run/postgresql\n";
 
 #define LEAST "repository: /r\nstate: /s\nunlock: {key_file: /k}\n"
 
 /* What must be in the file, then a source, so that a case needs only its own lines. */
-#define SOURCE LEAST "sources:\n  clinic:\n    engine: postgres\n    connection: host=a\n"
+#define SOURCE LEAST "sources:\n  clinic:\n    engine: postgresql\n    connection: host=a\n"
 
 static struct hf_settings *
 must_parse(const char *text)
@@ -80,6 +81,7 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
     assert_int_equal(settings->scratch.memory, 512 * HF_MIB);
     assert_string_equal(settings->sandbox.lowest_level, "L3");
     assert_int_equal(settings->sandbox.memory, 4 * HF_GIB);
+    assert_int_equal(settings->sandbox.host_uid, 1234);
     assert_int_equal(settings->sandbox.phase_minutes, 90);
     assert_string_equal(settings->sandbox.postgres_prefixes[0], "/opt/pg16");
     assert_string_equal(settings->sandbox.postgres_prefixes[1], "/opt/pg17");
@@ -87,8 +89,8 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
 
     assert_int_equal(settings->source_count, 2);
     const struct hf_source_settings *clinic = hf_settings_source(settings, "clinic");
-    assert_int_equal(clinic->line, 18);
-    assert_string_equal(clinic->engine, "postgres");
+    assert_int_equal(clinic->line, 19);
+    assert_string_equal(clinic->engine, "postgresql");
     assert_string_equal(clinic->connection, "host=db.example user=holdfast");
     assert_string_equal(clinic->password_file, "/etc/holdfast/clinic.password");
     assert_int_equal(clinic->max_rate, 64 * HF_MIB);
@@ -110,6 +112,7 @@ HF_TEST(what_a_file_does_not_say_has_its_default)
     assert_int_equal(settings->scratch.memory, HF_GIB);
     assert_string_equal(settings->sandbox.lowest_level, "L2");
     assert_int_equal(settings->sandbox.memory, 2 * HF_GIB);
+    assert_int_equal(settings->sandbox.host_uid, 65534);
     assert_int_equal(settings->sandbox.phase_minutes, 60);
     assert_null(settings->sandbox.postgres_prefixes);
 
@@ -145,16 +148,16 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
         {LEAST "repositroy: /r\n", "holdfast.yaml:4: there is no setting \"repositroy\""},
         {LEAST "sandbox:\n  colour: red\n", "holdfast.yaml:5: there is no setting \"sandbox.colour\""},
         {LEAST "sandbox.memory: 1GiB\n", "holdfast.yaml:4: there is no setting \"sandbox.memory\""},
-        {LEAST "engine: postgres\n", "holdfast.yaml:4: there is no setting \"engine\""},
+        {LEAST "engine: postgresql\n", "holdfast.yaml:4: there is no setting \"engine\""},
         {SOURCE "    workers: 2\n", "holdfast.yaml:8: there is no setting \"workers\""},
         {LEAST "<<: {workers: 2}\n", "holdfast.yaml:4: there is no setting \"<<\""},
 
         {LEAST "state: /t\n", "holdfast.yaml:4: \"state\" stands here a second time; the first is in line 2"},
         {LEAST "unlock: {key_file: /x}\n",
          "holdfast.yaml:4: \"unlock\" stands here a second time; the first is in line 3"},
-        {SOURCE "    engine: postgres\n",
+        {SOURCE "    engine: postgresql\n",
          "holdfast.yaml:8: \"engine\" stands here a second time; the first is in line 6"},
-        {SOURCE "  clinic:\n    engine: postgres\n",
+        {SOURCE "  clinic:\n    engine: postgresql\n",
          "holdfast.yaml:8: \"clinic\" stands here a second time; the first is in line 5"},
 
         {LEAST "workers:\t2\n", "holdfast.yaml:4: there is a tab; indent and separate with spaces"},
@@ -202,7 +205,7 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
         {LEAST "? {a: b}\n: 2\n", "holdfast.yaml:4: a key is a mapping; it must be a word"},
         {LEAST "? [a]\n: 2\n", "holdfast.yaml:4: a key is a list; it must be a word"},
         {LEAST "sandbox: {lowest_level: L9}\n",
-         "holdfast.yaml:4: \"sandbox.lowest_level\" is \"L9\"; it can be \"L1\", \"L2\", \"L3\""},
+         "holdfast.yaml:4: \"sandbox.lowest_level\" is \"L9\"; it can be \"L1\", \"L2\", \"L3r\", \"L3\""},
         {LEAST "scratch: {memory: 1GB}\n",
          "holdfast.yaml:4: \"scratch.memory\" is \"1GB\", which is not a size such as 64KiB or 2GiB"},
         {LEAST "scratch: {memory: 9999999999GiB}\n", "holdfast.yaml:4: \"scratch.memory\" is \"9999999999GiB\", which "
@@ -221,10 +224,10 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
         {"repository: /r\n", "holdfast.yaml: \"unlock\" has neither \"key_file\" nor \"passphrase_file\""},
         {"repository: /r\nunlock: {key_file: /k, passphrase_file: /p}\n",
          "holdfast.yaml: \"unlock\" has both \"key_file\" and \"passphrase_file\""},
-        {LEAST "sources:\n  clinic:\n    engine: postgres\n",
+        {LEAST "sources:\n  clinic:\n    engine: postgresql\n",
          "holdfast.yaml:5: source \"clinic\": \"connection\" is missing"},
         {LEAST "sources:\n  Clinic: {}\n", "holdfast.yaml:5: \"Clinic\" cannot be the name of a source"},
-        {LEAST "sources:\n  clinic: {engine: postgres, connection: host=a password=b}\n",
+        {LEAST "sources:\n  clinic: {engine: postgresql, connection: host=a password=b}\n",
          "holdfast.yaml:5: source \"clinic\": \"connection\" holds a password (\"password\")"},
     };
     for (size_t i = 0; i < HF_LENGTH(cases); i++)
@@ -291,7 +294,7 @@ HF_TEST(a_password_in_a_connection_is_found_however_it_is_written)
         const char *text = is_bad    ? bad[i]
                            : is_good ? good[i - HF_LENGTH(bad)]
                                      : broken[i - HF_LENGTH(bad) - HF_LENGTH(good)];
-        _cleanup_(hf_json_freep) json_t *object = json_pack("{s:s, s:s}", "engine", "postgres", "connection", text);
+        _cleanup_(hf_json_freep) json_t *object = json_pack("{s:s, s:s}", "engine", "postgresql", "connection", text);
         _cleanup_(hf_source_settings_freep) struct hf_source_settings *source = NULL;
         bool taken = hf_source_settings_from_json("clinic", object, &source, &err);
         if (taken != is_good)
@@ -301,7 +304,7 @@ HF_TEST(a_password_in_a_connection_is_found_however_it_is_written)
     }
 
     _cleanup_(hf_json_freep) json_t *object =
-        json_pack("{s:s, s:s}", "engine", "postgres", "connection", "postgresql://u:p@h/d");
+        json_pack("{s:s, s:s}", "engine", "postgresql", "connection", "postgresql://u:p@h/d");
     struct hf_source_settings *source = NULL;
     assert_false(hf_source_settings_from_json("clinic", object, &source, &err));
     assert_string_equal(err.message,

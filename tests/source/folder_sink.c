@@ -39,6 +39,12 @@ static void close_file(struct hf_test_folder_sink *sink, struct sinking *file);
 struct hf_test_folder_sink *
 hf_test_folder_sink_new(void)
 {
+    static const char *all; // one folder for all sinks of the program
+    static unsigned count;
+    if (all == NULL) {
+        all = hf_test_folder();
+        chmod(all, 0755); // the server's account goes through it
+    }
     struct hf_test_folder_sink *sink = calloc(1, sizeof *sink);
     if (sink == NULL)
         fail_msg("out of memory");
@@ -55,8 +61,9 @@ hf_test_folder_sink_new(void)
     };
     pthread_mutex_init(&sink->lock, NULL);
     hf_page_faults_init(&sink->faults);
-    snprintf(sink->folder, sizeof sink->folder, "%s/backup", hf_test_folder());
-    if (mkdir(sink->folder, 0700) != 0)
+    snprintf(sink->folder, sizeof sink->folder, "%s/%u", all, ++count);
+    if (mkdir(sink->folder, 0755) != 0 || snprintf(sink->folder, sizeof sink->folder, "%s/%u/backup", all, count) < 0 ||
+        mkdir(sink->folder, 0700) != 0)
         fail_msg("no folder for the backup: %s", strerror(errno));
     return sink;
 }

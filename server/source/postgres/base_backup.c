@@ -79,8 +79,8 @@ static void done(struct backup *backup);
 bool
 hf_postgres_backup(const struct hf_backup_request *request, struct hf_backup_facts *ret, struct hf_error *err)
 {
-    if (!hf_postgres_check_plain(request->label, LABEL_MOST, "label", err) ||
-        !hf_postgres_check_plain(request->target->slot_tag, HF_SOURCE_SLOT_TAG_BYTES - 1, "slot tag", err))
+    if (!hf_postgres_check_label(request->label, LABEL_MOST, err) ||
+        !hf_postgres_check_slot_tag(request->target->slot_tag, err))
         return false;
 
     _cleanup_(done) struct backup backup = {.request = request, .notices = HF_BUF_INIT(NOTICES_MOST)};

@@ -406,13 +406,24 @@ hf_postgres_quote_name(const char *name, char *text, size_t size)
 }
 
 bool
-hf_postgres_check_plain(const char *text, size_t most, const char *what, struct hf_error *err)
+hf_postgres_check_label(const char *label, size_t most, struct hf_error *err)
 {
-    size_t length = strlen(text);
+    size_t length = strlen(label);
     if (length == 0 || length > most ||
-        strspn(text, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ._:-") != length)
-        return hf_fail(err, HF_ERR_USAGE, "the %s \"%.100s\" is not 1 to %zu letters, digits, spaces and . _ : -", what,
-                       text, most);
+        strspn(label, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789 ._:-") != length)
+        return hf_fail(err, HF_ERR_USAGE, "the label \"%.100s\" is not 1 to %zu letters, digits, spaces and . _ : -",
+                       label, most);
+    return true;
+}
+
+bool
+hf_postgres_check_slot_tag(const char *tag, struct hf_error *err)
+{
+    size_t length = strlen(tag);
+    if (length == 0 || length >= HF_SOURCE_SLOT_TAG_BYTES ||
+        strspn(tag, "abcdefghijklmnopqrstuvwxyz0123456789_") != length)
+        return hf_fail(err, HF_ERR_USAGE, "the slot tag \"%.100s\" is not 1 to %d of a-z, 0-9 and _", tag,
+                       HF_SOURCE_SLOT_TAG_BYTES - 1);
     return true;
 }
 

@@ -99,5 +99,7 @@ bool hf_postgres_parse_number(const char *text, uint64_t most, uint64_t *ret);
 /* A role or database as it stands in SQL and pg_hba.conf: quoted where it must be.  Cut at `size`. */
 const char *hf_postgres_quote_name(const char *name, char *text, size_t size);
 
-/* CORRUPT when this command name, label or tag holds anything but [A-Za-z0-9 ._:-], is empty or too long. */
-HF_MUST_CHECK bool hf_postgres_check_plain(const char *text, size_t most, const char *what, struct hf_error *err);
+/* USAGE when a label holds anything but [A-Za-z0-9 ._:-], is empty or too long: it goes into a command as it is. */
+HF_MUST_CHECK bool hf_postgres_check_label(const char *label, size_t most, struct hf_error *err);
+/* USAGE when it is not [a-z0-9_]{1,32}. */
+HF_MUST_CHECK bool hf_postgres_check_slot_tag(const char *tag, struct hf_error *err);

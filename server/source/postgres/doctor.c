@@ -89,7 +89,7 @@ hf_postgres_doctor(const struct hf_source_target *target, const struct hf_applia
     struct doctor doctor = {.target = target, .abilities = abilities, .checks = ret};
 
     ret->count = 0;
-    if (!hf_postgres_check_plain(target->slot_tag, HF_SOURCE_SLOT_TAG_BYTES - 1, "slot tag", err))
+    if (!hf_postgres_check_slot_tag(target->slot_tag, err))
         return false;
     if (!check_connection(&doctor, err))
         return false;

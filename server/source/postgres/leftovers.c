@@ -23,7 +23,7 @@ hf_postgres_leftovers(const struct hf_source_target *target, bool drop, struct h
     struct hf_leftovers found = {0};
     char prefix[64];
 
-    if (!hf_postgres_check_plain(target->slot_tag, HF_SOURCE_SLOT_TAG_BYTES - 1, "slot tag", err) ||
+    if (!hf_postgres_check_slot_tag(target->slot_tag, err) ||
         !hf_postgres_connect(target, HF_POSTGRES_SQL, &patience, &conn, err) ||
         !hf_postgres_query(conn, &patience, "list the replication slots", sql, NULL, 0, &rows, err))
         return false;

@@ -1,0 +1,50 @@
+/*
+ * kinds.h - the kinds of jobs: one row each, and what a row's functions may use
+ *
+ * A job is one request that takes time.  Three functions of its kind see it, in this order:
+ *
+ *   prepare   in the daemon, when the job starts: checks the arguments, gathers what the worker will need into
+ *             the request.  Quick, no foreign bytes.  May be NULL: the request is the arguments.
+ *   run       in a worker process of its own (worker.h): does the work, meets the foreign bytes, reports.
+ *   conclude  in the daemon, after the worker ended and the logs were read: writes the records (verdicts, evidence),
+ *             starts what follows.  Also called when it failed or was cancelled.  May be NULL.
+ *
+ * A kind's name is also the name of its command (wire.h).
+ */
+#pragma once
+#include "server/job/daemon.h"
+#include "server/job/worker.h"
+
+/* What a worker of the kind is handed (worker.h), besides its request. */
+enum hf_job_needs {
+    HF_JOB_NEEDS_NOTHING = 0,
+    HF_JOB_NEEDS_VAULT = 1 << 0,      // the keys of the vault that prepare() chose: hf_job_set_vault()
+    HF_JOB_NEEDS_LINEAGE = 1 << 1,    // may ask for the keys of the vault of the database that it reaches
+    HF_JOB_NEEDS_CREDENTIAL = 1 << 2, // the key of a slot: it unwraps as a restore on an empty machine would
+};
+
+#define HF_JOB_SIGNS_MOST 8
+
+struct hf_job_kind {
+    const char *name;
+    bool of_source;       // the argument "source" names what it is about; else it is about the appliance
+    bool source_optional; // without that argument it is about the appliance
+    unsigned needs;    // of enum hf_job_needs
+    enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
+    bool (*prepare)(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+    bool (*run)(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+    /*
+     * *result is what run() returned, and may be changed: it is what the client gets; NULL when the job did
+     * not get that far, and then `why` says why.  Failing here fails the job.
+     */
+    bool (*conclude)(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                     struct hf_error *err);
+};
+
+/* The table of holdfastd; another main (of a test) can hand over its own. */
+extern const struct hf_job_kind hf_job_kinds[];
+extern const size_t hf_job_kind_count;
+
+/* The run functions, and what goes with them, each in run_<name>.c. */
+bool hf_doctor_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_doctor_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);

@@ -1,0 +1,423 @@
+#include "server/job/records.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/file.h"
+#include "base/log.h"
+
+#define PASSPHRASE_MOST 1024
+#define APPEND_TRIES    100 // other writers that were faster, one after the other
+
+/* A vault whose log we follow. */
+struct followed {
+    struct hf_id id;
+    struct hf_vault *vault;             // NULL: to be opened and read from its first entry
+    const struct hf_vault_state *state; // borrowed from the vault
+};
+
+struct hf_records {
+    const struct hf_settings *settings; // borrowed
+    char *catalog_path, *set_aside;
+    struct hf_catalog *catalog;
+    struct hf_credential credential;
+    struct hf_repository *repository;
+    struct hf_slot_info slot;
+    struct hf_signer *signer;
+    struct hf_signing signing;
+    size_t count;
+    struct followed *vaults;
+};
+
+/* Entries on their way from one vault's log into a catalog. */
+struct reading {
+    struct hf_catalog *catalog; // borrowed
+    struct hf_id vault;
+    uint64_t entries; // seen
+};
+
+static bool open_catalog(struct hf_records *records, int64_t now, struct hf_error *err);
+static bool open_repository(struct hf_records *records, struct hf_error *err);
+static bool read_credential(const struct hf_settings *settings, struct hf_credential *ret, struct hf_error *err);
+static bool open_signer(struct hf_records *records, struct hf_error *err);
+static bool find_vaults(struct hf_records *records, struct hf_error *err);
+static struct followed *find(struct hf_records *records, const struct hf_id *id);
+static bool follow(struct hf_records *records, const struct hf_id *id, struct hf_error *err);
+static bool read_followed(struct hf_records *records, struct followed *followed, struct hf_error *err);
+static bool check_rollback(struct hf_records *records, struct hf_vault *vault, uint64_t head,
+                           const uint8_t hash[static HF_SHA256_BYTES], struct hf_error *err);
+static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
+static bool append_once(struct hf_records *records, const struct hf_record *record, struct hf_error *err);
+static bool fill_scratch(struct hf_records *records, struct hf_catalog *scratch, struct hf_rebuild_report *report,
+                         struct hf_error *err);
+static bool take_place(struct hf_records *records, struct hf_catalog **scratch, const char *scratch_path,
+                       struct hf_error *err);
+
+bool
+hf_records_open(const struct hf_settings *settings, int64_t now, struct hf_records **ret, struct hf_error *err)
+{
+    _cleanup_(hf_records_freep) struct hf_records *records = calloc(1, sizeof *records);
+    if (records == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the records");
+    records->settings = settings;
+
+    if (!open_repository(records, err) || !open_signer(records, err) || !open_catalog(records, now, err) ||
+        !hf_records_read(records, err))
+        return false;
+    *ret = HF_TAKE(records);
+    return true;
+}
+
+void
+hf_records_freep(struct hf_records **records)
+{
+    struct hf_records *it = *records;
+    if (it == NULL)
+        return;
+    for (size_t i = 0; i < it->count; i++)
+        hf_vault_freep(&it->vaults[i].vault);
+    free(it->vaults);
+    hf_catalog_freep(&it->catalog);
+    hf_repository_freep(&it->repository);
+    hf_credential_done(&it->credential);
+    hf_signer_closep(&it->signer);
+    free(it->catalog_path);
+    free(it->set_aside);
+    free(it);
+    *records = NULL;
+}
+
+struct hf_catalog *
+hf_records_catalog(struct hf_records *records)
+{
+    return records->catalog;
+}
+
+struct hf_repository *
+hf_records_repository(struct hf_records *records)
+{
+    return records->repository;
+}
+
+const struct hf_signing *
+hf_records_signing(const struct hf_records *records)
+{
+    return &records->signing;
+}
+
+struct hf_signer *
+hf_records_signer(struct hf_records *records)
+{
+    return records->signer;
+}
+
+const struct hf_slot_info *
+hf_records_slot(const struct hf_records *records)
+{
+    return &records->slot;
+}
+
+const struct hf_credential *
+hf_records_credential(const struct hf_records *records)
+{
+    return &records->credential;
+}
+
+const char *
+hf_records_set_aside(const struct hf_records *records)
+{
+    return records->set_aside;
+}
+
+bool
+hf_records_vault(struct hf_records *records, const struct hf_id *id, struct hf_vault **ret, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    struct followed *followed = find(records, id);
+    if (followed == NULL)
+        return hf_fail(err, HF_ERR_NOT_FOUND, "there is no vault \"%s\"", hf_id_format(id, text));
+    if (followed->vault == NULL && !read_followed(records, followed, err))
+        return false;
+    *ret = followed->vault;
+    return true;
+}
+
+bool
+hf_records_vault_of(struct hf_records *records, const char *engine, const char *identity, const char *name,
+                    int64_t now, bool *ret_made, struct hf_vault **ret, struct hf_error *err)
+{
+    struct hf_id id;
+    bool found;
+    if (!hf_vault_find(records->repository, engine, identity, &found, &id, err))
+        return false;
+    if (!found) {
+        const struct hf_vault_new how = {
+            .engine = engine, .identity = identity, .name = name, .signer = &records->signing, .now = now};
+        _cleanup_(hf_vault_freep) struct hf_vault *made = NULL;
+        if (!hf_vault_create(records->repository, &how, &made, err))
+            return false;
+        id = hf_vault_id(made);
+    }
+    // Opened anew in either case, so that its log is read from the first entry on.
+    if (find(records, &id) == NULL && !follow(records, &id, err))
+        return false;
+    *ret_made = !found;
+    return hf_records_read_vault(records, &id, err) && hf_records_vault(records, &id, ret, err);
+}
+
+bool
+hf_records_read(struct hf_records *records, struct hf_error *err)
+{
+    if (!find_vaults(records, err))
+        return false;
+    for (size_t i = 0; i < records->count; i++)
+        if (!read_followed(records, &records->vaults[i], err))
+            return false;
+    return true;
+}
+
+bool
+hf_records_read_vault(struct hf_records *records, const struct hf_id *id, struct hf_error *err)
+{
+    if (find(records, id) == NULL && !find_vaults(records, err))
+        return false;
+    char text[HF_ID_TEXT_BYTES];
+    struct followed *followed = find(records, id);
+    if (followed == NULL)
+        return hf_fail(err, HF_ERR_NOT_FOUND, "there is no vault \"%s\"", hf_id_format(id, text));
+    return read_followed(records, followed, err);
+}
+
+bool
+hf_records_append(struct hf_records *records, const struct hf_record *record, struct hf_error *err)
+{
+    for (int tries = 0; tries < APPEND_TRIES; tries++) {
+        struct hf_error why = {0};
+        if (!hf_records_read_vault(records, &record->vault, err))
+            return false;
+        if (append_once(records, record, &why))
+            return hf_records_read_vault(records, &record->vault, err);
+        if (why.kind != HF_ERR_CONFLICT) {
+            *err = why;
+            return false;
+        }
+    }
+    return hf_fail(err, HF_ERR_CONFLICT, "could not write %s into the log: others were faster %d times",
+                   hf_log_kind_name(record->kind), APPEND_TRIES);
+}
+
+bool
+hf_records_rebuild(struct hf_records *records, struct hf_rebuild_report *ret, struct hf_error *err)
+{
+    _cleanup_(hf_freep) char *scratch_path = NULL;
+    _cleanup_(hf_catalog_freep) struct hf_catalog *scratch = NULL;
+    struct hf_rebuild_report report = {0};
+    struct hf_catalog_difference difference;
+
+    if (asprintf(&scratch_path, "%s.rebuild", records->catalog_path) < 0)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the rebuild");
+    if (!hf_records_read(records, err) || !hf_catalog_remove(scratch_path, err) ||
+        !hf_catalog_open(scratch_path, HF_CATALOG_SCRATCH, &scratch, err) ||
+        !fill_scratch(records, scratch, &report, err) ||
+        !hf_catalog_compare(records->catalog, scratch, &difference, err))
+        return hf_fail_within(err, "could not rebuild the catalog");
+
+    report.differences = difference.rows;
+    snprintf(report.first, sizeof report.first, "%s", difference.first);
+    if (difference.rows > 0 && !take_place(records, &scratch, scratch_path, err))
+        return false;
+    hf_catalog_freep(&scratch);
+    if (!hf_catalog_remove(scratch_path, err))
+        return false;
+    *ret = report;
+    return true;
+}
+
+static bool
+open_catalog(struct hf_records *records, int64_t now, struct hf_error *err)
+{
+    records->catalog_path = hf_path_join(records->settings->state, HF_STATE_CATALOG);
+    if (records->catalog_path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the catalog");
+    if (hf_catalog_open(records->catalog_path, HF_CATALOG_WRITE, &records->catalog, err))
+        return true;
+    if (err->kind != HF_ERR_CORRUPT)
+        return false;
+
+    const struct hf_error damage = *err;
+    if (!hf_catalog_set_aside(records->catalog_path, now, &records->set_aside, err))
+        return false;
+    hf_log_warning(&damage, "the catalog is made again from the repository; the damaged one is \"%s\"",
+                   records->set_aside);
+    return hf_catalog_open(records->catalog_path, HF_CATALOG_WRITE, &records->catalog, err);
+}
+
+static bool
+open_repository(struct hf_records *records, struct hf_error *err)
+{
+    const struct hf_settings *settings = records->settings;
+    if (!read_credential(settings, &records->credential, err))
+        return hf_fail_within(err, "could not open the repository \"%s\"", settings->repository);
+    return hf_repository_open(settings->repository, HF_ACCESS_WRITE, &records->repository, err) &&
+           hf_repository_unlock(records->repository, &records->credential, &records->slot, err);
+}
+
+static bool
+read_credential(const struct hf_settings *settings, struct hf_credential *ret, struct hf_error *err)
+{
+    if (settings->unlock.key_file != NULL)
+        return hf_key_file_read(settings->unlock.key_file, ret, err);
+    ret->kind = HF_SLOT_PASSPHRASE;
+    return hf_secret_read_file(&ret->passphrase, settings->unlock.passphrase_file, PASSPHRASE_MOST, true, err);
+}
+
+/* Which appliance we are stands beside our public key in the repository's list of signers. */
+static bool
+open_signer(struct hf_records *records, struct hf_error *err)
+{
+    _cleanup_(hf_freep) char *path = hf_path_join(records->settings->state, HF_STATE_SIGNING_KEY);
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the signing key");
+    if (!hf_signer_open(path, &records->signer, err))
+        return hf_fail_within(err, "could not open the signing key");
+
+    const struct hf_public_key *key = hf_signer_public_key(records->signer);
+    const struct hf_root_bundle *known = hf_repository_signers(records->repository);
+    for (size_t i = 0; i < known->signer_count; i++) {
+        if (memcmp(known->signers[i].public_key, key->bytes, sizeof key->bytes) != 0)
+            continue;
+        records->signing = (struct hf_signing){
+            .context = records->signer, .appliance = known->signers[i].appliance, .sign = hf_signer_sign};
+        memcpy(records->signing.public_key, key->bytes, sizeof key->bytes);
+        return true;
+    }
+    hf_fail(err, HF_ERR_DENIED, "the signing key \"%s\" is not one of the repository's signers", path);
+    return hf_fail_hint(err, "Is \"repository\" or \"state\" in \"%s\" that of another appliance?",
+                        records->settings->file);
+}
+
+static bool
+find_vaults(struct hf_records *records, struct hf_error *err)
+{
+    _cleanup_(hf_freep) struct hf_id *ids = NULL;
+    size_t count;
+    if (!hf_repository_vaults(records->repository, &ids, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (find(records, &ids[i]) == NULL && !follow(records, &ids[i], err))
+            return false;
+    return true;
+}
+
+static struct followed *
+find(struct hf_records *records, const struct hf_id *id)
+{
+    for (size_t i = 0; i < records->count; i++)
+        if (hf_id_equal(&records->vaults[i].id, id))
+            return &records->vaults[i];
+    return NULL;
+}
+
+static bool
+follow(struct hf_records *records, const struct hf_id *id, struct hf_error *err)
+{
+    struct followed *longer = reallocarray(records->vaults, records->count + 1, sizeof *longer);
+    if (longer == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a vault");
+    records->vaults = longer;
+    longer[records->count++] = (struct followed){.id = *id};
+    return true;
+}
+
+/* After a failure the log is read again from its first entry: what the catalog has it takes as no news. */
+static bool
+read_followed(struct hf_records *records, struct followed *followed, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    struct reading reading = {.catalog = records->catalog, .vault = followed->id};
+    uint64_t head;
+    uint8_t hash[HF_SHA256_BYTES];
+    if (!hf_catalog_head(records->catalog, &followed->id, &head, hash, err))
+        return false;
+    if ((followed->vault != NULL || hf_vault_open(records->repository, &followed->id, &followed->vault, err)) &&
+        hf_vault_read(followed->vault, take_entry, &reading, &followed->state, err) &&
+        check_rollback(records, followed->vault, head, hash, err))
+        return true;
+    hf_vault_freep(&followed->vault);
+    return hf_fail_within(err, "could not read the log of vault \"%s\"", hf_id_format(&followed->id, text));
+}
+
+static bool
+check_rollback(struct hf_records *records, struct hf_vault *vault, uint64_t head,
+               const uint8_t hash[static HF_SHA256_BYTES], struct hf_error *err)
+{
+    if (hf_vault_log_check_head(hf_vault_get_log(vault), head, hash, err))
+        return true;
+    return hf_fail_hint(err, "This appliance has seen a newer log.  If an older copy of the repository was put back on "
+                             "purpose, move \"%s\" away: the catalog is then made again from what is there.",
+                        records->catalog_path);
+}
+
+static bool
+take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct reading *reading = context;
+    struct hf_catalog_entry view = {
+        .vault = reading->vault,
+        .sequence = entry->sequence,
+        .kind = hf_log_kind_name(entry->kind),
+        .time = entry->time,
+        .appliance = entry->appliance,
+        .epoch = entry->epoch,
+        .public_part = entry->public_part,
+        .sealed_part = entry->sealed_part,
+    };
+    memcpy(view.hash, entry->hash, sizeof view.hash);
+    reading->entries++;
+    return hf_catalog_apply(reading->catalog, &view, err);
+}
+
+static bool
+append_once(struct hf_records *records, const struct hf_record *record, struct hf_error *err)
+{
+    const struct followed *followed = find(records, &record->vault);
+    const struct hf_log_append append = {
+        .kind = record->kind,
+        .time = record->time,
+        .epoch = followed->state->epoch,
+        .public_part = record->public_part,
+        .sealed_part = record->sealed_part,
+    };
+    return hf_vault_log_append(hf_vault_get_log(followed->vault), &append, &records->signing, err);
+}
+
+static bool
+fill_scratch(struct hf_records *records, struct hf_catalog *scratch, struct hf_rebuild_report *report,
+             struct hf_error *err)
+{
+    for (size_t i = 0; i < records->count; i++) {
+        _cleanup_(hf_vault_freep) struct hf_vault *vault = NULL;
+        struct reading reading = {.catalog = scratch, .vault = records->vaults[i].id};
+        const struct hf_vault_state *state;
+        if (!hf_vault_open(records->repository, &records->vaults[i].id, &vault, err) ||
+            !hf_vault_read(vault, take_entry, &reading, &state, err))
+            return false;
+        report->vaults++;
+        report->entries += reading.entries;
+    }
+    return true;
+}
+
+static bool
+take_place(struct hf_records *records, struct hf_catalog **scratch, const char *scratch_path, struct hf_error *err)
+{
+    if (!hf_catalog_copy_local(*scratch, records->catalog_path, err))
+        return hf_fail_within(err, "could not keep jobs and schedules");
+    hf_catalog_freep(scratch);
+    hf_catalog_freep(&records->catalog);
+    bool replaced = hf_catalog_replace(records->catalog_path, scratch_path, err);
+    // Whichever of the two lies there now: the daemon cannot go on without one.
+    return hf_catalog_open(records->catalog_path, HF_CATALOG_WRITE, &records->catalog, replaced ? err : NULL) &&
+           replaced;
+}

@@ -1,0 +1,298 @@
+#include "server/evidence/document.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/time.h"
+#include "server/source/postgres/wal_format.h"
+#include "server/verify/verify.h"
+
+/* Which controls a passed attempt speaks to, and through which checks.  Shipped as data: no code decides. */
+static const struct {
+    const char *framework, *ref;
+    const char *because[6];
+} controls[] = {
+    {"HIPAA", "164.308(a)(7)(ii)(A)", {"packs", "slabs", "manifest", "page_checksums"}},
+    {"HIPAA", "164.308(a)(7)(ii)(B)", {"start", "replay", "promote", "tables_read"}},
+    {"HIPAA", "164.308(a)(7)(ii)(D)", {"start", "tables_read", "indexes"}},
+    {"HIPAA", "164.312(c)(1)", {"slabs", "page_checksums_after", "heap", "indexes"}},
+    {"SOC 2", "A1.2", {"packs", "slabs"}},
+    {"SOC 2", "A1.3", {"start", "replay", "tables_read", "indexes"}},
+    {"ISO 27001", "A.8.13", {"slabs", "start", "tables_read"}},
+    {"NIST SP 800-53", "CP-9(1)", {"slabs", "start", "tables_read", "indexes"}},
+    {"NIST SP 800-53", "CP-10", {"start", "replay", "promote"}},
+};
+
+static bool add_head(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
+                     struct hf_error *err);
+static bool add_subject(json_t *content, const struct hf_verify_subject *subject,
+                        const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_backup(json_t *content, const struct hf_verify_subject *subject,
+                       const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_attempt(json_t *content, const struct hf_verify_subject *subject,
+                        const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_restore(json_t *content, const struct hf_verify_subject *subject,
+                        const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_figures(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_sandbox(json_t *content, const struct hf_verify_subject *subject,
+                        const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_people(json_t *content, const struct hf_verify_subject *subject, struct hf_error *err);
+static bool add_controls(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err);
+static enum hf_verdict control_verdict(const struct hf_verify_outcome *outcome, const char *const *because);
+static bool set(json_t *object, const char *member, json_t *value, struct hf_error *err);
+static bool set_known(json_t *object, const char *member, json_t *value, bool known, const char *why,
+                      struct hf_error *err);
+static json_t *name(const char *text);
+
+bool
+hf_verify_evidence(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *subject, json_t **ret,
+                   struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *content = json_object();
+    json_t *checks;
+    if (content == NULL || !set(content, "schema", json_string(HF_EVIDENCE_SCHEMA), err) ||
+        !add_head(content, subject, outcome, err) ||
+        !hf_evidence_set_unknown(content, "policy", "no policy is recorded for this source", err) ||
+        !add_subject(content, subject, outcome, err) || !add_backup(content, subject, outcome, err) ||
+        !hf_evidence_set_unknown(content, "stream", "no log stream is archived for this source", err) ||
+        !add_attempt(content, subject, outcome, err) || !add_restore(content, subject, outcome, err) ||
+        !add_figures(content, outcome, err) || !hf_report_json(&outcome->report, &checks, err) ||
+        !set(content, "checks", checks, err) || !add_sandbox(content, subject, outcome, err) ||
+        !add_people(content, subject, err) || !add_controls(content, outcome, err))
+        return hf_fail_within(err, "the evidence of this attempt");
+    if (!hf_evidence_check_content(content, err))
+        return hf_fail_within(err, "the evidence of this attempt");
+    *ret = HF_TAKE(content);
+    return true;
+}
+
+static bool
+add_head(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
+         struct hf_error *err)
+{
+    json_t *head = json_object(), *software = json_object(), *clock = json_object();
+    const struct hf_id id = hf_id_new();
+    return set(content, "head", head, err) && set(head, "software", software, err) && set(head, "clock", clock, err) &&
+           set(head, "evidence_id", hf_json_id_text(&id), err) && set(head, "kind", json_string("verify"), err) &&
+           set(head, "appliance_id", hf_json_id_text(&subject->appliance), err) &&
+           hf_evidence_set_unknown(head, "site", "no site is named in the settings", err) &&
+           set(software, "version", json_string(subject->version), err) &&
+           hf_evidence_set_unknown(software, "build", "not recorded", err) &&
+           set(head, "created_at", hf_evidence_time(outcome->finished_at), err) &&
+           hf_evidence_set_unknown(clock, "source", "not asked", err) &&
+           hf_evidence_set_unknown(clock, "offset_ns", "not asked", err);
+}
+
+static bool
+add_subject(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
+            struct hf_error *err)
+{
+    json_t *group = json_object();
+    if (!set(content, "subject", group, err) || !set(group, "source_id", hf_json_id_text(&subject->source_id), err) ||
+        !set(group, "source_name", name(subject->source_name), err) ||
+        !set(group, "engine", json_string("postgresql"), err) ||
+        !set(group, "version", name(outcome->facts.server_version), err) ||
+        !set(group, "lineage", name(subject->identity), err))
+        return false;
+    if (outcome->relations.database_count == 0)
+        return hf_evidence_set_unknown(group, "databases", "the copy was not looked into", err);
+    json_t *list = json_array();
+    if (!set(group, "databases", list, err))
+        return false;
+    for (size_t i = 0; i < outcome->relations.database_count && i < HF_EVIDENCE_MOST_LIST; i++) {
+        const struct hf_database_facts *facts = &outcome->relations.databases[i];
+        _cleanup_(hf_json_freep) json_t *row = json_object();
+        if (row == NULL || !set(row, "name", name(facts->name), err) ||
+            !set(row, "bytes", json_integer((json_int_t)facts->bytes), err) ||
+            !set(row, "tables", json_integer((json_int_t)facts->tables), err) ||
+            !set(row, "rows", json_integer((json_int_t)facts->rows), err) || json_array_append(list, row) != 0)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory");
+    }
+    return true;
+}
+
+static bool
+add_backup(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
+           struct hf_error *err)
+{
+    const struct hf_recovery_facts *facts = &outcome->facts;
+    char start[HF_LSN_TEXT_BYTES], stop[HF_LSN_TEXT_BYTES];
+    json_t *group = json_object();
+    return set(content, "backup", group, err) && set(group, "backup_id", hf_json_id_text(&subject->backup), err) &&
+           set(group, "vault_id", hf_json_id_text(&subject->vault), err) &&
+           set(group, "log_sequence", json_integer((json_int_t)subject->log_sequence), err) &&
+           set(group, "log_head", hf_json_hex(subject->log_head, sizeof subject->log_head), err) &&
+           hf_evidence_set_unknown(group, "manifest_hash", "the log entry's hash covers the manifest", err) &&
+           set(group, "started_at", hf_evidence_time(facts->started_at), err) &&
+           set(group, "ended_at", hf_evidence_time(facts->finished_at), err) &&
+           set(group, "start_position", json_string(hf_lsn_format(facts->start_lsn, start)), err) &&
+           set(group, "stop_position", json_string(hf_lsn_format(facts->stop_lsn, stop)), err) &&
+           set(group, "timeline", json_integer(facts->timeline), err) &&
+           set(group, "bytes_logical", json_integer((json_int_t)subject->logical_bytes), err) &&
+           set(group, "bytes_stored", json_integer((json_int_t)subject->stored_bytes), err) &&
+           set(group, "cipher", json_string(subject->cipher), err) &&
+           set(group, "state_before", json_string(subject->state_before), err) &&
+           set(group, "state_after", json_string(subject->state_after), err);
+}
+
+static bool
+add_attempt(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
+            struct hf_error *err)
+{
+    json_t *group = json_object();
+    return set(content, "attempt", group, err) && set(group, "attempt_id", hf_json_id_text(&subject->attempt), err) &&
+           set(group, "level", json_string("default"), err) &&
+           set(group, "started_at", hf_evidence_time(outcome->started_at), err) &&
+           set(group, "ended_at", hf_evidence_time(outcome->finished_at), err) &&
+           set(group, "duration_ms", json_integer((json_int_t)outcome->duration_ms), err) &&
+           set(group, "result", json_string(hf_attempt_result_name(outcome->result)), err) &&
+           set_known(group, "reason", name(outcome->reason), outcome->reason[0] != 0, "it passed", err);
+}
+
+static bool
+add_restore(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
+            struct hf_error *err)
+{
+    if (outcome->bytes_restored == 0)
+        return hf_evidence_set_unknown(content, "restore", "nothing was restored", err);
+    char id[HF_ID_TEXT_BYTES];
+    json_t *group = json_object(), *target = json_object(), *phases = json_array();
+    if (!set(content, "restore", group, err) || !set(group, "target", target, err) ||
+        !set(target, "kind", json_string("backup"), err) ||
+        !set(target, "value", json_string(hf_id_format(&subject->backup, id)), err) ||
+        !set(group, "key_slot", name(subject->key_slot), err) ||
+        !set(group, "requested_at", hf_evidence_time(outcome->requested_at), err) ||
+        !set(group, "bytes_restored", json_integer((json_int_t)outcome->bytes_restored), err) ||
+        !set_known(group, "bytes_replayed",
+                   json_integer((json_int_t)(outcome->facts.wal_end_lsn - outcome->facts.start_lsn)),
+                   outcome->recovery_ms >= 0, "it did not replay", err) ||
+        !set_known(group, "engine_version", name(outcome->engine_version), outcome->engine_version[0] != 0,
+                   "no server answered", err) ||
+        !hf_evidence_set_unknown(group, "engine_sha256", "not taken", err) ||
+        !set_known(group, "engine_log_sha256", hf_json_hex(outcome->log_sha256, sizeof outcome->log_sha256),
+                   outcome->log_known, "no server ran", err) ||
+        !set(group, "phases", phases, err))
+        return false;
+    for (size_t i = 0; i < outcome->phase_count; i++) {
+        _cleanup_(hf_json_freep) json_t *row = json_object();
+        if (row == NULL || !set(row, "phase", json_string(outcome->phases[i].name), err) ||
+            !set(row, "started_at", hf_evidence_time(outcome->phases[i].started_at), err) ||
+            !set(row, "duration_ms", json_integer((json_int_t)outcome->phases[i].duration_ms), err) ||
+            json_array_append(phases, row) != 0)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory");
+    }
+    return true;
+}
+
+static bool
+add_figures(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err)
+{
+    json_t *group = json_object();
+    const int64_t commit = outcome->facts.wal_last_commit_at;
+    return set(content, "rto_rpo", group, err) &&
+           set_known(group, "time_to_recover_ms", json_integer(outcome->recovery_ms), outcome->recovery_ms >= 0,
+                     "it never served", err) &&
+           set_known(group, "time_to_validate_ms", json_integer((json_int_t)outcome->duration_ms),
+                     outcome->result == HF_ATTEMPT_PASSED, "the attempt did not pass", err) &&
+           hf_evidence_set_unknown(group, "data_loss_window_ms", "the copy was not followed to the live source", err) &&
+           set_known(group, "recovered_commit_at", commit > 0 ? hf_evidence_time(commit) : json_null(), commit > 0,
+                     "no commit lies in the log kept with the backup", err) &&
+           hf_evidence_set_unknown(group, "rto_target_met", "no objective is recorded", err) &&
+           hf_evidence_set_unknown(group, "rpo_target_met", "no objective is recorded", err) &&
+           hf_evidence_set_unknown(group, "caught_up", "the copy was not followed to the live source", err);
+}
+
+static bool
+add_sandbox(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
+            struct hf_error *err)
+{
+    const char *level = json_string_value(json_object_get(outcome->sandbox, "level"));
+    const json_t *layers = json_object_get(outcome->sandbox, "layers"),
+                 *limits = json_object_get(outcome->sandbox, "limits");
+    if (outcome->sandbox == NULL || level == NULL || !json_is_array(layers))
+        return hf_evidence_set_unknown(content, "sandbox", "no sandbox was made", err);
+    json_t *group = json_object(), *scratch = json_object();
+    const json_t *memory = json_object_get(limits, "memory_bytes"), *processes = json_object_get(limits, "processes"),
+                 *wall = json_object_get(limits, "wall_ms");
+    return set(content, "sandbox", group, err) && set(group, "scratch", scratch, err) &&
+           set(group, "level", json_string(level), err) &&
+           set(group, "minimum_level", json_string(hf_sandbox_level_name(subject->lowest)), err) &&
+           set(group, "isolation", json_deep_copy(layers), err) && set(group, "network", json_string("none"), err) &&
+           set(scratch, "kind", json_string(outcome->scratch), err) &&
+           set(scratch, "limit_bytes", json_integer((json_int_t)outcome->scratch_bytes), err) &&
+           set_known(group, "memory_limit_bytes", json_deep_copy(memory), json_is_integer(memory), "none", err) &&
+           set_known(group, "process_limit", json_deep_copy(processes), json_is_integer(processes), "none", err) &&
+           set_known(group, "time_limit_ms", json_deep_copy(wall), json_is_integer(wall), "none", err);
+}
+
+static bool
+add_people(json_t *content, const struct hf_verify_subject *subject, struct hf_error *err)
+{
+    json_t *group = json_object();
+    return set(content, "people", group, err) && set(group, "requested_by", name(subject->requested_by), err) &&
+           hf_evidence_set_unknown(group, "reason", "not asked for", err) &&
+           hf_evidence_set_unknown(group, "ticket", "not asked for", err) &&
+           hf_evidence_set_unknown(group, "approved_by", "needs no approval", err);
+}
+
+static bool
+add_controls(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err)
+{
+    json_t *list = json_array();
+    if (!set(content, "controls", list, err))
+        return false;
+    for (size_t i = 0; i < HF_LENGTH(controls); i++) {
+        _cleanup_(hf_json_freep) json_t *row = json_object();
+        json_t *because = json_array();
+        if (row == NULL || !set(row, "because", because, err) ||
+            !set(row, "framework", json_string(controls[i].framework), err) ||
+            !set(row, "ref", json_string(controls[i].ref), err) ||
+            !set(row, "verdict", json_string(hf_verdict_name(control_verdict(outcome, controls[i].because))), err))
+            return false;
+        for (size_t n = 0; n < HF_LENGTH(controls[i].because) && controls[i].because[n] != NULL; n++)
+            if (json_array_append_new(because, json_string(controls[i].because[n])) != 0)
+                return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory");
+        if (json_array_append(list, row) != 0)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory");
+    }
+    return true;
+}
+
+/* Failed if one failed; passed only if all passed; else the weakest of them. */
+static enum hf_verdict
+control_verdict(const struct hf_verify_outcome *outcome, const char *const *because)
+{
+    enum hf_verdict verdict = HF_VERDICT_PASSED;
+    for (size_t n = 0; n < HF_LENGTH(controls[0].because) && because[n] != NULL; n++)
+        for (size_t i = 0; i < outcome->report.count; i++) {
+            const struct hf_verify_check *check = &outcome->report.checks[i];
+            if (strcmp(check->id, because[n]) != 0 || check->verdict == HF_VERDICT_PASSED)
+                continue;
+            if (check->verdict == HF_VERDICT_FAILED)
+                return HF_VERDICT_FAILED;
+            if (verdict != HF_VERDICT_NOT_RUN)
+                verdict = check->verdict;
+        }
+    return verdict;
+}
+
+static bool
+set(json_t *object, const char *member, json_t *value, struct hf_error *err)
+{
+    return hf_json_set(object, member, value, err);
+}
+
+static bool
+set_known(json_t *object, const char *member, json_t *value, bool known, const char *why, struct hf_error *err)
+{
+    if (known)
+        return hf_json_set(object, member, value, err);
+    hf_json_freep(&value);
+    return hf_evidence_set_unknown(object, member, why, err);
+}
+
+static json_t *
+name(const char *text)
+{
+    return hf_evidence_name(text[0] != 0 ? text : "-", text[0] != 0 ? strlen(text) : 1);
+}

@@ -1,0 +1,108 @@
+/*
+ * verify.h - one attempt to prove a backup: restored, started, caught up, checked
+ *
+ * The steps, in order; each is one or more checks of the report (report.h), and what is not reached stays
+ * not_run:
+ *
+ *   key        the repository was opened through a slot, as a restore would (by the caller, who says which)
+ *   store      every pack is there with its size; every slab opens; every file has its digest
+ *   manifest   the server's own list agrees with what was restored
+ *   pages      page checksums of every relation, as stored
+ *   start      the copy starts in the sandbox and becomes consistent
+ *   replay     all stored WAL is replayed, to the byte
+ *   promote    it opens for writing on a timeline of its own
+ *   relations  every table of every database read, every btree checked (relations.h)
+ *   after      shut down: page checksums once more, offline; the commit log holds what the transactions say
+ *
+ * What is wrong with the store makes the backup "damaged", what is wrong with the database makes it
+ * "failed"; what cannot be judged here (no binaries, no room, other collation, level too low) leaves the
+ * attempt inconclusive, with the reason (promise 1).
+ */
+#pragma once
+#include <stdatomic.h>
+#include "sandbox/scratch.h"
+#include "sandbox/sandbox.h"
+#include "server/restore/restore.h"
+#include "server/source/facts.h"
+#include "server/verify/relations.h"
+#include "server/verify/report.h"
+
+struct hf_verify_options {
+    const char *scratch_folder;    // on disk
+    uint64_t scratch_memory_bytes; // a copy up to this size may lie in memory; 0: never
+    enum hf_sandbox_level lowest;
+    const char *launcher;          // holdfast-sandbox; NULL: found
+    const char *const *packages;   // more folders with server binaries, ends with NULL; NULL: the host's only
+    uint64_t sandbox_memory_bytes; // 0: the sandbox's default
+    uint64_t phase_ms;             // longest time of one phase; 0: 1 h
+    uid_t host_uid;                // of the copy when we are root
+    gid_t host_gid;
+    unsigned jobs;              // connections at once; 0: one for each processor
+    const atomic_bool *cancel;  // or NULL
+    const char *_Atomic *phase; // for progress; or NULL
+    _Atomic uint64_t *done, *total;
+};
+
+struct hf_verify_phase {
+    const char *name;
+    int64_t started_at;
+    uint64_t duration_ms;
+};
+
+#define HF_VERIFY_PHASES_MOST  16
+#define HF_VERIFY_DAMAGES_MOST 64
+
+struct hf_verify_outcome {
+    enum hf_attempt_result result;
+    char reason[768];   // "" when it passed
+    bool store_damaged; // the failure lies in stored objects
+    size_t damage_count;
+    struct {
+        struct hf_id pack;
+        uint32_t slab;
+    } damages[HF_VERIFY_DAMAGES_MOST];
+    struct hf_verify_report report;
+    struct hf_recovery_facts facts;
+    bool facts_known;
+    int64_t requested_at, started_at, finished_at;
+    uint64_t duration_ms;
+    uint64_t bytes_restored;
+    int64_t recovery_ms; // request until it served; -1: it never did
+    size_t phase_count;
+    struct hf_verify_phase phases[HF_VERIFY_PHASES_MOST];
+    char scratch[16]; // protection; "" when there was none
+    uint64_t scratch_bytes;
+    json_t *sandbox;                     // hf_sandbox_report(); NULL when none was made
+    char engine_version[64];             // of the server that ran the copy; "" when none did
+    uint8_t log_sha256[HF_SHA256_BYTES]; // of the server's log
+    bool log_known;
+    struct hf_relations_outcome relations;
+};
+void hf_verify_outcome_done(struct hf_verify_outcome *outcome);
+
+/*
+ * Carries the attempt through.  False only when there is no outcome at all: no memory, cancelled, or a
+ * backup that is not there; everything else is in the outcome.
+ */
+HF_MUST_CHECK bool hf_verify_run(struct hf_vault *vault, const struct hf_id *backup,
+                                 const struct hf_verify_options *options, struct hf_verify_outcome *ret,
+                                 struct hf_error *err);
+
+/* What the evidence says besides: who, what for, where. */
+struct hf_verify_subject {
+    struct hf_id attempt, appliance, source_id, vault, backup;
+    const char *source_name, *identity;
+    const char *version; // of this program
+    const char *requested_by;
+    const char *key_slot; // name of the slot that opened the repository
+    const char *state_before, *state_after;
+    uint64_t log_sequence;
+    uint8_t log_head[HF_SHA256_BYTES];
+    uint64_t logical_bytes, stored_bytes;
+    const char *cipher;
+    enum hf_sandbox_level lowest;
+};
+
+/* The content of a holdfast.evidence/v1 document of kind "verify" (server/evidence/document.h). */
+HF_MUST_CHECK bool hf_verify_evidence(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *subject,
+                                      json_t **ret, struct hf_error *err);
