@@ -43,7 +43,8 @@ hf_json_parse(const void *text, size_t length, const char *what, json_t **ret, s
 
     json_error_t problem;
     json_t *value = json_loadb(text, length, JSON_REJECT_DUPLICATES, &problem);
-    if (value == NULL && json_error_code(&problem) == json_error_out_of_memory)
+    // Without memory for its first buffer, jansson gives no reason at all.
+    if (value == NULL && (json_error_code(&problem) == json_error_out_of_memory || problem.text[0] == '\0'))
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for %s", what);
     if (value == NULL)
         return hf_fail(err, HF_ERR_CORRUPT, "%s is not valid JSON at line %d, column %d: %s", what, problem.line,

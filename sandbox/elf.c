@@ -40,6 +40,7 @@ struct walk {
 
 static bool visit(struct walk *walk, const char *path, bool lenient, bool program, struct hf_error *err);
 static bool open_image(const char *path, struct image *ret, struct hf_error *err);
+static bool read_part(const struct image *image, void *data, size_t length, uint64_t offset, struct hf_error *err);
 static bool read_header(struct image *image, struct hf_error *err);
 static bool read_dynamic(struct image *image, struct hf_error *err);
 static bool read_strings(struct image *image, struct hf_error *err);
@@ -126,11 +127,20 @@ open_image(const char *path, struct image *ret, struct hf_error *err)
     return true;
 }
 
+/* An offset may be anything: the kernel takes no negative ones. */
+static bool
+read_part(const struct image *image, void *data, size_t length, uint64_t offset, struct hf_error *err)
+{
+    if (offset > INT64_MAX - length)
+        return damaged(image, "an offset", err);
+    return hf_pread_all(image->fd, data, length, offset, image->path, err);
+}
+
 static bool
 read_header(struct image *image, struct hf_error *err)
 {
     const Elf64_Ehdr *header = &image->header;
-    if (!hf_pread_all(image->fd, &image->header, sizeof *header, 0, image->path, err))
+    if (!read_part(image, &image->header, sizeof *header, 0, err))
         return false;
     if (memcmp(header->e_ident, ELFMAG, SELFMAG) != 0 || header->e_ident[EI_CLASS] != ELFCLASS64 ||
         header->e_ident[EI_DATA] != ELFDATA2LSB)
@@ -138,8 +148,7 @@ read_header(struct image *image, struct hf_error *err)
     if (header->e_phentsize != sizeof(Elf64_Phdr) || header->e_phnum > MOST_SEGMENTS)
         return damaged(image, "the table of segments", err);
     image->segment_count = header->e_phnum;
-    return hf_pread_all(image->fd, image->segments, image->segment_count * sizeof(Elf64_Phdr), header->e_phoff,
-                        image->path, err);
+    return read_part(image, image->segments, image->segment_count * sizeof(Elf64_Phdr), header->e_phoff, err);
 }
 
 static bool
@@ -155,8 +164,7 @@ read_dynamic(struct image *image, struct hf_error *err)
         image->dynamic = calloc(image->dynamic_count + 1, sizeof *image->dynamic);
         if (image->dynamic == NULL)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for \"%s\"", image->path);
-        if (!hf_pread_all(image->fd, image->dynamic, image->dynamic_count * sizeof *image->dynamic, segment->p_offset,
-                          image->path, err))
+        if (!read_part(image, image->dynamic, image->dynamic_count * sizeof *image->dynamic, segment->p_offset, err))
             return false;
     }
     for (size_t i = 0; i < image->dynamic_count; i++) {
@@ -179,7 +187,7 @@ read_strings(struct image *image, struct hf_error *err)
     if (image->strings == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for \"%s\"", image->path);
     image->string_bytes = bytes;
-    return hf_pread_all(image->fd, image->strings, bytes, offset, image->path, err);
+    return read_part(image, image->strings, bytes, offset, err);
 }
 
 /* $ORIGIN is the folder of the file itself, with links resolved, as the loader does it. */
@@ -224,7 +232,7 @@ take_loader(struct walk *walk, const struct image *image, struct hf_error *err)
             continue;
         if (segment->p_filesz == 0 || segment->p_filesz > sizeof name || walk->closure->loader != NULL)
             return damaged(image, "the loader's name", err);
-        if (!hf_pread_all(image->fd, name, segment->p_filesz, segment->p_offset, image->path, err))
+        if (!read_part(image, name, segment->p_filesz, segment->p_offset, err))
             return false;
         if (name[0] != '/' || name[segment->p_filesz - 1] != '\0')
             return damaged(image, "the loader's name", err);

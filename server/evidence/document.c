@@ -8,7 +8,9 @@
 #include "server/evidence/schema.h"
 
 static bool hash_content(const json_t *content, uint8_t digest[static HF_SHA256_BYTES], struct hf_error *err);
+static bool check_own_work(const struct hf_buf *bytes, const struct hf_public_key *key, struct hf_error *err);
 static bool add_signed_bytes(const struct hf_evidence *evidence, struct hf_buf *out, struct hf_error *err);
+static bool copy_object(json_t *object, json_t **ret, struct hf_error *err);
 static bool make_seal(const struct hf_evidence *evidence, bool with_signature, json_t **ret, struct hf_error *err);
 static bool add_document(const struct hf_evidence *evidence, bool with_signature, struct hf_buf *out,
                          struct hf_error *err);
@@ -46,7 +48,8 @@ hf_evidence_seal(json_t *content, struct hf_signer *signer, uint64_t index, stru
         return false;
 
     hf_buf_clear(&bytes);
-    if (!add_document(&evidence, true, &bytes, err) || !hf_buf_add(out, bytes.data, bytes.length, err))
+    if (!add_document(&evidence, true, &bytes, err) || !check_own_work(&bytes, key, err) ||
+        !hf_buf_add(out, bytes.data, bytes.length, err))
         return false;
     *ret_evidence_id = evidence.evidence_id;
     return true;
@@ -66,9 +69,8 @@ hf_evidence_parse(const void *bytes, size_t length, const char *what, struct hf_
     if (!hf_json_parse(bytes, length, what, &document, err) || !parse_seal(document, what, &evidence, err))
         return false;
 
-    evidence.content = json_copy(document);
-    if (evidence.content == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for %s", what);
+    if (!copy_object(document, &evidence.content, err))
+        return false;
     (void)json_object_del(evidence.content, "seal"); // which parse_seal() found there
     if (!hf_schema_check(evidence.content, what, HF_ERR_CORRUPT, err) ||
         !hf_json_id(json_object_get(evidence.content, "head"), "evidence_id", what, &evidence.evidence_id, err))
@@ -168,6 +170,23 @@ hash_content(const json_t *content, uint8_t digest[static HF_SHA256_BYTES], stru
     return true;
 }
 
+/* What is entered stays for years: it is read once as an auditor would, before anyone relies on it. */
+static bool
+check_own_work(const struct hf_buf *bytes, const struct hf_public_key *key, struct hf_error *err)
+{
+    _cleanup_(hf_evidence_done) struct hf_evidence evidence = {0};
+    const struct hf_trust trust = {.keys = key, .count = 1};
+    struct hf_error why = {0};
+
+    if (hf_evidence_parse(bytes->data, bytes->length, "document", &evidence, &why) &&
+        hf_evidence_check_seal(&evidence, "document", &trust, &why))
+        return true;
+    if (why.kind == HF_ERR_NO_MEMORY)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "%s", why.message);
+    return hf_fail(err, HF_ERR_UNAVAILABLE, "could not seal evidence: what was written does not verify: %s",
+                   why.message);
+}
+
 static bool
 add_signed_bytes(const struct hf_evidence *evidence, struct hf_buf *out, struct hf_error *err)
 {
@@ -176,14 +195,25 @@ add_signed_bytes(const struct hf_evidence *evidence, struct hf_buf *out, struct 
            add_document(evidence, false, out, err);
 }
 
+/* The object with the same members.  json_copy() itself leaves members out when memory runs short, and says nothing. */
+static bool
+copy_object(json_t *object, json_t **ret, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *copy = json_copy(object);
+
+    if (copy == NULL || json_object_size(copy) != json_object_size(object))
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for an evidence document");
+    *ret = HF_TAKE(copy);
+    return true;
+}
+
 static bool
 add_document(const struct hf_evidence *evidence, bool with_signature, struct hf_buf *out, struct hf_error *err)
 {
-    _cleanup_(hf_json_freep) json_t *document = json_copy(evidence->content), *seal = NULL;
+    _cleanup_(hf_json_freep) json_t *document = NULL, *seal = NULL;
 
-    if (document == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a sealed document");
-    if (!make_seal(evidence, with_signature, &seal, err) || !hf_json_set(document, "seal", HF_TAKE(seal), err))
+    if (!copy_object(evidence->content, &document, err) || !make_seal(evidence, with_signature, &seal, err) ||
+        !hf_json_set(document, "seal", HF_TAKE(seal), err))
         return false;
     if (!hf_json_canonical(document, out, err))
         return hf_fail_within(err, "evidence");

@@ -103,7 +103,9 @@ HF_MUST_CHECK bool hf_evidence_check_content(const json_t *content, struct hf_er
 
 /*
  * Checks a content, seals it as entry `index` of the signer's ledger and adds the document's bytes to `out`.
- * Errors: USAGE as above; NO_SPACE when the document would have more than HF_EVIDENCE_MOST_BYTES.
+ * The document is read and verified once before it is handed out.
+ * Errors: USAGE as above; NO_SPACE when the document would have more than HF_EVIDENCE_MOST_BYTES; UNAVAILABLE when
+ * what was written does not verify.
  */
 HF_MUST_CHECK bool hf_evidence_seal(json_t *content, struct hf_signer *signer, uint64_t index, struct hf_buf *out,
                                     struct hf_id *ret_evidence_id, struct hf_error *err);

@@ -297,6 +297,7 @@ SHAPE(act_document);
 // clang-format on
 
 static bool check_object(struct place *place, const json_t *object, const struct shape *shape);
+static bool refuse_stray(struct place *place, const json_t *object, const struct shape *shape);
 static bool check_unknown(struct place *place, const json_t *object, size_t nulls);
 static bool check_field(struct place *place, const json_t *value, const struct field *field);
 static bool check_string(struct place *place, const json_t *value, const struct field *field);
@@ -389,16 +390,26 @@ check_object(struct place *place, const json_t *object, const struct shape *shap
     if (json_object_size(object) == known)
         return true;
 
-    json_t *stray = json_copy((json_t *)(uintptr_t)object); // to name one member that is too many
-    if (stray == NULL)
-        return hf_fail(place->err, HF_ERR_NO_MEMORY, "out of memory for %s", place->what);
-    for (size_t i = 0; i < shape->count; i++)
-        (void)json_object_del(stray, shape->fields[i].name);
-    if (nulls > 0)
-        (void)json_object_del(stray, "unknown");
-    const char *name = json_object_iter_key(json_object_iter(stray));
-    enter(place, ".%.64s", is_text(name) ? name : "?");
-    json_decref(stray);
+    return refuse_stray(place, object, shape);
+}
+
+/* Names the first member that is in no row of the table. */
+static bool
+refuse_stray(struct place *place, const json_t *object, const struct shape *shape)
+{
+    // jansson's iterators take a pointer that is not const, but change nothing.
+    json_t *source = (json_t *)(uintptr_t)object;
+    const char *name = NULL;
+
+    for (void *at = json_object_iter(source); at != NULL; at = json_object_iter_next(source, at)) {
+        size_t row = 0;
+        name = json_object_iter_key(at);
+        while (row < shape->count && strcmp(shape->fields[row].name, name) != 0)
+            row++;
+        if (row == shape->count && (strcmp(name, "unknown") != 0 || json_object_size(object) == shape->count + 1))
+            break;
+    }
+    enter(place, ".%.64s", name != NULL && is_text(name) ? name : "?");
     return refuse(place, "is not a member of " HF_EVIDENCE_SCHEMA " there");
 }
 

@@ -48,3 +48,15 @@ extern const size_t hf_job_kind_count;
 /* The run functions, and what goes with them, each in run_<name>.c. */
 bool hf_doctor_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_doctor_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_backup_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_backup_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                        struct hf_error *err);
+bool hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_check_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_check_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                       struct hf_error *err);
+bool hf_gc_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/file.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -22,9 +21,11 @@ hf_lock_take(const char *state, const struct hf_lock_holder *holder, int *ret_fd
     _cleanup_(hf_closep) int fd = -1;
     if (!open_file(state, O_RDWR | O_CREAT, &fd, err))
         return false;
-    if (flock(fd, LOCK_EX | LOCK_NB) != 0) {
+    // A lock of the open file, not of the process: it can be looked at without being taken.
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_SETLK, &whole) != 0) {
         struct hf_lock_holder other = {0};
-        if (errno != EWOULDBLOCK)
+        if (errno != EAGAIN && errno != EACCES)
             return hf_fail_errno(err, HF_ERR_NONE, "could not lock the state folder \"%s\"", state);
         (void)!read_holder(fd, &other, NULL);
         return hf_fail(err, HF_ERR_CONFLICT, "holdfastd runs already for \"%s\" (process %d, socket \"%s\")", state,
@@ -43,12 +44,15 @@ hf_lock_look(const char *state, bool *ret_held, struct hf_lock_holder *ret, stru
     *ret_held = false;
     if (!open_file(state, O_RDONLY, &fd, err))
         return err->kind == HF_ERR_NOT_FOUND;
-    if (flock(fd, LOCK_SH | LOCK_NB) == 0)
-        return true;
-    if (errno != EWOULDBLOCK)
+    struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
+    if (fcntl(fd, F_OFD_GETLK, &whole) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not look at the lock of \"%s\"", state);
+    if (whole.l_type == F_UNLCK)
+        return true;
+    if (!read_holder(fd, ret, err))
+        return false;
     *ret_held = true;
-    return read_holder(fd, ret, err);
+    return true;
 }
 
 static bool

@@ -21,10 +21,10 @@ hf_schedule_look(struct hf_catalog *catalog, const struct hf_schedule_entry *ent
 {
     bool known;
     int64_t every_ms, due;
-    if (entry->every_ms == 0)
-        return hf_catalog_schedule_remove(catalog, entry->source, entry->kind, err);
     if (!hf_catalog_schedule_get(catalog, entry->source, entry->kind, &known, &every_ms, &due, err))
         return false;
+    if (entry->every_ms == 0)
+        return !known || hf_catalog_schedule_remove(catalog, entry->source, entry->kind, err);
     if (!known || every_ms != entry->every_ms) {
         due = first_due(entry, now);
         if (!hf_catalog_schedule_put(catalog, entry->source, entry->kind, entry->every_ms, due, err))

@@ -81,6 +81,7 @@ static const struct hf_backend_kind local_kind = {
 static struct local *local_of(struct hf_backend *backend);
 static void local_freep(struct local **local);
 static bool reserve(const struct local *local, struct local_upload *upload, uint64_t expected, struct hf_error *err);
+static bool finish(struct local_upload *upload, struct hf_error *err);
 static bool publish(const struct local *local, struct hf_staged *staged, int target, const char *name,
                     struct hf_error *err);
 static bool lock_locks(const struct local *local, int *ret_fd, struct hf_error *err);
@@ -169,18 +170,9 @@ local_upload_push(struct hf_upload *base)
 static bool
 local_upload_finish(struct hf_upload *base, struct hf_error *err)
 {
-    struct local_upload *upload = (struct local_upload *)base;
-    struct local *local = local_of(base->backend);
-    _cleanup_(hf_upload_abortp) struct hf_upload *guard = base; // frees it; what was published is not touched
-
-    // Room that was reserved and not used goes back, even where it lies beyond the file's end.
-    if (upload->reserved > upload->written && ftruncate(upload->staged.fd, (off_t)upload->written) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not give back room reserved for \"%s\"", base->name);
-    if (!hf_staged_seal(&upload->staged, base->name, err) ||
-        !publish(local, &upload->staged, upload->target, base->name, err))
-        return false;
-    hf_tree_mark(&local->tree, upload->folder);
-    return true;
+    bool finished = finish((struct local_upload *)base, err);
+    local_upload_abort(base); // frees it; what was published is no longer staged
+    return finished;
 }
 
 static void
@@ -369,6 +361,21 @@ reserve(const struct local *local, struct local_upload *upload, uint64_t expecte
     if (fstatvfs(local->tree.root, &disk) == 0 && (uint64_t)disk.f_bavail * disk.f_frsize < expected)
         return hf_fail(err, HF_ERR_NO_SPACE, "\"%s\" needs %" PRIu64 " bytes, and \"%s\" has %" PRIu64 " left",
                        upload->base.name, expected, local->tree.place, (uint64_t)disk.f_bavail * disk.f_frsize);
+    return true;
+}
+
+static bool
+finish(struct local_upload *upload, struct hf_error *err)
+{
+    struct local *local = local_of(upload->base.backend);
+    const char *name = upload->base.name;
+
+    // Room that was reserved and not used goes back, also where it lies beyond the file's end.
+    if (upload->reserved > upload->written && ftruncate(upload->staged.fd, (off_t)upload->written) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not give back room reserved for \"%s\"", name);
+    if (!hf_staged_seal(&upload->staged, name, err) || !publish(local, &upload->staged, upload->target, name, err))
+        return false;
+    hf_tree_mark(&local->tree, upload->folder);
     return true;
 }
 

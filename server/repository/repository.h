@@ -79,7 +79,7 @@ struct hf_vault_log *hf_vault_get_log(struct hf_vault *vault);
 enum hf_session_state { HF_SESSION_OPEN, HF_SESSION_COMMITTED, HF_SESSION_ENDED, HF_SESSION_ABORTED };
 
 struct hf_vault_session {
-    struct hf_id session;
+    struct hf_id session, builds_on; // the latter none: it started afresh
     enum hf_session_state state;
     uint64_t sequence; // of its INTENT
     int64_t started_at;
@@ -90,7 +90,8 @@ struct hf_vault_pack {
     uint8_t kind;
     uint64_t bytes;
     uint8_t sha256[HF_SHA256_BYTES];
-    uint64_t sequence; // of the COMMIT that brought it
+    uint64_t sequence;    // of the COMMIT that brought it
+    struct hf_id session; // of that COMMIT
 };
 struct hf_vault_backup {
     struct hf_id backup, parent, session;

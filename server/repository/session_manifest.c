@@ -19,6 +19,7 @@ static bool fill_summary(struct hf_session *session, struct hf_manifest_root *ro
 static const char *file_name(const struct hf_session_file *file, size_t *ret_folder_length);
 static int by_folder_and_name(const void *a, const void *b);
 static int by_path(const void *a, const void *b);
+static int by_link_path(const void *a, const void *b);
 static int by_pack(const void *a, const void *b);
 
 #define DEFAULT_FOLDER_MODE 0700
@@ -37,6 +38,8 @@ session_write_manifest(struct hf_session *session, const char *facts, struct hf_
     if (session->file_count > 0)
         memcpy(files, session->files, session->file_count * sizeof *files);
     qsort(files, session->file_count, sizeof *files, by_folder_and_name);
+    if (session->link_count > 0)
+        qsort(session->links, session->link_count, sizeof *session->links, by_link_path);
 
     struct hf_manifest_root root = {
         .backup = session->backup,
@@ -225,6 +228,12 @@ static int
 by_path(const void *a, const void *b)
 {
     return strcmp(((const struct hf_manifest_folder *)a)->path, ((const struct hf_manifest_folder *)b)->path);
+}
+
+static int
+by_link_path(const void *a, const void *b)
+{
+    return strcmp(((const struct hf_manifest_link *)a)->path, ((const struct hf_manifest_link *)b)->path);
 }
 
 static int

@@ -11,13 +11,13 @@ static bool apply_close(struct hf_vault_state *state, const struct hf_log_entry 
 static bool apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
 static bool read_backup(const struct hf_log_entry *entry, struct hf_vault_backup *ret, struct hf_error *err);
 static bool read_sealed(const struct hf_log_entry *entry, struct hf_vault_backup *ret, struct hf_error *err);
-static bool add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, uint64_t *ret_bytes,
+static bool add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_vault_backup *backup,
                       struct hf_error *err);
 static bool read_pack(const json_t *row, struct hf_vault_pack *ret, struct hf_error *err);
 static bool apply_epoch(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
 static bool apply_prune(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
 static bool apply_delete(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
-static struct hf_vault_session *find_session(struct hf_vault_state *state, const struct hf_id *session);
+static struct hf_vault_session *find_session(const struct hf_vault_state *state, const struct hf_id *session);
 static bool copy_member(const json_t *object, const char *member, char **ret, struct hf_error *err);
 static void *grow(void *array, size_t count, size_t size);
 
@@ -74,8 +74,25 @@ hf_vault_state_pack(const struct hf_vault_state *state, const struct hf_id *pack
 }
 
 bool
+vault_state_session_brought(const struct hf_vault_state *state, const struct hf_id *by, const struct hf_id *session)
+{
+    struct hf_id at = *by;
+    /* A session is continued by a later one, so each step goes to an earlier row: no walk is longer than the list. */
+    for (size_t steps = 0; steps <= state->session_count && !hf_id_is_none(&at); steps++) {
+        if (hf_id_equal(&at, session))
+            return true;
+        const struct hf_vault_session *found = find_session(state, &at);
+        at = found != NULL ? found->builds_on : HF_ID_NONE;
+    }
+    return false;
+}
+
+bool
 vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
+    /* Void, for every reader, for ever.  (A COMMIT must moreover be of just this epoch: apply_commit.) */
+    if (entry->epoch < state->epoch)
+        return true;
     bool ok = true;
     switch (entry->kind) {
     case HF_LOG_LINEAGE:
@@ -137,7 +154,10 @@ apply_intent(struct hf_vault_state *state, const struct hf_log_entry *entry, str
                                        .sequence = entry->sequence,
                                        .started_at = entry->time,
                                        .appliance = entry->appliance};
-    if (!hf_json_id(entry->public_part, "session", "INTENT", &session.session, err))
+    const json_t *builds_on = json_object_get(entry->public_part, "builds_on");
+    if (!hf_json_id(entry->public_part, "session", "INTENT", &session.session, err) ||
+        (builds_on != NULL && !json_is_null(builds_on) &&
+         !hf_json_id(entry->public_part, "builds_on", "INTENT", &session.builds_on, err)))
         return false;
     if (find_session(state, &session.session) != NULL)
         return hf_fail(err, HF_ERR_CORRUPT, "a second INTENT of one session");
@@ -178,7 +198,7 @@ apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, str
     if (grown == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for backups");
     state->backups = grown;
-    if (!add_packs(state, entry, &backup.stored_bytes, err))
+    if (!add_packs(state, entry, &backup, err))
         return false;
     if (entry->sealed_part != NULL && !read_sealed(entry, &backup, err)) {
         free(backup.source);
@@ -226,7 +246,8 @@ by_id(const void *a, const void *b)
 }
 
 static bool
-add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, uint64_t *ret_bytes, struct hf_error *err)
+add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_vault_backup *backup,
+          struct hf_error *err)
 {
     json_t *rows;
     if (!hf_json_array(entry->public_part, "packs", "COMMIT", &rows, err))
@@ -236,16 +257,23 @@ add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, uint64
     if (grown == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for packs");
     state->packs = grown;
-    *ret_bytes = 0;
     for (size_t i = 0; i < count; i++) {
         struct hf_vault_pack *pack = &state->packs[state->pack_count + i];
-        *pack = (struct hf_vault_pack){.sequence = entry->sequence};
+        *pack = (struct hf_vault_pack){.sequence = entry->sequence, .session = backup->session};
         if (!read_pack(json_array_get(rows, i), pack, err))
             return false;
-        *ret_bytes += pack->bytes;
+        backup->stored_bytes += pack->bytes;
     }
-    state->pack_count += count;
-    qsort(state->packs, state->pack_count, sizeof *state->packs, by_id);
+    const size_t all = state->pack_count + count;
+    if (all > 0)
+        qsort(state->packs, all, sizeof *state->packs, by_id);
+    for (size_t i = 1; i < all; i++) {
+        char text[HF_ID_TEXT_BYTES];
+        if (hf_id_equal(&state->packs[i - 1].pack, &state->packs[i].pack))
+            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" was committed before",
+                           hf_id_format(&state->packs[i].pack, text));
+    }
+    state->pack_count = all;
     return true;
 }
 
@@ -316,7 +344,7 @@ apply_delete(struct hf_vault_state *state, const struct hf_log_entry *entry, str
 }
 
 static struct hf_vault_session *
-find_session(struct hf_vault_state *state, const struct hf_id *session)
+find_session(const struct hf_vault_state *state, const struct hf_id *session)
 {
     for (size_t i = state->session_count; i-- > 0;)
         if (hf_id_equal(&state->sessions[i].session, session))

@@ -2,13 +2,21 @@
  * vault_state.h - what a vault's log adds up to
  *
  * Sessions move INTENT -> open -> committed (COMMIT that counts) | ended (END) | aborted (ABORT); nothing
- * leaves the last three.  A COMMIT that finds its session in any other state than open, or comes from an
- * older writer epoch, is void and leaves no trace here.
+ * leaves the last three.  A COMMIT that finds its session in any other state than open, or comes from another
+ * writer epoch, is void and leaves no trace here; so does every entry of an epoch older than the highest EPOCH
+ * before it.
  */
 #pragma once
 #include "server/repository/repository.h"
 
 HF_MUST_CHECK bool vault_state_new(struct hf_vault_state **ret, struct hf_error *err);
-/* Applies the next entry.  CORRUPT when its parts do not have the shape of their kind. */
+/*
+ * Applies the next entry.  CORRUPT when its parts do not have the shape of their kind, or a second one says what
+ * only one can; the state is then of no use any more.
+ */
 HF_MUST_CHECK bool vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry,
                                      struct hf_error *err);
+
+/* Whether `session` is `by`, or one that it continues (INTENT's builds_on): whose packs `by` may commit. */
+bool vault_state_session_brought(const struct hf_vault_state *state, const struct hf_id *by,
+                                 const struct hf_id *session);

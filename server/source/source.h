@@ -237,8 +237,19 @@ struct hf_appliance_abilities {
 
 /* ------------------------------------------------------------------------------------------ the engine */
 
+/* Which database a source is: what a vault's lineage hangs on. */
+struct hf_source_identity {
+    uint64_t system_identifier;
+    char text[24];          // the same as decimal digits: the vault's identity
+    uint32_t server_version;
+    char superuser[64];     // name of the role that initdb made; "" when it could not be asked
+};
+
 struct hf_source_engine {
     const char *name; // "postgresql"
+
+    /* Connects and asks.  Errors: as backup's, when it cannot be reached or the role may not. */
+    bool (*identify)(const struct hf_source_target *target, struct hf_source_identity *ret, struct hf_error *err);
 
     /*
      * Looks at every precondition of a backup.  A source that cannot be reached is a failed check and no

@@ -74,14 +74,15 @@ class Window:
         self.children.append(child)
         return child
 
-    def run(self, command, allowed=(0,), **options):
-        """Runs a command to its end and returns what it said."""
-        child = self.start(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
-        output, errors = child.communicate()
-        if child.returncode not in allowed:
+    def run(self, command, output=True, **options):
+        """Runs a command to its end and returns what it said; without output that goes to /dev/null."""
+        child = self.start(command, stdout=subprocess.PIPE if output else subprocess.DEVNULL, stderr=subprocess.PIPE, **options)
+        said, errors = child.communicate()
+        said = (said or b"").decode(errors="replace")
+        if child.returncode != 0:
             raise Failure(f"{' '.join(command)}: exit status {child.returncode}\n"
-                          + (output + errors)[-OUTPUT_KEPT:].decode(errors="replace"))
-        return output.decode(errors="replace")
+                          + (said + errors.decode(errors="replace"))[-OUTPUT_KEPT:])
+        return said
 
     def run_pipe(self, first, second, path, **options):
         """first | second > path"""

@@ -24,7 +24,8 @@
  */
 static struct {
     enum { AS_EVER, FAIL, DIE } how;
-    unsigned at, calls;
+    unsigned at;
+    _Atomic unsigned calls;
     int system; // the errno of the failure
     bool no_noreplace, replaces, no_fallocate;
     char journal[4096];
@@ -33,10 +34,10 @@ static struct {
 static bool
 disk_refuses(void)
 {
-    disk.calls++;
-    if (disk.how == DIE && disk.calls == disk.at)
+    unsigned call = ++disk.calls;
+    if (disk.how == DIE && call == disk.at)
         kill(getpid(), SIGKILL);
-    if (disk.how == FAIL && disk.calls == disk.at) {
+    if (disk.how == FAIL && call == disk.at) {
         errno = disk.system == 0 ? EIO : disk.system;
         return true;
     }

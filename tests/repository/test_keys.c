@@ -772,6 +772,7 @@ HF_TEST(a_vault_gets_its_keys_once)
     _cleanup_(hf_vault_keys_freep) struct hf_vault_keys *made = create_keys(backend, &vault), *again = NULL;
     _cleanup_(hf_secret_done) struct hf_secret root_key = a_key(77);
     struct hf_error err;
+    assert_non_null(made);
     assert_false(hf_vault_keys_create(backend, &repository, &vault, &root_key, 1, &again, &err));
     assert_int_equal(err.kind, HF_ERR_CONFLICT);
 
@@ -790,6 +791,7 @@ HF_TEST(keys_that_are_missing_swapped_old_or_damaged_are_refused)
     _cleanup_(hf_secret_done) struct hf_secret root_key = a_key(77), other_key = a_key(78);
     _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_MIB);
     struct hf_error err;
+    assert_non_null(made);
     read_object(backend, bundle_name(&vault, 1), &bytes);
 
     assert_false(read_keys(backend, &other_vault, &read, &err));

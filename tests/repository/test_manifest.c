@@ -590,9 +590,9 @@ HF_TEST(a_root_with_another_spelling_is_refused_with_the_reason)
         CASE("\0\0\1\0\0\0" TOP "\0\0", "75: it has pages for 0 files, not for 1"),
         CASE("\0\0\0\0\0\0\3\0\0\0\1b\0\0\1b\0\0\0\0", "83: its folders are not sorted by path"),
         CASE("\0\0\0\0\0\0" TOP "\2\1b\1x\1b\1x\0", "84: its links are not sorted by path"),
-        CASE("\0\0\0\0\0\1" PACK_A "\1\0\0\1\0\0\0\0" ZEROS32 "\0\0", "128: a page lists no files, or too many"),
+        CASE("\0\0\0\0\0\1" PACK_A "\1\0\0\1\0\0\0\0" ZEROS32 "\0\0", "127: a page lists no files, or too many"),
         CASE("\0\0\0\0\0\1" PACK_A "\1\0\0\1\0\0\0\201\4" ZEROS32 "\0\0", // 513
-             "97: a page lists no files, or too many"),
+             "96: a page lists no files, or too many"),
         CASE("\0\0\0\0\0\0" TOP "\2\1b\1x\1a\1x\0", "84: its links are not sorted by path"),
         CASE("\0\0\0\0\0\0" TOP "\1\2b/\1x\0", "81: the path or the target of a link is none"),
         CASE("\0\0\0\0\0\0" TOP "\1\2bb\0\0", "80: the path or the target of a link is none"),

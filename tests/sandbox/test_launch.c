@@ -5,7 +5,8 @@ static const char whole[] =
     "{\"lowest\": \"L2\", \"host_uid\": 300017, \"host_gid\": 300018, \"without\": [\"landlock\"],"
     " \"entries\": [{\"kind\": \"run\", \"from\": \"/bin/true\", \"to\": \"/bin/true\", \"bytes\": 0},"
     "               {\"kind\": \"memory\", \"from\": \"\", \"to\": \"/tmp\", \"bytes\": 4096}],"
-    " \"program\": \"/bin/true\", \"directory\": \"/tmp\", \"arguments\": [\"true\", \"\"], \"environment\": [\"TZ=UTC\"],"
+    " \"program\": \"/bin/true\", \"directory\": \"/tmp\", \"arguments\": [\"true\", \"\"], \"environment\": "
+    "[\"TZ=UTC\"],"
     " \"flat\": null,"
     " \"limits\": {\"memory_bytes\": 1, \"processes\": 2, \"open_files\": 64, \"disk_bytes\": 4, \"wall_ms\": 5},"
     " \"loopback\": false, \"inet\": true, \"cgroup\": \"\", \"watched\": \"/var/data\", \"remove\": \"\"}";
@@ -64,8 +65,8 @@ HF_TEST(every_member_is_needed_and_no_other_is_taken)
 
 HF_TEST(paths_that_are_not_plain_are_refused)
 {
-    static const char *const crooked[] = {"/var/../etc", "/var/./data", "/var//data", "var/data", "/var/data/", "/",
-                                          "/var/\\u0001data"};
+    static const char *const crooked[] = {"/var/../etc", "/var/./data", "/var//data",      "var/data",
+                                          "/var/data/",  "/",           "/var/\\u0001data"};
     for (size_t i = 0; i < HF_LENGTH(crooked); i++) {
         char quoted[64];
         snprintf(quoted, sizeof quoted, "\"%s\"", crooked[i]);

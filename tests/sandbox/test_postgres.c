@@ -255,12 +255,18 @@ HF_TEST(settings_are_forced_only_where_the_version_knows_them)
     static const struct {
         const char *setting;
         unsigned from, until;
-    } rows[] = {{"promote_trigger_file=", 13, 15},      {"stats_temp_directory=pg_stat_tmp", 13, 14},
-                {"archive_library=", 15, 18},           {"event_triggers=off", 17, 18},
-                {"sync_replication_slots=off", 17, 18}, {"io_method=worker", 18, 18},
-                {"jit=off", 13, 18},                    {"restore_command=", 13, 18},
-                {"recovery_target_lsn=", 13, 18},       {"primary_conninfo=", 13, 18}};
-    const struct hf_sandbox_places places = {.data = "/data", .socket = "/run/socket", .memory = "/tmp", .settings = "/s"};
+    } rows[] = {{"promote_trigger_file=", 13, 15},
+                {"stats_temp_directory=pg_stat_tmp", 13, 14},
+                {"archive_library=", 15, 18},
+                {"event_triggers=off", 17, 18},
+                {"sync_replication_slots=off", 17, 18},
+                {"io_method=worker", 18, 18},
+                {"jit=off", 13, 18},
+                {"restore_command=", 13, 18},
+                {"recovery_target_lsn=", 13, 18},
+                {"primary_conninfo=", 13, 18}};
+    const struct hf_sandbox_places places = {
+        .data = "/data", .socket = "/run/socket", .memory = "/tmp", .settings = "/s"};
     struct hf_error err;
     for (unsigned major = HF_POSTGRES_LEAST; major <= HF_POSTGRES_MOST; major++) {
         _cleanup_(hf_sandbox_command_done) struct hf_sandbox_command command = {0};
@@ -278,7 +284,8 @@ HF_TEST(settings_are_forced_only_where_the_version_knows_them)
 
 HF_TEST(segments_larger_than_the_usual_get_larger_wal_sizes)
 {
-    const struct hf_sandbox_places places = {.data = "/data", .socket = "/run/socket", .memory = "/tmp", .settings = "/s"};
+    const struct hf_sandbox_places places = {
+        .data = "/data", .socket = "/run/socket", .memory = "/tmp", .settings = "/s"};
     _cleanup_(hf_sandbox_command_done) struct hf_sandbox_command command = {0};
     const struct hf_postgres_settings settings = {.major = 15, .wal_segment_bytes = HF_GIB};
     struct hf_error err;

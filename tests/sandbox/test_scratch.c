@@ -210,4 +210,3 @@ write_file(const char *folder, const char *name, size_t bytes)
     snprintf(path, sizeof path, "%s/%s", folder, name);
     hf_assert_ok(hf_file_publish(path, zeros, bytes, 0600, HF_PUBLISH_EXCLUSIVE, &err), &err);
 }
-

@@ -9,6 +9,7 @@
 
 #include "base/digest.h"
 #include "base/id.h"
+#include "tests/source/keep.h"
 #include "tests/source/tar_builder.h"
 
 #define QUERY_MOST 1024
@@ -16,7 +17,7 @@
 #define FIRST_PORT 5432
 
 struct server {
-    const struct hf_test_fake *fake; // borrowed from the test
+    struct hf_test_fake *fake; // a copy of the test's
     int listener;
 };
 
@@ -56,6 +57,8 @@ hf_test_fake_fill(struct hf_test_fake *fake, unsigned version)
     char label[512], lsn[HF_LSN_TEXT_BYTES];
     const struct hf_wal_origin origin = {version, HF_TEST_FAKE_SYSTEM, 1024 * 1024, 1};
 
+    // A thread of the server before may still be sending what the test now forgets.
+    *(struct hf_test_fake *)hf_test_keep(sizeof *fake) = *fake;
     *fake = (struct hf_test_fake){.version = version,
                                   .timeline = 1,
                                   .stop_timeline = 1,
@@ -137,10 +140,9 @@ hf_test_fake_start(const struct hf_test_fake *fake)
         folder = hf_test_folder();
     unsigned port = FIRST_PORT + next++;
 
-    struct server *server = calloc(1, sizeof *server);
-    if (server == NULL)
-        fail_msg("out of memory");
-    server->fake = fake;
+    struct server *server = hf_test_keep(sizeof *server);
+    server->fake = hf_test_keep(sizeof *fake);
+    *server->fake = *fake;
     server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     snprintf(address.sun_path, sizeof address.sun_path, "%s/.s.PGSQL.%u", folder, port);
     if (bind(server->listener, (struct sockaddr *)&address, sizeof address) != 0 || listen(server->listener, 8) != 0 ||

@@ -7,6 +7,7 @@
 #include "base/digest.h"
 #include "base/file.h"
 #include "server/source/postgres/page_check.h"
+#include "tests/source/keep.h"
 
 #define MAGIC 0x73756e6b
 
@@ -40,14 +41,11 @@ struct hf_test_folder_sink *
 hf_test_folder_sink_new(void)
 {
     static const char *all; // one folder for all sinks of the program
-    static unsigned count;
     if (all == NULL) {
         all = hf_test_folder();
         chmod(all, 0755); // the server's account goes through it
     }
-    struct hf_test_folder_sink *sink = calloc(1, sizeof *sink);
-    if (sink == NULL)
-        fail_msg("out of memory");
+    struct hf_test_folder_sink *sink = hf_test_keep(sizeof *sink);
     sink->sink = (struct hf_backup_sink){
         .context = sink,
         .directory = take_directory,
@@ -61,9 +59,11 @@ hf_test_folder_sink_new(void)
     };
     pthread_mutex_init(&sink->lock, NULL);
     hf_page_faults_init(&sink->faults);
-    snprintf(sink->folder, sizeof sink->folder, "%s/%u", all, ++count);
-    if (mkdir(sink->folder, 0755) != 0 || snprintf(sink->folder, sizeof sink->folder, "%s/%u/backup", all, count) < 0 ||
-        mkdir(sink->folder, 0700) != 0)
+    snprintf(sink->folder, sizeof sink->folder, "%s/XXXXXX", all);
+    if (mkdtemp(sink->folder) == NULL || chmod(sink->folder, 0755) != 0)
+        fail_msg("no folder for the backup: %s", strerror(errno));
+    strcat(sink->folder, "/backup");
+    if (mkdir(sink->folder, 0700) != 0)
         fail_msg("no folder for the backup: %s", strerror(errno));
     return sink;
 }

@@ -7,6 +7,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/source/keep.h"
+
 #define MOST_LINKS 16
 
 struct proxy {
@@ -36,9 +38,7 @@ hf_test_proxy_start(const struct hf_test_cluster *cluster, const struct hf_test_
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     pthread_t thread;
 
-    struct proxy *proxy = calloc(1, sizeof *proxy);
-    if (proxy == NULL)
-        fail_msg("out of memory");
+    struct proxy *proxy = hf_test_keep(sizeof *proxy);
     proxy->options = *options;
     snprintf(proxy->server, sizeof proxy->server, "%s/.s.PGSQL.%u", cluster->socket, cluster->port);
     snprintf(address.sun_path, sizeof address.sun_path, "%s/.s.PGSQL.%u", folder, cluster->port);

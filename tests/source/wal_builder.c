@@ -2,6 +2,7 @@
 
 #include "base/buf.h"
 #include "base/digest.h"
+#include "tests/source/keep.h"
 
 static void put(struct hf_test_wal *wal, const uint8_t *bytes, size_t length);
 static void put_page_header(struct hf_test_wal *wal, size_t rest);
@@ -10,9 +11,7 @@ void
 hf_test_wal_begin(struct hf_test_wal *wal, const struct hf_wal_origin *origin, uint64_t start)
 {
     *wal = (struct hf_test_wal){.origin = *origin, .start = start, .abandon_at = SIZE_MAX};
-    wal->data = calloc(1, HF_TEST_WAL_MOST);
-    if (wal->data == NULL)
-        fail_msg("out of memory");
+    wal->data = hf_test_keep(HF_TEST_WAL_MOST);
     wal->previous = start > 0 ? start - 8 : 0;
 }
 

@@ -2,10 +2,12 @@
 #include "server/source/postgres/base_backup.h"
 #include "server/source/postgres/doctor.h"
 #include "server/source/postgres/environment.h"
+#include "server/source/postgres/identify.h"
 #include "server/source/postgres/page_check.h"
 
 const struct hf_source_engine hf_source_postgres = {
     .name = "postgresql",
+    .identify = hf_postgres_ask_identity,
     .doctor = hf_postgres_doctor,
     .capture_environment = hf_postgres_capture_environment,
     .backup = hf_postgres_backup,

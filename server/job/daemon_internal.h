@@ -1,0 +1,149 @@
+/*
+ * daemon_internal.h - what the files of the daemon share: its state, and who does what with it
+ *
+ *   daemon_main.c  arguments, start, end            server.c    the socket, clients, their requests
+ *   loop.c         poll: who is heard next          commands.c  what is answered at once
+ *   jobs.c         the queue, workers, endings      sources.c   which database servers there are
+ *   watch.c        schedules of sources             oracle.c    what a worker may have signed
+ *
+ * All of it runs in one thread.  Nothing here blocks but the catalog's disk and the repository's log.
+ */
+#pragma once
+#include <poll.h>
+#include "base/process.h"
+#include "server/job/daemon.h"
+#include "server/job/kinds.h"
+#include "server/job/lock.h"
+#include "server/job/oracle.h"
+
+#define HF_REQUESTED_BY_BYTES 64
+
+/* A request under way, from the moment it is queued until its ending has been told. */
+struct hf_job {
+    struct hf_id id;
+    const struct hf_job_kind *kind; // borrowed from the program's table
+    char subject[HF_JOB_SUBJECT_BYTES];
+    char requested_by[HF_REQUESTED_BY_BYTES];
+    json_t *arguments;
+    enum hf_job_state state;
+    int64_t queued_at, started_at;
+    bool bad_news;
+
+    bool cancelled;       // somebody asked for its end
+    uint64_t kill_at_ns;  // when SIGTERM becomes SIGKILL; 0: not asked
+
+    struct hf_process process; // NONE before and after
+    struct hf_wire events;     // from the worker
+    bool broken;               // it sent what is no event; it is killed, and nothing more is heard
+    char phase[HF_WIRE_PHASE_BYTES];
+    json_t *result;  // of its "result" event
+    bool has_failed; // it sent an "error" event, or ended without a word: `why`
+    struct hf_error why;
+
+    int oracle_fd;
+    struct hf_buf question, answer; // one at a time
+    size_t answered;                // bytes of `answer` written
+    struct hf_oracle_rights rights;
+    bool vault_given; // by its one question for a vault
+};
+
+/* One connection. */
+struct hf_client {
+    struct hf_wire wire;
+    uid_t uid;
+    struct hf_job *job; // it waits for; borrowed from the daemon, NULL when none
+    bool owns_job;      // the job is cancelled when it goes away
+    bool leaving;       // closed once its output is written
+};
+
+struct hf_daemon {
+    const struct hf_daemon_program *program; // borrowed from main()
+    struct hf_settings *settings;
+    struct hf_records *records;
+    bool embedded;
+    bool stopping; // no new jobs; ends when the running ones have
+    int lock_fd, signal_fd, listen_fd;
+    char socket[HF_SOCKET_BYTES];
+    struct hf_job **jobs; // queued and running, in the order they came
+    size_t job_count;
+    struct hf_client *clients[HF_CLIENTS_MOST];
+    size_t client_count;
+    int64_t look_at;        // when schedules are looked at next, ms since 1970
+    uint64_t idle_since_ns; // 0: not idle
+};
+
+/* ------------------------------------------------------------------------------------------ jobs.c */
+
+struct hf_job_wish {
+    const char *kind;
+    const json_t *arguments; // borrowed
+    const char *requested_by;
+};
+HF_MUST_CHECK bool hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_job **ret,
+                               struct hf_error *err);
+/* Asks for its end; a queued one ends at once. */
+void hf_jobs_cancel(struct hf_daemon *daemon, struct hf_job *job);
+void hf_jobs_cancel_all(struct hf_daemon *daemon);
+struct hf_job *hf_jobs_find(struct hf_daemon *daemon, const struct hf_id *id); // NULL when it has ended
+const struct hf_job_kind *hf_jobs_kind(const struct hf_daemon *daemon, const char *name);
+/* Starts whatever may start, and kills what had its grace. */
+void hf_jobs_advance(struct hf_daemon *daemon);
+size_t hf_jobs_running(const struct hf_daemon *daemon);
+/* When hf_jobs_advance() wants to be called at the latest, monotonic; 0: no wish. */
+uint64_t hf_jobs_deadline_ns(const struct hf_daemon *daemon);
+/* A descriptor of its worker is ready. */
+void hf_jobs_hear_events(struct hf_daemon *daemon, struct hf_job *job);
+void hf_jobs_hear_oracle(struct hf_daemon *daemon, struct hf_job *job);
+void hf_jobs_answer_oracle(struct hf_daemon *daemon, struct hf_job *job);
+void hf_jobs_hear_end(struct hf_daemon *daemon, struct hf_job *job); // frees it
+void hf_jobs_free_all(struct hf_daemon *daemon);
+
+/* ------------------------------------------------------------------------------------------ server.c */
+
+HF_MUST_CHECK bool hf_server_listen(struct hf_daemon *daemon, struct hf_error *err);
+void hf_server_accept(struct hf_daemon *daemon);
+void hf_server_hear(struct hf_daemon *daemon, struct hf_client *client);
+void hf_server_flush(struct hf_daemon *daemon, struct hf_client *client);
+/* To everyone who waits for the job; takes the event, which may be NULL (no memory: it is lost). */
+void hf_server_tell(struct hf_daemon *daemon, const struct hf_job *job, json_t *event);
+/* The last event of the job: after it nobody waits for it any more. */
+void hf_server_tell_end(struct hf_daemon *daemon, const struct hf_job *job, json_t *event);
+/* Closes who is leaving. */
+void hf_server_sweep(struct hf_daemon *daemon);
+void hf_server_close(struct hf_daemon *daemon);
+
+/* ------------------------------------------------------------------------------------------ commands.c */
+
+/* What is answered at once.  *ret_found false: it is no such command, perhaps a kind of job. */
+HF_MUST_CHECK bool hf_commands_answer(struct hf_daemon *daemon, const char *command, const json_t *arguments,
+                                      bool *ret_found, json_t **ret_result, enum hf_exit *ret_exit,
+                                      struct hf_error *err);
+/* Only the named members, and only of the named types: "s" text, "b" boolean, "i" integer, "o" object; USAGE. */
+struct hf_argument {
+    const char *name;
+    char type;
+    bool required;
+};
+HF_MUST_CHECK bool hf_arguments_check(const json_t *arguments, const struct hf_argument *known, size_t count,
+                                      struct hf_error *err);
+
+/* ------------------------------------------------------------------------------------------ sources.c */
+
+/* Records what the settings file says of sources, where it differs from what is recorded. */
+HF_MUST_CHECK bool hf_sources_follow_file(struct hf_daemon *daemon, struct hf_error *err);
+HF_MUST_CHECK bool hf_sources_add(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result,
+                                  struct hf_error *err);
+HF_MUST_CHECK bool hf_sources_remove(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result,
+                                     struct hf_error *err);
+HF_MUST_CHECK bool hf_sources_list(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result,
+                                   struct hf_error *err);
+
+/* ------------------------------------------------------------------------------------------ watch.c */
+
+/* Starts what is due; sets look_at. */
+void hf_watch_schedules(struct hf_daemon *daemon);
+
+/* ------------------------------------------------------------------------------------------ loop.c */
+
+/* Until a signal, or until an embedded daemon was idle for long. */
+HF_MUST_CHECK bool hf_daemon_loop(struct hf_daemon *daemon, struct hf_error *err);

@@ -1,0 +1,82 @@
+#include "server/job/open_repository.h"
+
+#include <unistd.h>
+
+#define REPORT_EVERY_US 200000
+
+static void *relay_main(void *context);
+
+bool
+hf_open_repository(struct hf_worker *worker, const struct hf_id *vault, struct hf_open_repository *ret,
+                   struct hf_error *err)
+{
+    const struct hf_credential *credential = hf_worker_credential(worker);
+    if (credential == NULL)
+        return hf_fail(err, HF_ERR_DENIED, "no key was handed to this job");
+    if (!hf_repository_open(hf_worker_settings(worker)->repository, HF_ACCESS_READ, &ret->repository, err) ||
+        !hf_repository_unlock(ret->repository, credential, &ret->slot, err))
+        return false;
+    return vault == NULL || hf_vault_open(ret->repository, vault, &ret->vault, err);
+}
+
+void
+hf_open_repository_done(struct hf_open_repository *opened)
+{
+    hf_vault_freep(&opened->vault);
+    hf_repository_freep(&opened->repository);
+}
+
+void
+hf_progress_relay_start(struct hf_progress_relay *relay, struct hf_worker *worker)
+{
+    relay->worker = worker;
+    atomic_init(&relay->phase, NULL);
+    atomic_init(&relay->done, 0);
+    atomic_init(&relay->total, 0);
+    atomic_init(&relay->over, false);
+    relay->running = pthread_create(&relay->thread, NULL, relay_main, relay) == 0;
+}
+
+void
+hf_progress_relay_stop(struct hf_progress_relay *relay)
+{
+    atomic_store(&relay->over, true);
+    if (relay->running)
+        pthread_join(relay->thread, NULL);
+    relay->running = false;
+}
+
+bool
+hf_record_damage(struct hf_daemon *daemon, const struct hf_id *vault, const struct hf_id *backup, json_t *damages,
+                 const char *reason, struct hf_error *err)
+{
+    const struct hf_id found = hf_id_new();
+    _cleanup_(hf_json_freep) json_t *open_part = json_object();
+    _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
+    if (open_part == NULL || sealed_part == NULL || !hf_json_set(open_part, "backup", hf_json_id_text(backup), err) ||
+        !hf_json_set(open_part, "attempt", hf_json_id_text(&found), err) ||
+        !hf_json_set(open_part, "result", json_string("damaged"), err) ||
+        !hf_json_set(open_part, "state", json_string("damaged"), err) ||
+        !hf_json_set(sealed_part, "packs", damages != NULL ? json_incref(damages) : json_array(), err) ||
+        !hf_json_set(sealed_part, "reason", json_string(reason != NULL ? reason : "found by a check"), err))
+        return hf_fail_within(err, "the record of a damage");
+    const struct hf_record record = {.vault = *vault,
+                                     .kind = HF_LOG_VERDICT,
+                                     .time = hf_daemon_now(daemon),
+                                     .public_part = open_part,
+                                     .sealed_part = sealed_part};
+    return hf_records_append(hf_daemon_records(daemon), &record, err);
+}
+
+static void *
+relay_main(void *context)
+{
+    struct hf_progress_relay *relay = context;
+    while (!atomic_load(&relay->over)) {
+        const char *phase = atomic_load(&relay->phase);
+        if (phase != NULL)
+            hf_worker_progress(relay->worker, phase, atomic_load(&relay->done), atomic_load(&relay->total));
+        usleep(REPORT_EVERY_US);
+    }
+    return NULL;
+}

@@ -1,0 +1,36 @@
+/*
+ * open_repository.h - what the workers that read backups share
+ *
+ * They open the repository by themselves, through a key slot, as a restore on an empty machine would
+ * (promise 7), and pass their progress on from a thread of its own.
+ */
+#pragma once
+#include <pthread.h>
+#include "server/job/daemon.h"
+#include "server/job/worker.h"
+
+struct hf_open_repository {
+    struct hf_repository *repository;
+    struct hf_vault *vault; // NULL when none was asked for
+    struct hf_slot_info slot;
+};
+/* vault may be NULL.  Owner: the caller, hf_open_repository_done(). */
+HF_MUST_CHECK bool hf_open_repository(struct hf_worker *worker, const struct hf_id *vault,
+                                      struct hf_open_repository *ret, struct hf_error *err);
+void hf_open_repository_done(struct hf_open_repository *opened);
+
+/* Reports phase and counts, which others write, a few times a second until it is stopped. */
+struct hf_progress_relay {
+    struct hf_worker *worker; // borrowed
+    const char *_Atomic phase;
+    _Atomic uint64_t done, total;
+    atomic_bool over;
+    bool running;
+    pthread_t thread;
+};
+void hf_progress_relay_start(struct hf_progress_relay *relay, struct hf_worker *worker);
+void hf_progress_relay_stop(struct hf_progress_relay *relay);
+
+/* In the daemon: writes the VERDICT that a backup's stored objects were found damaged.  damages: [[pack, slab], ...]. */
+HF_MUST_CHECK bool hf_record_damage(struct hf_daemon *daemon, const struct hf_id *vault, const struct hf_id *backup,
+                                    json_t *damages, const char *reason, struct hf_error *err);

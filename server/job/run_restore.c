@@ -1,0 +1,128 @@
+#include "server/job/kinds.h"
+
+#include <string.h>
+
+#include "catalog/view.h"
+#include "server/job/open_repository.h"
+#include "server/restore/configure.h"
+#include "server/restore/restore.h"
+#include "server/source/facts.h"
+
+static bool take_backup(void *context, const struct hf_backup_row *row, struct hf_error *err);
+static bool read_facts(struct hf_vault *vault, const struct hf_id *backup, struct hf_recovery_facts *ret,
+                       struct hf_error *err);
+
+struct wanted {
+    struct hf_id backup, vault;
+    enum hf_backup_state state;
+};
+
+/* A named backup, or the newest proven one; when none is proven, the newest, and it is said. */
+bool
+hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err)
+{
+    static const enum hf_backup_state proven = HF_BACKUP_PROVEN;
+    struct hf_catalog *catalog = hf_daemon_catalog(daemon);
+    const char *named = json_string_value(json_object_get(hf_job_arguments(job), "backup"));
+    const char *target = json_string_value(json_object_get(hf_job_arguments(job), "to"));
+    struct wanted wanted;
+    bool found;
+    if (target == NULL || target[0] != '/')
+        return hf_fail(err, HF_ERR_USAGE, "a restore needs the absolute path of a folder to restore to");
+    if (named != NULL) {
+        struct hf_id id;
+        if (!hf_id_parse(named, &id, err) || !hf_catalog_backup(catalog, &id, &found, take_backup, &wanted, err))
+            return false;
+    } else if (!hf_catalog_newest_backup(catalog, hf_job_subject(job), &proven, &found, take_backup, &wanted, err) ||
+               (!found &&
+                !hf_catalog_newest_backup(catalog, hf_job_subject(job), NULL, &found, take_backup, &wanted, err))) {
+        return false;
+    }
+    if (!found) {
+        hf_fail(err, HF_ERR_NOT_FOUND, "source \"%s\" has no such backup", hf_job_subject(job));
+        return hf_fail_hint(err, "List them: holdfast backups %s.", hf_job_subject(job));
+    }
+    _cleanup_(hf_json_freep) json_t *request = json_object();
+    if (request == NULL || !hf_json_set(request, "backup", hf_json_id_text(&wanted.backup), err) ||
+        !hf_json_set(request, "vault", hf_json_id_text(&wanted.vault), err) ||
+        !hf_json_set(request, "to", json_string(target), err) ||
+        !hf_json_set(request, "state", json_string(hf_backup_state_name(wanted.state)), err))
+        return false;
+    *ret_request = HF_TAKE(request);
+    return true;
+}
+
+bool
+hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
+    _cleanup_(hf_restore_plan_freep) struct hf_restore_plan *plan = NULL;
+    _cleanup_(hf_json_freep) json_t *result = json_object();
+    struct hf_restore_size size;
+    struct hf_restore_outcome outcome;
+    struct hf_recovery_facts facts;
+    struct hf_id backup, vault;
+    const char *target, *state;
+    if (result == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
+    if (!hf_json_id(request, "backup", "the request", &backup, err) ||
+        !hf_json_id(request, "vault", "the request", &vault, err) ||
+        !hf_json_string(request, "to", "the request", &target, err) ||
+        !hf_json_string(request, "state", "the request", &state, err))
+        return false;
+
+    hf_worker_progress(worker, "plan", 0, 0);
+    _cleanup_(hf_progress_relay_stop) struct hf_progress_relay relay;
+    hf_progress_relay_start(&relay, worker);
+    const struct hf_restore_options options = {.workers = (unsigned)hf_worker_settings(worker)->workers,
+                                               .sync = true,
+                                               .cancel = hf_worker_cancel(worker),
+                                               .done = &relay.done,
+                                               .total = &relay.total};
+    if (!hf_open_repository(worker, &vault, &opened, err) || !read_facts(opened.vault, &backup, &facts, err) ||
+        !hf_restore_plan(opened.vault, &backup, &options, &plan, &size, err))
+        return false;
+    atomic_store(&relay.phase, "write");
+    if (strcmp(state, "proven") != 0)
+        hf_worker_note(worker, HF_LOG_WARNING, "this backup is %s: nobody has seen it start", state);
+    const struct hf_restore_needs needs = {facts.max_connections, facts.max_worker_processes, facts.max_wal_senders,
+                                           facts.max_prepared_xacts, facts.max_locks_per_xact};
+    if (!hf_restore_write(plan, target, &outcome, err) || !hf_restore_configure(plan, target, &needs, err))
+        return false;
+    if (!hf_json_set(result, "backup", hf_json_id_text(&backup), err) ||
+        !hf_json_set(result, "state", json_string(state), err) ||
+        !hf_json_set(result, "to", json_string(target), err) ||
+        !hf_json_set(result, "files", json_integer((json_int_t)size.files), err) ||
+        !hf_json_set(result, "bytes", json_integer((json_int_t)outcome.bytes), err) ||
+        !hf_json_set(result, "bytes_opened", json_integer((json_int_t)outcome.bytes_opened), err) ||
+        !hf_json_set(result, "slot", json_string(opened.slot.name), err) ||
+        !hf_json_set(result, "server_version", json_string(facts.server_version), err) ||
+        !hf_json_set(result, "duration_ms", json_integer((json_int_t)outcome.duration_ms), err))
+        return false;
+    *ret_result = HF_TAKE(result);
+    return true;
+}
+
+static bool
+take_backup(void *context, const struct hf_backup_row *row, struct hf_error *err)
+{
+    (void)err;
+    struct wanted *wanted = context;
+    *wanted = (struct wanted){row->backup, row->vault, row->state};
+    return true;
+}
+
+static bool
+read_facts(struct hf_vault *vault, const struct hf_id *backup, struct hf_recovery_facts *ret, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    const struct hf_vault_state *state;
+    _cleanup_(hf_json_freep) json_t *facts = NULL;
+    if (!hf_vault_read(vault, NULL, NULL, &state, err))
+        return false;
+    const struct hf_vault_backup *found = hf_vault_state_backup(state, backup);
+    if (found == NULL)
+        return hf_fail(err, HF_ERR_NOT_FOUND, "the vault has no backup \"%s\"", hf_id_format(backup, text));
+    return hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", &facts, err) &&
+           hf_facts_from_json(facts, ret, err);
+}

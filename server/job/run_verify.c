@@ -1,0 +1,335 @@
+#include "server/job/kinds.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/time.h"
+#include "catalog/view.h"
+#include "server/evidence/ledger.h"
+#include "server/job/open_repository.h"
+#include "server/job/version.h"
+#include "server/verify/verify.h"
+
+/*
+ * Uids of copies when we are root: above the ranges that containers and systemd hand out, one for each
+ * verification that runs at a time.
+ */
+#define COPY_UID_FIRST 1879100000u
+#define COPY_UIDS      65536u
+
+/* The backup that was asked for: named, or the newest. */
+struct chosen {
+    struct hf_id backup, vault;
+    enum hf_backup_state state;
+    int64_t logical_bytes, stored_bytes;
+    bool found;
+};
+
+static bool choose(void *context, const struct hf_backup_row *row, struct hf_error *err);
+static bool find_backup(struct hf_daemon *daemon, struct hf_job *job, struct chosen *ret, struct hf_error *err);
+static bool fill_options(struct hf_worker *worker, const json_t *request, struct hf_verify_options *ret,
+                         struct hf_error *err);
+static bool answer(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *subject, json_t **ret,
+                   struct hf_error *err);
+static bool damages_json(const struct hf_verify_outcome *outcome, json_t **ret, struct hf_error *err);
+static bool enter_evidence(struct hf_daemon *daemon, json_t *result, struct hf_id *ret_evidence, struct hf_error *err);
+static bool record_verdict(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result,
+                           const struct hf_id *evidence, struct hf_error *err);
+static bool record_damage(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result,
+                          struct hf_error *err);
+
+bool
+hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err)
+{
+    struct chosen chosen = {.found = false};
+    _cleanup_(hf_json_freep) json_t *request = json_object();
+    json_t *source;
+    if (request == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
+    if (!hf_daemon_describe_source(daemon, hf_job_subject(job), &source, err) ||
+        !hf_json_set(request, "source", source, err) || !find_backup(daemon, job, &chosen, err) ||
+        !hf_json_set(request, "backup", hf_json_id_text(&chosen.backup), err) ||
+        !hf_json_set(request, "vault", hf_json_id_text(&chosen.vault), err) ||
+        !hf_json_set(request, "state", json_string(hf_backup_state_name(chosen.state)), err) ||
+        !hf_json_set(request, "logical_bytes", json_integer(chosen.logical_bytes), err) ||
+        !hf_json_set(request, "stored_bytes", json_integer(chosen.stored_bytes), err) ||
+        !hf_json_set(request, "requested_by", json_string(hf_job_requested_by(job)), err))
+        return false;
+    *ret_request = HF_TAKE(request);
+    return true;
+}
+
+bool
+hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    struct hf_verify_options options;
+    struct hf_verify_outcome outcome;
+    _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
+    struct hf_id backup, vault;
+    const char *state_before, *requested_by;
+    int64_t logical_bytes, stored_bytes;
+    json_t *source;
+    if (!hf_json_object(request, "source", "the request", &source, err) ||
+        !hf_json_id(request, "backup", "the request", &backup, err) ||
+        !hf_json_id(request, "vault", "the request", &vault, err) ||
+        !hf_json_string(request, "state", "the request", &state_before, err) ||
+        !hf_json_string(request, "requested_by", "the request", &requested_by, err) ||
+        !hf_json_integer(request, "logical_bytes", "the request", -1, INT64_MAX, &logical_bytes, err) ||
+        !hf_json_integer(request, "stored_bytes", "the request", -1, INT64_MAX, &stored_bytes, err))
+        return false;
+
+    hf_worker_progress(worker, "unlock", 0, 0);
+    if (!hf_open_repository(worker, &vault, &opened, err) || !fill_options(worker, source, &options, err))
+        return false;
+    _cleanup_(hf_progress_relay_stop) struct hf_progress_relay relay;
+    hf_progress_relay_start(&relay, worker);
+    options.phase = &relay.phase;
+    options.done = &relay.done;
+    options.total = &relay.total;
+    if (!hf_verify_run(opened.vault, &backup, &options, &outcome, err))
+        return false;
+
+    enum hf_backup_state before;
+    const struct hf_vault_state *log;
+    struct hf_verify_subject subject = {.attempt = hf_id_new(),
+                                        .appliance = hf_worker_signing(worker)->appliance,
+                                        .vault = vault,
+                                        .backup = backup,
+                                        .version = HF_VERSION,
+                                        .requested_by = requested_by,
+                                        .key_slot = opened.slot.name,
+                                        .logical_bytes = logical_bytes > 0 ? (uint64_t)logical_bytes : 0,
+                                        .stored_bytes = stored_bytes > 0 ? (uint64_t)stored_bytes : 0,
+                                        .cipher = hf_suite_best() == HF_SUITE_AES256_GCM ? "AES-256-GCM"
+                                                                                         : "XChaCha20-Poly1305",
+                                        .lowest = options.lowest};
+    bool ok = hf_backup_state_parse(state_before, &before, err) &&
+              hf_json_string(source, "name", "the request", &subject.source_name, err) &&
+              hf_vault_read(opened.vault, NULL, NULL, &log, err);
+    if (ok) {
+        static const enum hf_backup_event events[] = {[HF_ATTEMPT_PASSED] = HF_BACKUP_PASSED,
+                                                      [HF_ATTEMPT_FAILED] = HF_BACKUP_DID_NOT_RECOVER,
+                                                      [HF_ATTEMPT_INCONCLUSIVE] = HF_BACKUP_INCONCLUSIVE};
+        enum hf_backup_state after = hf_backup_state_after(before, events[outcome.result]);
+        if (outcome.store_damaged)
+            after = hf_backup_state_after(after, HF_BACKUP_DAMAGE_FOUND);
+        subject.state_before = state_before;
+        subject.state_after = hf_backup_state_name(after);
+        subject.identity = log->identity;
+        subject.source_id = vault; // a source has no id of its own in the log: its lineage is what it is
+        subject.log_sequence = log->head;
+        memcpy(subject.log_head, log->head_hash, sizeof subject.log_head);
+        if (outcome.result != HF_ATTEMPT_PASSED)
+            hf_worker_bad_news(worker);
+        ok = answer(&outcome, &subject, ret_result, err);
+    }
+    hf_verify_outcome_done(&outcome);
+    return ok;
+}
+
+/* First the signed evidence, then the entry that refers to it. */
+bool
+hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                   struct hf_error *err)
+{
+    struct hf_id evidence;
+    (void)why;
+    if (*result == NULL)
+        return true; // no outcome: nothing to record but the job itself
+    if (!enter_evidence(daemon, *result, &evidence, err) || !record_verdict(daemon, job, *result, &evidence, err))
+        return false;
+    return !json_is_true(json_object_get(*result, "store_damaged")) || record_damage(daemon, job, *result, err);
+}
+
+static bool
+choose(void *context, const struct hf_backup_row *row, struct hf_error *err)
+{
+    (void)err;
+    struct chosen *chosen = context;
+    *chosen = (struct chosen){.backup = row->backup,
+                              .vault = row->vault,
+                              .state = row->state,
+                              .logical_bytes = row->logical_bytes,
+                              .stored_bytes = row->stored_bytes,
+                              .found = true};
+    return true;
+}
+
+static bool
+find_backup(struct hf_daemon *daemon, struct hf_job *job, struct chosen *ret, struct hf_error *err)
+{
+    const char *named = json_string_value(json_object_get(hf_job_arguments(job), "backup"));
+    struct hf_catalog *catalog = hf_daemon_catalog(daemon);
+    bool found;
+    struct hf_id id;
+    if (named == NULL) {
+        if (!hf_catalog_newest_backup(catalog, hf_job_subject(job), NULL, &found, choose, ret, err))
+            return false;
+        if (!found) {
+            hf_fail(err, HF_ERR_NOT_FOUND, "source \"%s\" has no backup", hf_job_subject(job));
+            return hf_fail_hint(err, "Take one first: holdfast backup %s.", hf_job_subject(job));
+        }
+        return true;
+    }
+    if (!hf_id_parse(named, &id, err) || !hf_catalog_backup(catalog, &id, &found, choose, ret, err))
+        return false;
+    if (!found) {
+        hf_fail(err, HF_ERR_NOT_FOUND, "there is no backup \"%s\"", named);
+        return hf_fail_hint(err, "List them: holdfast backups %s.", hf_job_subject(job));
+    }
+    return true;
+}
+
+static bool
+fill_options(struct hf_worker *worker, const json_t *source, struct hf_verify_options *ret, struct hf_error *err)
+{
+    const struct hf_settings *settings = hf_worker_settings(worker);
+    const json_t *of_source = json_object_get(source, "settings");
+    const char *level = json_string_value(json_object_get(of_source, "lowest_level"));
+    *ret = (struct hf_verify_options){
+        .scratch_folder = settings->scratch.folder,
+        .scratch_memory_bytes = (uint64_t)settings->scratch.memory,
+        .packages = (const char *const *)settings->sandbox.postgres_prefixes,
+        .sandbox_memory_bytes = (uint64_t)settings->sandbox.memory,
+        .phase_ms = (uint64_t)settings->sandbox.phase_minutes * 60000,
+        .host_uid = COPY_UID_FIRST + (uint32_t)getpid() % COPY_UIDS,
+        .host_gid = COPY_UID_FIRST + (uint32_t)getpid() % COPY_UIDS,
+        .cancel = hf_worker_cancel(worker),
+    };
+    return hf_dir_make(settings->scratch.folder, 0711, err) &&
+           hf_sandbox_level_parse(level != NULL ? level : settings->sandbox.lowest_level, &ret->lowest, err);
+}
+
+static bool
+answer(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *subject, json_t **ret,
+       struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *result = json_object();
+    json_t *content, *damages;
+    if (result == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
+    const char *level = json_string_value(json_object_get(outcome->sandbox, "level"));
+    if (!hf_verify_evidence(outcome, subject, &content, err) || !hf_json_set(result, "content", content, err) ||
+        !damages_json(outcome, &damages, err) || !hf_json_set(result, "damages", damages, err) ||
+        !hf_json_set(result, "attempt", hf_json_id_text(&subject->attempt), err) ||
+        !hf_json_set(result, "backup", hf_json_id_text(&subject->backup), err) ||
+        !hf_json_set(result, "vault", hf_json_id_text(&subject->vault), err) ||
+        !hf_json_set(result, "source", json_string(subject->source_name), err) ||
+        !hf_json_set(result, "result", json_string(hf_attempt_result_name(outcome->result)), err) ||
+        !hf_json_set(result, "state", json_string(subject->state_after), err) ||
+        !hf_json_set(result, "reason",
+                     outcome->reason[0] != 0 ? hf_json_foreign_text(outcome->reason, strlen(outcome->reason), 500)
+                                             : json_null(),
+                     err) ||
+        !hf_json_set(result, "store_damaged", json_boolean(outcome->store_damaged), err) ||
+        !hf_json_set(result, "checks", json_deep_copy(json_object_get(content, "checks")), err) ||
+        !hf_json_set(result, "phases",
+                     json_deep_copy(json_object_get(json_object_get(content, "restore"), "phases")) ?: json_array(),
+                     err) ||
+        !hf_json_set(result, "slot", json_string(subject->key_slot), err) ||
+        !hf_json_set(result, "level", level != NULL ? json_string(level) : json_null(), err) ||
+        !hf_json_set(result, "scratch", outcome->scratch[0] != 0 ? json_string(outcome->scratch) : json_null(), err) ||
+        !hf_json_set(result, "sandbox", outcome->sandbox != NULL ? json_incref(outcome->sandbox) : json_null(), err) ||
+        !hf_json_set(result, "started_at", json_integer(outcome->started_at), err) ||
+        !hf_json_set(result, "finished_at", json_integer(outcome->finished_at), err) ||
+        !hf_json_set(result, "duration_ms", json_integer((json_int_t)outcome->duration_ms), err) ||
+        !hf_json_set(result, "recovery_ms",
+                     outcome->recovery_ms >= 0 ? json_integer(outcome->recovery_ms) : json_null(), err))
+        return false;
+    *ret = HF_TAKE(result);
+    return true;
+}
+
+/* [[pack id, slab or null], ...]: what the next backup stores anew. */
+static bool
+damages_json(const struct hf_verify_outcome *outcome, json_t **ret, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *list = json_array();
+    for (size_t i = 0; i < outcome->damage_count; i++) {
+        json_t *row = json_array();
+        if (json_array_append_new(list, row) != 0 ||
+            json_array_append_new(row, hf_json_id_text(&outcome->damages[i].pack)) != 0 ||
+            json_array_append_new(row, outcome->damages[i].slab != UINT32_MAX ? json_integer(outcome->damages[i].slab)
+                                                                              : json_null()) != 0)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the damages");
+    }
+    *ret = HF_TAKE(list);
+    return true;
+}
+
+/* The result loses the content and gains the document's place. */
+static bool
+enter_evidence(struct hf_daemon *daemon, json_t *result, struct hf_id *ret_evidence, struct hf_error *err)
+{
+    const struct hf_settings *settings = hf_daemon_settings(daemon);
+    struct hf_records *records = hf_daemon_records(daemon);
+    _cleanup_(hf_ledger_closep) struct hf_ledger *ledger = NULL;
+    _cleanup_(hf_freep) char *folder = hf_path_join(settings->repository, "evidence");
+    char id[HF_ID_TEXT_BYTES], path[4096];
+    struct hf_receipt receipt;
+    if (folder == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    const struct hf_ledger_options options = {.folder = folder, .signer = hf_records_signer(records)};
+    struct hf_error missing;
+    if (!hf_ledger_open(&options, &ledger, &missing)) {
+        if (missing.kind != HF_ERR_NOT_FOUND) {
+            *err = missing;
+            return false;
+        }
+        if (!hf_ledger_create(folder, options.signer, err) || !hf_ledger_open(&options, &ledger, err))
+            return false;
+    }
+    if (!hf_ledger_append(ledger, json_object_get(result, "content"), &receipt, err))
+        return false;
+    *ret_evidence = receipt.evidence_id;
+    hf_id_format(&receipt.evidence_id, id);
+    snprintf(path, sizeof path, "%s/%s.json", folder, id);
+    (void)json_object_del(result, "content");
+    return hf_json_set(result, "evidence", json_string(id), err) &&
+           hf_json_set(result, "evidence_path", json_string(path), err) &&
+           hf_json_set(result, "evidence_index", json_integer((json_int_t)receipt.index), err);
+}
+
+static bool
+record_verdict(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result, const struct hf_id *evidence,
+               struct hf_error *err)
+{
+    static const char *const kept[] = {"started_at", "finished_at", "level",      "scratch",
+                                       "slot",       "reason",      "recovery_ms"};
+    _cleanup_(hf_json_freep) json_t *open_part = json_object();
+    _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
+    struct hf_record record = {.kind = HF_LOG_VERDICT, .time = hf_daemon_now(daemon)};
+    (void)job;
+    if (open_part == NULL || sealed_part == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a verdict");
+    for (size_t i = 0; i < HF_LENGTH(kept); i++) {
+        json_t *value = json_object_get(result, kept[i]);
+        if (value != NULL && !json_is_null(value) && !hf_json_set(sealed_part, kept[i], json_incref(value), err))
+            return false;
+    }
+    if (!hf_json_set(sealed_part, "validation_ms", json_incref(json_object_get(result, "duration_ms")), err) ||
+        !hf_json_set(sealed_part, "evidence_id", hf_json_id_text(evidence), err) ||
+        !hf_json_set(open_part, "backup", json_incref(json_object_get(result, "backup")), err) ||
+        !hf_json_set(open_part, "attempt", json_incref(json_object_get(result, "attempt")), err) ||
+        !hf_json_set(open_part, "result", json_incref(json_object_get(result, "result")), err) ||
+        !hf_json_set(open_part, "state", json_incref(json_object_get(result, "state")), err) ||
+        !hf_json_id(result, "vault", "the result", &record.vault, err))
+        return false;
+    record.public_part = open_part;
+    record.sealed_part = sealed_part;
+    return hf_records_append(hf_daemon_records(daemon), &record, err);
+}
+
+static bool
+record_damage(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result, struct hf_error *err)
+{
+    (void)job;
+    struct hf_id vault, backup;
+    return hf_json_id(result, "vault", "the result", &vault, err) &&
+           hf_json_id(result, "backup", "the result", &backup, err) &&
+           hf_record_damage(daemon, &vault, &backup, json_object_get(result, "damages"),
+                            json_string_value(json_object_get(result, "reason")), err);
+}

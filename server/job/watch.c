@@ -1,0 +1,123 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "catalog/view.h"
+#include "server/job/daemon_internal.h"
+#include "server/job/schedule.h"
+
+#define LOOK_EVERY_MS 60000 // at the latest: clocks are set, sources come and go
+
+/* The sources as they stand when schedules are looked at. */
+struct sources {
+    struct hf_source_settings *list[HF_SETTINGS_SOURCES_MOST];
+    size_t count;
+};
+
+static bool look(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err);
+static bool keep_source(void *context, const struct hf_source_row *row, struct hf_error *err);
+static void sources_freep(struct sources **sources);
+static bool look_at_source(struct hf_daemon *daemon, const struct hf_source_settings *source, int64_t *next_at,
+                           struct hf_error *err);
+static bool keep_backup_time(void *context, const struct hf_backup_row *row, struct hf_error *err);
+static bool keep_attempt_time(void *context, const struct hf_attempt_row *row, struct hf_error *err);
+static bool start(void *context, const char *source, const char *kind, struct hf_error *err);
+
+void
+hf_watch_schedules(struct hf_daemon *daemon)
+{
+    struct hf_error err;
+    int64_t now = hf_daemon_now(daemon), next_at = now + LOOK_EVERY_MS;
+    if (daemon->embedded || daemon->stopping || now < daemon->look_at)
+        return;
+    if (!look(daemon, &next_at, &err))
+        hf_log_warning(&err, "schedules could not be looked at; trying again in %d s", LOOK_EVERY_MS / 1000);
+    daemon->look_at = next_at;
+}
+
+static bool
+look(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
+{
+    _cleanup_(sources_freep) struct sources *sources = calloc(1, sizeof *sources);
+    if (sources == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the sources");
+    if (!hf_catalog_sources(hf_daemon_catalog(daemon), keep_source, sources, err))
+        return false;
+    for (size_t i = 0; i < sources->count; i++)
+        if (!look_at_source(daemon, sources->list[i], next_at, err))
+            return hf_fail_within(err, "source \"%s\"", sources->list[i]->name);
+    return true;
+}
+
+static bool
+keep_source(void *context, const struct hf_source_row *row, struct hf_error *err)
+{
+    struct sources *sources = context;
+    _cleanup_(hf_json_freep) json_t *settings = NULL;
+    if (sources->count == HF_LENGTH(sources->list))
+        return hf_fail(err, HF_ERR_NO_SPACE, "there are more than %zu sources", HF_LENGTH(sources->list));
+    if (!hf_json_parse(row->settings, strlen(row->settings), "the recorded source", &settings, err) ||
+        !hf_source_settings_from_json(row->name, settings, &sources->list[sources->count], err))
+        return false;
+    sources->count++;
+    return true;
+}
+
+static void
+sources_freep(struct sources **sources)
+{
+    for (size_t i = 0; *sources != NULL && i < (*sources)->count; i++)
+        hf_source_settings_freep(&(*sources)->list[i]);
+    free(*sources);
+    *sources = NULL;
+}
+
+static bool
+look_at_source(struct hf_daemon *daemon, const struct hf_source_settings *source, int64_t *next_at,
+               struct hf_error *err)
+{
+    struct hf_catalog *catalog = hf_daemon_catalog(daemon);
+    int64_t now = hf_daemon_now(daemon);
+    bool found;
+    struct hf_schedule_entry backup = {
+        .source = source->name, .kind = "backup", .every_ms = source->backup_every_ms, .newest_at = -1};
+    struct hf_schedule_entry verify = {
+        .source = source->name, .kind = "verify", .every_ms = source->verify_every_ms, .newest_at = -1};
+    if (!hf_catalog_newest_backup(catalog, source->name, NULL, &found, keep_backup_time, &backup.newest_at, err) ||
+        !hf_catalog_attempts(catalog, NULL, source->name, 1, keep_attempt_time, &verify.newest_at, err))
+        return false;
+    if (!found)
+        verify.every_ms = 0; // nothing to prove yet; its time is set when there is
+    return hf_schedule_look(catalog, &backup, now, start, daemon, next_at, err) &&
+           hf_schedule_look(catalog, &verify, now, start, daemon, next_at, err);
+}
+
+static bool
+keep_backup_time(void *context, const struct hf_backup_row *row, struct hf_error *err)
+{
+    (void)err;
+    *(int64_t *)context = row->started_at >= 0 ? row->started_at : row->committed_at;
+    return true;
+}
+
+static bool
+keep_attempt_time(void *context, const struct hf_attempt_row *row, struct hf_error *err)
+{
+    (void)err;
+    *(int64_t *)context = row->started_at >= 0 ? row->started_at : row->recorded_at;
+    return true;
+}
+
+/* One that waits or runs already is the one that is due. */
+static bool
+start(void *context, const char *source, const char *kind, struct hf_error *err)
+{
+    struct hf_daemon *daemon = context;
+    for (size_t i = 0; i < daemon->job_count; i++)
+        if (strcmp(daemon->jobs[i]->kind->name, kind) == 0 && strcmp(daemon->jobs[i]->subject, source) == 0)
+            return true;
+    _cleanup_(hf_json_freep) json_t *arguments = json_pack("{s:s}", "source", source);
+    if (arguments == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
+    return hf_daemon_add_job(daemon, kind, arguments, "schedule", NULL, err);
+}

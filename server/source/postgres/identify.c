@@ -1,0 +1,53 @@
+#include "server/source/postgres/identify.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "server/source/postgres/connection.h"
+
+#define SILENCE_MS 30000
+
+static const struct hf_postgres_patience patience = {.silence_ms = SILENCE_MS};
+
+static bool ask_superuser(const struct hf_source_target *target, struct hf_source_identity *ret);
+
+bool
+hf_postgres_ask_identity(const struct hf_source_target *target, struct hf_source_identity *ret, struct hf_error *err)
+{
+    struct hf_source_identity identity = {0};
+    _cleanup_(hf_postgres_closep) PGconn *conn = NULL;
+    _cleanup_(hf_postgres_clearp) PGresult *row = NULL;
+    if (!hf_postgres_connect(target, HF_POSTGRES_BACKUP, &patience, &conn, err) ||
+        !hf_postgres_send(conn, "ask which database it is", "IDENTIFY_SYSTEM", err) ||
+        !hf_postgres_next(conn, &patience, "ask which database it is", PGRES_TUPLES_OK, &row, err))
+        return false;
+    const char *identifier = PQntuples(row) == 1 && PQnfields(row) >= 1 ? PQgetvalue(row, 0, 0) : "";
+    char *after;
+    identity.system_identifier = strtoull(identifier, &after, 10);
+    if (*identifier == 0 || *after != 0 || identity.system_identifier == 0)
+        return hf_fail(err, HF_ERR_CORRUPT, "source \"%s\" names itself \"%.40s\", which is no system identifier",
+                       target->name, identifier);
+    snprintf(identity.text, sizeof identity.text, "%" PRIu64, identity.system_identifier);
+    identity.server_version = (uint32_t)PQserverVersion(conn);
+    if (!ask_superuser(target, &identity))
+        identity.superuser[0] = 0; // a restore then tries the usual name
+    *ret = identity;
+    return true;
+}
+
+/* The role with oid 10 was made by initdb and is always there: as it we look into the copy. */
+static bool
+ask_superuser(const struct hf_source_target *target, struct hf_source_identity *ret)
+{
+    struct hf_error ignored;
+    _cleanup_(hf_postgres_closep) PGconn *conn = NULL;
+    _cleanup_(hf_postgres_clearp) PGresult *row = NULL;
+    if (!hf_postgres_connect(target, HF_POSTGRES_SQL, &patience, &conn, &ignored) ||
+        !hf_postgres_query(conn, &patience, "ask for the first role",
+                           "SELECT rolname FROM pg_catalog.pg_roles WHERE oid = 10", NULL, 0, &row, &ignored) ||
+        PQntuples(row) != 1)
+        return false;
+    snprintf(ret->superuser, sizeof ret->superuser, "%s", PQgetvalue(row, 0, 0));
+    return true;
+}
