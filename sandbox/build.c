@@ -36,7 +36,8 @@ static bool describe_files(const char *program, const char *const *modules, stru
                            struct hf_error *err);
 static bool add_closure(struct hf_sandbox_root *root, const char *program, const char *to,
                         const struct hf_elf_closure *closure, struct hf_error *err);
-static bool add_word(char **words, size_t *count, struct hf_error *err, const char *format, va_list arguments);
+static bool add_word(char **words, size_t *count, struct hf_error *err, const char *format, va_list arguments)
+    HF_PRINTF(4, 0);
 
 bool
 hf_sandbox_root_init(struct hf_sandbox_root *root, const char *settings_folder, struct hf_error *err)

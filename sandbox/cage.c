@@ -44,6 +44,7 @@ struct init {
     int orders;     // our end
     int program;    // descriptor of the engine's executable
     unsigned landlock_version;
+    char filter[HF_CONFINE_HASH_BYTES]; // digest of the call filter
     pid_t engine;
 };
 
@@ -365,7 +366,7 @@ confine(struct init *init, struct hf_error *err)
         return hf_fail(err, HF_ERR_DENIED, "this host has neither namespaces nor Landlock: that is no sandbox");
     return hf_confine_limits(launch, has_user_namespace(init->level), &open_files, err) &&
            hf_confine_open_program(command->program, open_files, &init->program, err) && hf_confine_capabilities(err) &&
-           hf_confine_seccomp(init->program, launch->inet, err);
+           hf_confine_seccomp(init->program, launch->inet, init->filter, err);
 }
 
 static void
@@ -419,7 +420,7 @@ start_engine(struct init *init, struct hf_error *err)
         return false;
     }
     note_layers(init);
-    note(init, HF_NOTE_STARTED, (int)init->engine, "");
+    note(init, HF_NOTE_STARTED, (int)init->engine, init->filter);
     return true;
 }
 

@@ -22,7 +22,7 @@ enum hf_note_kind {
     HF_NOTE_REACHED, // text: a layer's name
     HF_NOTE_MISSING, // text: a layer's name, a NUL, and why
     HF_NOTE_FAILED,  // text: the error's message; value: its kind; see `forbidden`
-    HF_NOTE_STARTED, // the engine's program runs; value: its pid on the inside
+    HF_NOTE_STARTED, // the engine's program runs; value: its pid on the inside; text: digest of the call filter
     HF_NOTE_EXIT,    // value: the engine's status as from waitpid()
     HF_NOTE_END,     // init is gone without a word
 };

@@ -1,5 +1,6 @@
 #include "sandbox/confine.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/capability.h>
@@ -18,11 +19,13 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/id.h"
 
-#define STACK_BYTES     (64 * HF_MIB) // PostgreSQL asks for more than the usual 8 MiB when max_stack_depth is raised
-#define LOCKED_BYTES    (64 * HF_KIB)
-#define MESSAGE_BYTES   (1 * HF_MIB) // of POSIX message queues
-#define MOST_CAPABILITY 63
+#define STACK_BYTES       (64 * HF_MIB) // PostgreSQL asks for more than the usual 8 MiB when max_stack_depth is raised
+#define LOCKED_BYTES      (64 * HF_KIB)
+#define MESSAGE_BYTES     (1 * HF_MIB) // of POSIX message queues
+#define MOST_CAPABILITY   63
+#define MOST_FILTER_BYTES (4096 * 8) // as many instructions as the kernel takes
 
 /*
  * Refused with EPERM.  What an engine never needs, and what has let people out of containers: mounts, other
@@ -30,129 +33,42 @@
  * of calls, checked against full loads of PostgreSQL and MariaDB.
  */
 static const char *const refused[] = {
-    "mount",
-    "umount",
-    "umount2",
-    "pivot_root",
-    "fsopen",
-    "fsconfig",
-    "fsmount",
-    "fspick",
-    "move_mount",
-    "open_tree",
-    "mount_setattr",
-    "chroot",
-    "setns",
-    "unshare",
-    "ptrace",
-    "process_vm_readv",
-    "process_vm_writev",
-    "process_madvise",
-    "kcmp",
-    "pidfd_open",
-    "pidfd_getfd",
-    "pidfd_send_signal",
-    "bpf",
-    "perf_event_open",
-    "userfaultfd",
-    "keyctl",
-    "add_key",
-    "request_key",
-    "kexec_load",
-    "kexec_file_load",
-    "init_module",
-    "finit_module",
-    "delete_module",
-    "create_module",
-    "get_kernel_syms",
-    "query_module",
-    "open_by_handle_at",
-    "name_to_handle_at",
-    "fanotify_init",
-    "fanotify_mark",
-    "lookup_dcookie",
-    "swapon",
-    "swapoff",
-    "reboot",
-    "quotactl",
-    "quotactl_fd",
-    "nfsservctl",
-    "acct",
-    "syslog",
-    "_sysctl",
-    "sysfs",
-    "uselib",
-    "ustat",
-    "iopl",
-    "ioperm",
-    "modify_ldt",
-    "vm86",
-    "vm86old",
-    "personality",
-    "vhangup",
-    "settimeofday",
-    "stime",
-    "clock_settime",
-    "clock_adjtime",
-    "adjtimex",
-    "sethostname",
-    "setdomainname",
-    "setuid",
-    "setgid",
-    "setreuid",
-    "setregid",
-    "setresuid",
-    "setresgid",
-    "setfsuid",
-    "setfsgid",
-    "setgroups",
-    "setuid32",
-    "setgid32",
-    "setreuid32",
-    "setregid32",
-    "setresuid32",
-    "setresgid32",
-    "setfsuid32",
-    "setfsgid32",
-    "setgroups32",
-    "capset",
-    "seccomp",
-    "mknod",
-    "mknodat",
-    "memfd_create",
-    "memfd_secret",
-    "execve",
-    "mbind",
-    "set_mempolicy",
-    "migrate_pages",
-    "move_pages",
-    "get_mempolicy",
-    "set_mempolicy_home_node",
-    "setpriority",
-    "ioprio_set",
-    "sched_setattr",
-    "sched_setscheduler",
+    // the file tree
+    "mount umount umount2 pivot_root fsopen fsconfig fsmount fspick move_mount open_tree mount_setattr chroot",
+    "open_by_handle_at name_to_handle_at fanotify_init fanotify_mark lookup_dcookie mknod mknodat sysfs ustat uselib",
+    "swapon swapoff quotactl quotactl_fd nfsservctl acct",
+    // other processes, other namespaces
+    "setns unshare ptrace process_vm_readv process_vm_writev process_madvise kcmp",
+    "pidfd_open pidfd_getfd pidfd_send_signal",
+    // the kernel itself
+    "bpf perf_event_open userfaultfd keyctl add_key request_key syslog seccomp reboot kexec_load kexec_file_load",
+    "init_module finit_module delete_module create_module get_kernel_syms query_module _sysctl vhangup",
+    // the machine
+    "iopl ioperm modify_ldt vm86 vm86old personality sethostname setdomainname",
+    "settimeofday stime clock_settime clock_adjtime adjtimex",
+    // who it is
+    "setuid setgid setreuid setregid setresuid setresgid setfsuid setfsgid setgroups capset",
+    "setuid32 setgid32 setreuid32 setregid32 setresuid32 setresgid32 setfsuid32 setfsgid32 setgroups32",
+    // code that did not come from the read-only mounts
+    "execve memfd_create memfd_secret",
+    // more than its share
+    "mbind set_mempolicy get_mempolicy set_mempolicy_home_node migrate_pages move_pages",
+    "setpriority ioprio_set sched_setattr sched_setscheduler",
 };
 
 /*
  * Said not to exist, so that callers take an older road: clone3 hides its flags from us in memory and glibc falls
  * back to clone; what io_uring does is not seen by seccomp, and libraries that probe for it go on without.
  */
-static const char *const unknown[] = {
-    "clone3",
-    "io_uring_setup",
-    "io_uring_enter",
-    "io_uring_register",
-};
+static const char *const unknown[] = {"clone3", "io_uring_setup io_uring_enter io_uring_register"};
 
 /* Calls younger than libseccomp's list get ENOSYS by number: among them are new ways to mount. */
 #define FIRST_YOUNG_CALL 451
 #define LAST_YOUNG_CALL  600
 
-static const unsigned long namespace_flags[] = {
-    CLONE_NEWUSER, CLONE_NEWNS, CLONE_NEWPID, CLONE_NEWNET, CLONE_NEWIPC, CLONE_NEWUTS, CLONE_NEWCGROUP,
-    0x80, // CLONE_NEWTIME
-};
+/* CLONE_NEWTIME is none of clone's flags: only clone3 and unshare take it. */
+static const unsigned long namespace_flags[] = {CLONE_NEWUSER, CLONE_NEWNS,  CLONE_NEWPID,   CLONE_NEWNET,
+                                                CLONE_NEWIPC,  CLONE_NEWUTS, CLONE_NEWCGROUP};
 
 /* Landlock's interface by hand: Debian 12's header ends at version 2. */
 #define FS_EXECUTE     (UINT64_C(1) << 0)
@@ -184,7 +100,9 @@ struct beneath {
 
 static bool set_limit(int resource, const char *name, uint64_t most, struct hf_error *err);
 static bool set_open_files(unsigned files, rlim_t hard, struct hf_error *err);
+static bool hash_filter(scmp_filter_ctx filter, char sha256[static HF_CONFINE_HASH_BYTES]);
 static bool add_refusals(scmp_filter_ctx filter);
+static bool add_calls(scmp_filter_ctx filter, const char *names, uint32_t action);
 static bool add_call(scmp_filter_ctx filter, const char *name, uint32_t action);
 static bool add_sockets(scmp_filter_ctx filter, bool inet);
 static bool add_arguments(scmp_filter_ctx filter, int program_fd);
@@ -254,7 +172,7 @@ hf_confine_capabilities(struct hf_error *err)
 }
 
 bool
-hf_confine_seccomp(int program_fd, bool inet, struct hf_error *err)
+hf_confine_seccomp(int program_fd, bool inet, char sha256[static HF_CONFINE_HASH_BYTES], struct hf_error *err)
 {
     scmp_filter_ctx filter = seccomp_init(SCMP_ACT_ALLOW);
     if (filter == NULL)
@@ -263,7 +181,7 @@ hf_confine_seccomp(int program_fd, bool inet, struct hf_error *err)
     bool fine = seccomp_attr_set(filter, SCMP_FLTATR_ACT_BADARCH, SCMP_ACT_KILL_PROCESS) == 0 &&
                 seccomp_attr_set(filter, SCMP_FLTATR_CTL_OPTIMIZE, 2) == 0 && add_refusals(filter) &&
                 add_sockets(filter, inet) && add_arguments(filter, program_fd);
-    int result = fine ? seccomp_load(filter) : -EINVAL;
+    int result = fine && hash_filter(filter, sha256) ? seccomp_load(filter) : -EINVAL;
     seccomp_release(filter);
     if (result != 0) {
         errno = -result;
@@ -326,19 +244,48 @@ set_open_files(unsigned files, rlim_t hard, struct hf_error *err)
     return true;
 }
 
+/* libseccomp writes the filter to a descriptor only. */
+static bool
+hash_filter(scmp_filter_ctx filter, char sha256[static HF_CONFINE_HASH_BYTES])
+{
+    uint8_t program[MOST_FILTER_BYTES], digest[HF_SHA256_BYTES];
+    _cleanup_(hf_closep) int fd = memfd_create("filter", MFD_CLOEXEC);
+    if (fd < 0 || seccomp_export_bpf(filter, fd) != 0)
+        return false;
+    ssize_t length = pread(fd, program, sizeof program, 0);
+    if (length <= 0)
+        return false;
+    hf_sha256(program, (size_t)length, digest);
+    hf_hex_format(digest, sizeof digest, sha256);
+    return true;
+}
+
 static bool
 add_refusals(scmp_filter_ctx filter)
 {
     for (size_t i = 0; i < HF_LENGTH(refused); i++) {
-        if (!add_call(filter, refused[i], SCMP_ACT_ERRNO(EPERM)))
+        if (!add_calls(filter, refused[i], SCMP_ACT_ERRNO(EPERM)))
             return false;
     }
     for (size_t i = 0; i < HF_LENGTH(unknown); i++) {
-        if (!add_call(filter, unknown[i], SCMP_ACT_ERRNO(ENOSYS)))
+        if (!add_calls(filter, unknown[i], SCMP_ACT_ERRNO(ENOSYS)))
             return false;
     }
     for (int call = FIRST_YOUNG_CALL; call <= LAST_YOUNG_CALL; call++) {
         if (seccomp_rule_add(filter, SCMP_ACT_ERRNO(ENOSYS), call, 0) != 0)
+            return false;
+    }
+    return true;
+}
+
+static bool
+add_calls(scmp_filter_ctx filter, const char *names, uint32_t action)
+{
+    char list[256], *rest = list;
+    assert(strlen(names) < sizeof list);
+    strcpy(list, names);
+    for (const char *name; (name = strsep(&rest, " ")) != NULL;) {
+        if (!add_call(filter, name, action))
             return false;
     }
     return true;

@@ -5,7 +5,10 @@
  * Landlock (in the engine's own process, so that it cannot signal the init either).  None can be taken back.
  */
 #pragma once
+#include "base/digest.h"
 #include "sandbox/launch.h"
+
+#define HF_CONFINE_HASH_BYTES (2 * HF_SHA256_BYTES + 1)
 
 /*
  * The most descriptors a process may hold: as asked, or what the host's hard limit leaves.  The descriptor of
@@ -25,11 +28,11 @@ HF_MUST_CHECK bool hf_confine_capabilities(struct hf_error *err);
 
 /*
  * A list of calls that are refused; everything else is allowed, since engines differ from version to version.
- * exec is left for one descriptor.  Errors: UNAVAILABLE.  There is no sandbox without it.
+ * exec is left for one descriptor.  `sha256` gets the digest of the filter as the kernel has it, in hex: what
+ * evidence records.  Errors: UNAVAILABLE.  There is no sandbox without it.
  */
-HF_MUST_CHECK bool hf_confine_seccomp(int program_fd, bool inet, struct hf_error *err);
-/* Names the list in reports: changes whenever the list does. */
-#define HF_CONFINE_SECCOMP_LIST "deny-1"
+HF_MUST_CHECK bool hf_confine_seccomp(int program_fd, bool inet, char sha256[static HF_CONFINE_HASH_BYTES],
+                                      struct hf_error *err);
 
 /* The version of the host's Landlock, 0 where it has none. */
 unsigned hf_confine_landlock_version(void);

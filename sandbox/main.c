@@ -39,6 +39,7 @@ struct run {
     struct hf_cage cage;
     enum hf_sandbox_level level;
     json_t *layers, *missing; // reached, and {layer, why}
+    char filter[HF_CONFINE_HASH_BYTES];
     int signals;
     uint64_t began_ns, started_ns;
     uint64_t disk_free; // of the watched file system when it was last measured
@@ -127,10 +128,10 @@ setup(struct run *run, struct hf_error *err)
 
     if (!read_spec(&run->launch, err) || !check_uid(&run->launch, err))
         return false;
-    if (geteuid() != 0 || (run->launch.without & HF_WITHOUT_CGROUP) != 0) {
-        const char *why = geteuid() != 0 ? "only root makes control groups" : "left out on request";
-        snprintf(run->cgroup.memory.why, sizeof run->cgroup.memory.why, "%s", why);
-        snprintf(run->cgroup.processes.why, sizeof run->cgroup.processes.why, "%s", why);
+    if ((run->launch.without & HF_WITHOUT_CGROUP) != 0) {
+        static const char why[] = "left out on request";
+        memcpy(run->cgroup.memory.why, why, sizeof why);
+        memcpy(run->cgroup.processes.why, why, sizeof why);
     } else {
         hf_cgroup_make(run->launch.cgroup, &run->launch.limits, &run->cgroup);
     }
@@ -234,8 +235,10 @@ try_level(struct run *run, enum hf_sandbox_level level, bool *ret_forbidden, str
         struct hf_note note;
         if (!hf_cage_next(&run->cage, &note, err))
             break;
-        if (note.kind == HF_NOTE_STARTED)
+        if (note.kind == HF_NOTE_STARTED) {
+            snprintf(run->filter, sizeof run->filter, "%.*s", HF_CONFINE_HASH_BYTES - 1, note.text);
             return true;
+        }
         if (note.kind == HF_NOTE_REACHED)
             json_array_append_new(run->layers, json_string(note.text));
         else if (note.kind == HF_NOTE_MISSING)
@@ -308,7 +311,7 @@ send_started(struct run *run, struct hf_error *err)
     return send_event(json_pack("{s:s, s:s, s:O, s:O, s:s, s:s, s:i, s:s, s:i, s:i, s:I}", "event", "started", "level",
                                 hf_sandbox_level_name(run->level), "layers", run->layers, "missing", run->missing,
                                 "kernel", host.release, "machine", host.machine, "landlock_version",
-                                (int)hf_confine_landlock_version(), "seccomp_list", HF_CONFINE_SECCOMP_LIST,
+                                (int)hf_confine_landlock_version(), "seccomp_sha256", run->filter,
                                 "memory_cgroup_version", run->cgroup.memory.version, "pid", (int)run->cage.pid,
                                 "create_us", create_us),
                       err);

@@ -161,7 +161,7 @@ HF_MUST_CHECK bool hf_sandbox_stop(struct hf_sandbox *sandbox, struct hf_sandbox
 
 /*
  * What evidence records, as a new object: level, layers, missing (layer and why), kernel, landlock_version,
- * seccomp_list, limits, create_us (call to exec), and once it has ended: end, exit_code, signal, oom_kills,
+ * seccomp_sha256, limits, create_us (call to exec), and once it has ended: end, exit_code, signal, oom_kills,
  * memory_peak_bytes, log_bytes, teardown_us.
  */
 HF_MUST_CHECK bool hf_sandbox_report(struct hf_sandbox *sandbox, json_t **ret, struct hf_error *err);

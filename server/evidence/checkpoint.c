@@ -295,7 +295,7 @@ parse_number(struct line line, uint64_t *ret)
     return true;
 }
 
-/* Exactly these bytes, in the one way of writing them: spare bits that are not zero do not come back the same. */
+/* Exactly these bytes, in the one way of writing them.  That libsodium refuses spare bits is seen, not promised. */
 static bool
 parse_base64(struct line line, uint8_t *bytes, size_t length)
 {

@@ -19,14 +19,18 @@ struct inspection {
     struct hf_ledger_report report;
     struct hf_error first; // the first problem
     struct hf_merkle tree; // of the documents as they are now
-    struct hf_id *ids;     // of the entries, sorted at the end
+    char **names;          // in the folder when the lock was held
+    size_t name_count;
+    uint64_t records;  // in the leaves file then
+    struct hf_id *ids; // of the entries, and of the one that is not finished; sorted at the end
     size_t id_count;
 };
 
+static bool look_around(struct inspection *work, struct hf_error *err);
 static bool inspect_entries(struct inspection *work, struct hf_error *err);
 static bool inspect_entry(struct inspection *work, const struct hf_receipt *record, struct hf_error *err);
 static bool inspect_proof(struct inspection *work, const struct hf_receipt *entry, struct hf_error *err);
-static bool inspect_strays(struct inspection *work, struct hf_error *err);
+static void inspect_strays(struct inspection *work);
 static void report_problem(struct inspection *work, const char *format, ...) HF_PRINTF(2, 3);
 static const char *entry_words(const struct hf_receipt *entry, char words[static ENTRY_WORDS_BYTES]);
 
@@ -38,16 +42,14 @@ hf_ledger_verify_all(const struct hf_ledger_options *options, hf_ledger_found *f
     struct inspection work = {.found = found, .context = context};
 
     *ret = (struct hf_ledger_report){0};
-    if (!hf_ledger_prepare(options, &ledger, err) || !hf_ledger_open_leaves(ledger, err) ||
-        !hf_ledger_lock(ledger, LOCK_SH, err))
-        return false;
-    _cleanup_(hf_ledger_unlock) struct hf_ledger *locked = ledger;
-    if (!hf_ledger_read_checkpoint(locked, &ledger->checkpoint, &ledger->checkpoint_text, err))
+    if (!hf_ledger_prepare(options, &ledger, err) || !hf_ledger_open_leaves(ledger, err))
         return false;
 
     work.ledger = ledger;
-    work.report.entries = ledger->checkpoint.size;
-    bool done = inspect_entries(&work, err) && inspect_strays(&work, err);
+    bool done = look_around(&work, err) && inspect_entries(&work, err);
+    if (done)
+        inspect_strays(&work);
+    hf_strv_freep(&work.names);
     free(work.ids);
     *ret = work.report;
     if (!done)
@@ -62,22 +64,37 @@ hf_ledger_verify_all(const struct hf_ledger_options *options, hf_ledger_found *f
     return work.report.problems == 0;
 }
 
+/* What must be of one moment.  Then writers may go on: what they add lies beyond, and what is there never changes. */
+static bool
+look_around(struct inspection *work, struct hf_error *err)
+{
+    struct hf_ledger *ledger = work->ledger;
+    struct stat found;
+
+    if (!hf_ledger_lock(ledger, LOCK_SH, err))
+        return false;
+    _cleanup_(hf_ledger_unlock) struct hf_ledger *locked = ledger;
+    if (!hf_ledger_read_checkpoint(locked, &ledger->checkpoint, &ledger->checkpoint_text, err))
+        return false;
+    if (fstat(ledger->leaves, &found) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not look at the leaves of ledger \"%s\"", ledger->folder);
+    work->report.entries = ledger->checkpoint.size;
+    work->records = (uint64_t)found.st_size / HF_LEDGER_RECORD_BYTES;
+    work->report.unfinished = (uint64_t)found.st_size > work->report.entries * HF_LEDGER_RECORD_BYTES;
+    return hf_dir_list(ledger->folder, 2 * work->records + NAMES_BESIDES, &work->names, &work->name_count, err);
+}
+
 static bool
 inspect_entries(struct inspection *work, struct hf_error *err)
 {
     struct hf_ledger *ledger = work->ledger;
     struct hf_receipt record;
     struct hf_hash root;
-    struct stat found;
 
-    if (fstat(ledger->leaves, &found) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not look at the leaves of ledger \"%s\"", ledger->folder);
-    uint64_t records = (uint64_t)found.st_size / HF_LEDGER_RECORD_BYTES;
-    if (records < work->report.entries)
+    if (work->records < work->report.entries)
         report_problem(work, "ledger \"%s\" has %llu leaves, its checkpoint was signed for %llu", ledger->folder,
-                       (unsigned long long)records, (unsigned long long)work->report.entries);
-    uint64_t count = records < work->report.entries ? records : work->report.entries;
-    work->report.unfinished = (uint64_t)found.st_size > count * HF_LEDGER_RECORD_BYTES;
+                       (unsigned long long)work->records, (unsigned long long)work->report.entries);
+    uint64_t count = work->records < work->report.entries ? work->records : work->report.entries;
     work->ids = calloc(count + 1, sizeof *work->ids);
     if (work->ids == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the %llu ids of ledger \"%s\"",
@@ -88,8 +105,13 @@ inspect_entries(struct inspection *work, struct hf_error *err)
             return false;
         work->ids[work->id_count++] = record.evidence_id;
     }
+    if (work->records == work->report.entries + 1) { // it may have its name already
+        if (!hf_ledger_read_records(ledger, count, 1, &record, err))
+            return false;
+        work->ids[work->id_count++] = record.evidence_id;
+    }
     hf_merkle_root(&work->tree, &root);
-    if (work->tree.size != work->report.entries || !hf_hash_equal(&root, &ledger->checkpoint.root))
+    if (!hf_hash_equal(&root, &ledger->checkpoint.root))
         report_problem(work, "the documents of ledger \"%s\" do not give the root that was signed for %llu entries",
                        ledger->folder, (unsigned long long)work->report.entries);
     return true;
@@ -167,35 +189,29 @@ inspect_proof(struct inspection *work, const struct hf_receipt *entry, struct hf
 }
 
 /* Documents that lie there without being entries: they could pass for evidence. */
-static bool
-inspect_strays(struct inspection *work, struct hf_error *err)
+static void
+inspect_strays(struct inspection *work)
 {
-    _cleanup_(hf_strv_freep) char **names = NULL;
-    size_t count;
-
     qsort(work->ids, work->id_count, sizeof *work->ids, hf_id_compare);
-    if (!hf_dir_list(work->ledger->folder, 2 * work->id_count + NAMES_BESIDES, &names, &count, err))
-        return false;
-    for (size_t i = 0; i < count; i++) {
-        const char *dot = strrchr(names[i], '.');
+    for (size_t i = 0; i < work->name_count; i++) {
+        const char *name = work->names[i], *dot = strrchr(name, '.');
         char text[HF_ID_TEXT_BYTES];
         struct hf_id id;
 
-        if (strcmp(names[i], HF_LEDGER_PENDING) == 0)
+        if (strcmp(name, HF_LEDGER_PENDING) == 0)
             work->report.unfinished = true;
         if (dot == NULL || strcmp(dot, ".json") != 0)
             continue;
-        if (dot - names[i] != HF_ID_TEXT_BYTES - 1) {
-            report_problem(work, "file \"%s\" is not a document of the ledger", names[i]);
+        if (dot - name != HF_ID_TEXT_BYTES - 1) {
+            report_problem(work, "file \"%s\" is not a document of the ledger", name);
             continue;
         }
-        memcpy(text, names[i], HF_ID_TEXT_BYTES - 1);
+        memcpy(text, name, HF_ID_TEXT_BYTES - 1);
         text[HF_ID_TEXT_BYTES - 1] = 0;
         if (!hf_id_parse(text, &id, NULL) ||
             bsearch(&id, work->ids, work->id_count, sizeof *work->ids, hf_id_compare) == NULL)
             report_problem(work, "evidence \"%s\" lies in the folder but was never entered", text);
     }
-    return true;
 }
 
 static void

@@ -132,13 +132,10 @@ hf_ledger_append(struct hf_ledger *ledger, json_t *content, struct hf_receipt *r
         !find_entered(locked, content, &entry, &found, err))
         return false;
     if (!found) {
+        // What a failure leaves behind is the next writer's, as after a crash.
         if (!write_pending(locked, content, &entry, err))
             return false;
-        if (!write_leaf(locked, &entry, err)) {
-            (void)drop_tail(locked, NULL); // as the next writer would, if this fails too
-            return false;
-        }
-        if (!publish_entry(locked, &entry, true, err))
+        if (!write_leaf(locked, &entry, err) || !publish_entry(locked, &entry, true, err))
             return hf_fail_within(err, "entry %llu of ledger \"%s\" is not finished", (unsigned long long)entry.index,
                                   ledger->folder);
     }
@@ -552,7 +549,10 @@ publish_entry(struct hf_ledger *ledger, const struct hf_receipt *entry, bool is_
     return true;
 }
 
-/* Nothing of that name is there: find_entered() has looked, under the same lock. */
+/*
+ * Nothing of that name is there: find_entered() has looked, under the same lock.  The new name becomes durable with the
+ * proof's, which is published next in the same folder.
+ */
 static bool
 name_document(struct hf_ledger *ledger, const struct hf_receipt *entry, struct hf_error *err)
 {
@@ -564,7 +564,7 @@ name_document(struct hf_ledger *ledger, const struct hf_receipt *entry, struct h
         return false;
     if (rename(pending, path) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not name document \"%s\"", path);
-    return hf_dir_sync(ledger->folder, err);
+    return true;
 }
 
 static bool

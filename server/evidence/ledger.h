@@ -14,7 +14,8 @@
  *     <evidence_id>.proof its proof, as of the moment it was entered (checkpoint.h)
  *     pending             a document on its way in; see below
  *
- * Entering a document, under an exclusive flock() of `leaves`; each step is on the disk before the next:
+ * Entering a document, under an exclusive flock() of `leaves`; each step is on the disk before the next (3 with 4,
+ * by one fsync of the folder):
  *
  *     1 pending written   2 leaf appended   3 pending renamed to <id>.json   4 proof written   5 checkpoint replaced
  *

@@ -36,7 +36,7 @@ static const struct {
 /* What is known of one source, while its line of the status is made. */
 struct health {
     json_t *newest, *proven, *attempt; // NULL for none
-    bool inconclusive; // the last attempt on the newest backup
+    bool inconclusive;                 // the last attempt on the newest backup
 };
 
 static bool add_source_status(void *context, const struct hf_source_row *row, struct hf_error *err);
@@ -115,20 +115,18 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
     _cleanup_(hf_json_freep) json_t *jobs = json_array(), *repository = NULL;
     struct hf_catalog *catalog = hf_daemon_catalog(daemon);
     struct status status = {.daemon = daemon, .sources = sources};
-    if (!hf_arguments_check(arguments, NULL, 0, err) ||
-        !hf_catalog_sources(catalog, add_source_status, &status, err) ||
-        !hf_catalog_damages(catalog, add_damage, damages, err) ||
-        !hf_catalog_gaps(catalog, NULL, add_gap, gaps, err) ||
+    if (!hf_arguments_check(arguments, NULL, 0, err) || !hf_catalog_sources(catalog, add_source_status, &status, err) ||
+        !hf_catalog_damages(catalog, add_damage, damages, err) || !hf_catalog_gaps(catalog, NULL, add_gap, gaps, err) ||
         !hf_catalog_jobs(catalog, NULL, JOBS_SHOWN_MOST, add_open_job, jobs, err) ||
         (repository = repository_status(daemon, err)) == NULL)
         return false;
     if (status.bad_news || json_array_size(damages) > 0 || json_array_size(gaps) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
-    *ret_result = json_pack("{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time",
-                            time_or_null(hf_daemon_now(daemon)), "appliance",
-                            id_or_null(&hf_records_signing(daemon->records)->appliance), "repository", repository,
-                            "sources", sources, "damages", damages, "gaps", gaps, "jobs", jobs, "embedded",
-                            (int)daemon->embedded, "catalog_set_aside", hf_records_set_aside(daemon->records));
+    *ret_result =
+        json_pack("{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
+                  "appliance", id_or_null(&hf_records_signing(daemon->records)->appliance), "repository", repository,
+                  "sources", sources, "damages", damages, "gaps", gaps, "jobs", jobs, "embedded", (int)daemon->embedded,
+                  "catalog_set_aside", hf_records_set_aside(daemon->records));
     return true;
 }
 
@@ -247,8 +245,8 @@ answer_version(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_r
     (void)ret_exit;
     if (!hf_arguments_check(arguments, NULL, 0, err))
         return false;
-    *ret_result = json_pack("{s:s, s:i, s:b}", "version", HF_VERSION, "pid", (int)getpid(), "embedded",
-                            (int)daemon->embedded);
+    *ret_result =
+        json_pack("{s:s, s:i, s:b}", "version", HF_VERSION, "pid", (int)getpid(), "embedded", (int)daemon->embedded);
     return true;
 }
 
@@ -435,14 +433,14 @@ backup_json(const struct hf_backup_row *row)
 static json_t *
 attempt_json(const struct hf_attempt_row *row)
 {
-    return json_pack(
-        "{s:o, s:o, s:s?, s:s, s:s?, s:o, s:o, s:o, s:s?, s:s?, s:s?, s:s?, s:o, s:o, s:o, s:o}", "attempt",
-        id_or_null(&row->attempt), "backup", id_or_null(&row->backup), "source", row->source, "result", row->result,
-        "state", row->state, "recorded_at", time_or_null(row->recorded_at), "started_at", time_or_null(row->started_at),
-        "finished_at", time_or_null(row->finished_at), "level", row->level, "scratch", row->scratch, "slot", row->slot,
-        "reason", row->reason, "recovery_ms", number_or_null(row->recovery_ms), "validation_ms",
-        number_or_null(row->validation_ms), "data_loss_ms", number_or_null(row->data_loss_ms), "evidence",
-        id_or_null(&row->evidence));
+    return json_pack("{s:o, s:o, s:s?, s:s, s:s?, s:o, s:o, s:o, s:s?, s:s?, s:s?, s:s?, s:o, s:o, s:o, s:o}",
+                     "attempt", id_or_null(&row->attempt), "backup", id_or_null(&row->backup), "source", row->source,
+                     "result", row->result, "state", row->state, "recorded_at", time_or_null(row->recorded_at),
+                     "started_at", time_or_null(row->started_at), "finished_at", time_or_null(row->finished_at),
+                     "level", row->level, "scratch", row->scratch, "slot", row->slot, "reason", row->reason,
+                     "recovery_ms", number_or_null(row->recovery_ms), "validation_ms",
+                     number_or_null(row->validation_ms), "data_loss_ms", number_or_null(row->data_loss_ms), "evidence",
+                     id_or_null(&row->evidence));
 }
 
 static json_t *

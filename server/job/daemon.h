@@ -16,8 +16,8 @@
 #include "server/job/records.h"
 #include "server/job/wire.h"
 
-#define HF_DAEMON_IDLE_MS    2000           // an embedded daemon leaves after that
-#define HF_JOB_GRACE_MS      30000          // between SIGTERM and SIGKILL
+#define HF_DAEMON_IDLE_MS    2000              // an embedded daemon leaves after that
+#define HF_JOB_GRACE_MS      30000             // between SIGTERM and SIGKILL
 #define HF_JOB_KEEP_MS       (90LL * 86400000) // ended jobs are listed that long
 #define HF_JOB_SUBJECT_BYTES HF_SOURCE_NAME_BYTES
 #define HF_JOBS_QUEUED_MOST  1000

@@ -3,8 +3,9 @@
  *
  *   daemon_main.c  arguments, start, end            server.c    the socket, clients, their requests
  *   loop.c         poll: who is heard next          commands.c  what is answered at once
- *   jobs.c         the queue, workers, endings      sources.c   which database servers there are
- *   watch.c        schedules of sources             oracle.c    what a worker may have signed
+ *   jobs.c         the queue, states, endings       sources.c   which database servers there are
+ *   launch.c       starting a worker                watch.c     schedules of sources
+ *   questions.c    what workers ask                 oracle.c    what they may have signed
  *
  * All of it runs in one thread.  Nothing here blocks but the catalog's disk and the repository's log.
  */
@@ -17,6 +18,8 @@
 #include "server/job/oracle.h"
 
 #define HF_REQUESTED_BY_BYTES 64
+#define HF_JOB_QUESTION_MOST  (HF_LOG_ENTRY_MOST + HF_ORACLE_HEADER)
+#define HF_JOB_ANSWER_MOST    HF_MIB
 
 /* A request under way, from the moment it is queued until its ending has been told. */
 struct hf_job {
@@ -29,8 +32,8 @@ struct hf_job {
     int64_t queued_at, started_at;
     bool bad_news;
 
-    bool cancelled;       // somebody asked for its end
-    uint64_t kill_at_ns;  // when SIGTERM becomes SIGKILL; 0: not asked
+    bool cancelled;      // somebody asked for its end
+    uint64_t kill_at_ns; // when SIGTERM becomes SIGKILL; 0: not asked
 
     struct hf_process process; // NONE before and after
     struct hf_wire events;     // from the worker
@@ -93,10 +96,23 @@ size_t hf_jobs_running(const struct hf_daemon *daemon);
 uint64_t hf_jobs_deadline_ns(const struct hf_daemon *daemon);
 /* A descriptor of its worker is ready. */
 void hf_jobs_hear_events(struct hf_daemon *daemon, struct hf_job *job);
-void hf_jobs_hear_oracle(struct hf_daemon *daemon, struct hf_job *job);
-void hf_jobs_answer_oracle(struct hf_daemon *daemon, struct hf_job *job);
 void hf_jobs_hear_end(struct hf_daemon *daemon, struct hf_job *job); // frees it
+/* A worker that does not keep to the protocol may be anybody's by now: it is killed, and its job fails. */
+void hf_job_break(struct hf_job *job, const struct hf_error *why);
 void hf_jobs_free_all(struct hf_daemon *daemon);
+
+/* ------------------------------------------------------------------------------------------ launch.c */
+
+/* Prepares the request, gathers the secrets and executes the worker. */
+HF_MUST_CHECK bool hf_job_launch(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
+/* What its worker may have signed, now that its vault is known. */
+HF_MUST_CHECK bool hf_job_set_rights(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
+
+/* ------------------------------------------------------------------------------------------ questions.c */
+
+/* Its descriptor has something to read, or room for the answer. */
+void hf_job_hear_question(struct hf_daemon *daemon, struct hf_job *job);
+void hf_job_send_answer(struct hf_job *job);
 
 /* ------------------------------------------------------------------------------------------ server.c */
 

@@ -1,12 +1,8 @@
 #include "server/job/job_state.h"
 
 static const char *const names[] = {
-    [HF_JOB_QUEUED] = "queued",
-    [HF_JOB_RUNNING] = "running",
-    [HF_JOB_FINISHED] = "finished",
-    [HF_JOB_FAILED] = "failed",
-    [HF_JOB_CANCELLED] = "cancelled",
-    [HF_JOB_LOST] = "lost",
+    [HF_JOB_QUEUED] = "queued", [HF_JOB_RUNNING] = "running",     [HF_JOB_FINISHED] = "finished",
+    [HF_JOB_FAILED] = "failed", [HF_JOB_CANCELLED] = "cancelled", [HF_JOB_LOST] = "lost",
 };
 
 const char *

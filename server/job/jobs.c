@@ -1,31 +1,15 @@
 #include <assert.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/mman.h>
-#include <sys/socket.h>
 #include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/local.h"
 #include "server/job/daemon_internal.h"
-
-#define REQUEST_MOST  (4 * HF_MIB) // of a worker: the settings' text and what prepare() gathered
-#define SECRETS_MOST  (512 * HF_KIB)
-#define QUESTION_MOST (HF_LOG_ENTRY_MOST + HF_ORACLE_HEADER)
-#define ANSWER_MOST   HF_MIB
-#define PIECE_BYTES   (64 * HF_KIB)
-
-/* Our ends and the worker's of everything between us; -1 when closed. */
-struct channels {
-    int request;                       // a memory file, for the worker
-    int events[2], secrets[2], oracle[2]; // ours, the worker's
-};
 
 static bool name_subject(struct hf_daemon *daemon, const struct hf_job_kind *kind, const json_t *arguments,
                          char subject[static HF_JOB_SUBJECT_BYTES], struct hf_error *err);
@@ -34,28 +18,8 @@ static bool keep_job(struct hf_daemon *daemon, struct hf_job *job, struct hf_err
 static struct hf_job *next_to_start(const struct hf_daemon *daemon);
 static bool may_start(const struct hf_daemon *daemon, const struct hf_job *job);
 static void start_job(struct hf_daemon *daemon, struct hf_job *job);
-static bool start_worker(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
-static bool write_request(struct hf_daemon *daemon, const struct hf_job *job, json_t *request, int *ret_fd,
-                          struct hf_error *err);
-static bool gather_secrets(struct hf_daemon *daemon, const struct hf_job *job, struct hf_buf *secrets,
-                           struct hf_error *err);
-static bool add_secret(struct hf_buf *secrets, enum hf_worker_secret what, const void *bytes, size_t length,
-                       struct hf_error *err);
-static bool add_credential(struct hf_buf *secrets, const struct hf_credential *credential, struct hf_error *err);
-static bool open_channels(struct channels *channels, const struct hf_buf *secrets, struct hf_error *err);
-static void close_channels(struct channels *channels);
-static bool execute(struct hf_job *job, const struct channels *channels, struct hf_error *err);
-static bool set_rights(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
 static bool take_event(struct hf_daemon *daemon, struct hf_job *job, json_t *event, struct hf_error *err);
 static void note_phase(struct hf_daemon *daemon, struct hf_job *job, const char *phase, uint64_t done, uint64_t total);
-static void break_worker(struct hf_job *job, const struct hf_error *why);
-static void answer_question(struct hf_daemon *daemon, struct hf_job *job);
-static bool sign_entry(struct hf_daemon *daemon, struct hf_job *job, const uint8_t *payload, size_t length,
-                       struct hf_buf *answer, struct hf_error *err);
-static bool give_vault(struct hf_daemon *daemon, struct hf_job *job, const uint8_t *payload, size_t length,
-                       struct hf_buf *answer, struct hf_error *err);
-static bool check_first_contact(struct hf_daemon *daemon, const struct hf_job *job, const char *engine,
-                                const struct hf_id *vault, struct hf_error *err);
 static void judge_end(struct hf_job *job, int status);
 static void end_job(struct hf_daemon *daemon, struct hf_job *job, enum hf_job_state state);
 static bool write_records(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
@@ -87,8 +51,8 @@ hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_
         .process = HF_PROCESS_NONE,
         .events.fd = -1,
         .oracle_fd = -1,
-        .question = HF_BUF_INIT(QUESTION_MOST),
-        .answer = HF_BUF_INIT_SECRET(ANSWER_MOST),
+        .question = HF_BUF_INIT(HF_JOB_QUESTION_MOST),
+        .answer = HF_BUF_INIT_SECRET(HF_JOB_ANSWER_MOST),
     };
     snprintf(job->requested_by, sizeof job->requested_by, "%s", wish->requested_by);
     if (job->arguments == NULL)
@@ -184,64 +148,18 @@ hf_jobs_hear_events(struct hf_daemon *daemon, struct hf_job *job)
 {
     struct hf_error err;
     if (!hf_wire_receive(&job->events, &err)) {
-        break_worker(job, &err);
+        hf_job_break(job, &err);
         return;
     }
     while (!job->broken) {
         _cleanup_(hf_json_freep) json_t *event = NULL;
         if (!hf_wire_next(&job->events, &event, &err) || (event != NULL && !take_event(daemon, job, event, &err))) {
-            break_worker(job, &err);
+            hf_job_break(job, &err);
             return;
         }
         if (event == NULL)
             return;
     }
-}
-
-void
-hf_jobs_hear_oracle(struct hf_daemon *daemon, struct hf_job *job)
-{
-    uint8_t piece[PIECE_BYTES];
-    struct hf_error err;
-    ssize_t got = recv(job->oracle_fd, piece, sizeof piece, MSG_DONTWAIT);
-    if (got < 0 && (errno == EAGAIN || errno == EINTR))
-        return;
-    if (got <= 0 || job->answer.length > 0) { // gone, or a second question before the answer to the first
-        hf_closep(&job->oracle_fd);
-        return;
-    }
-    if (!hf_buf_add(&job->question, piece, (size_t)got, &err)) {
-        break_worker(job, &err);
-        return;
-    }
-    if (job->question.length < HF_ORACLE_HEADER)
-        return;
-    size_t length = hf_get_u32(job->question.data);
-    if (length > HF_LOG_ENTRY_MOST || job->question.length > HF_ORACLE_HEADER + length) {
-        hf_fail(&err, HF_ERR_DENIED, "the worker asked for more than one thing at a time");
-        break_worker(job, &err);
-    } else if (job->question.length == HF_ORACLE_HEADER + length) {
-        answer_question(daemon, job);
-    }
-}
-
-void
-hf_jobs_answer_oracle(struct hf_daemon *daemon, struct hf_job *job)
-{
-    (void)daemon;
-    while (job->answered < job->answer.length) {
-        ssize_t put = send(job->oracle_fd, job->answer.data + job->answered, job->answer.length - job->answered,
-                           MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (put < 0 && errno == EINTR)
-            continue;
-        if (put < 0 && errno == EAGAIN)
-            return;
-        if (put < 0)
-            break; // its end is heard from its pidfd
-        job->answered += (size_t)put;
-    }
-    hf_buf_done(&job->answer);
-    job->answered = 0;
 }
 
 void
@@ -265,7 +183,7 @@ hf_jobs_hear_end(struct hf_daemon *daemon, struct hf_job *job)
     while (!job->events.ended && !job->broken && poll(&rest, 1, 0) > 0)
         hf_jobs_hear_events(daemon, job);
     judge_end(job, status);
-    enum hf_job_state state = !job->has_failed                                              ? HF_JOB_FINISHED
+    enum hf_job_state state = !job->has_failed                                      ? HF_JOB_FINISHED
                               : job->cancelled || job->why.kind == HF_ERR_CANCELLED ? HF_JOB_CANCELLED
                                                                                     : HF_JOB_FAILED;
     end_job(daemon, job, state);
@@ -279,6 +197,17 @@ hf_jobs_free_all(struct hf_daemon *daemon)
     free(daemon->jobs);
     daemon->jobs = NULL;
     daemon->job_count = 0;
+}
+
+void
+hf_job_break(struct hf_job *job, const struct hf_error *why)
+{
+    job->broken = true;
+    hf_json_freep(&job->result);
+    job->why = *why;
+    hf_fail_within(&job->why, "the job's worker did not keep to the protocol");
+    job->has_failed = true;
+    hf_process_signal(&job->process, SIGKILL);
 }
 
 struct hf_id
@@ -408,175 +337,13 @@ start_job(struct hf_daemon *daemon, struct hf_job *job)
     set_state(job, HF_JOB_RUNNING);
     job->started_at = hf_daemon_now(daemon);
     if (hf_catalog_job_start(hf_daemon_catalog(daemon), &job->id, job->started_at, &changed, &err) &&
-        start_worker(daemon, job, &err)) {
+        hf_job_launch(daemon, job, &err)) {
         hf_server_tell(daemon, job, hf_event_job(&job->id, hf_job_state_name(HF_JOB_RUNNING)));
         return;
     }
     job->why = err;
     job->has_failed = true;
     end_job(daemon, job, HF_JOB_FAILED);
-}
-
-static bool
-start_worker(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err)
-{
-    _cleanup_(close_channels) struct channels channels = {-1, {-1, -1}, {-1, -1}, {-1, -1}};
-    _cleanup_(hf_json_freep) json_t *request = NULL;
-    _cleanup_(hf_buf_done) struct hf_buf secrets = HF_BUF_INIT_SECRET(SECRETS_MOST);
-
-    if (job->kind->prepare == NULL)
-        request = json_incref(job->arguments);
-    else if (!job->kind->prepare(daemon, job, &request, err))
-        return false;
-    if (!set_rights(daemon, job, err) || !write_request(daemon, job, request, &channels.request, err) ||
-        !gather_secrets(daemon, job, &secrets, err) || !open_channels(&channels, &secrets, err) ||
-        !execute(job, &channels, err))
-        return hf_fail_within(err, "could not start the job");
-
-    hf_wire_init(&job->events, HF_TAKE_FD(channels.events[0]), HF_WIRE_EVENT_MOST, 0);
-    job->oracle_fd = HF_TAKE_FD(channels.oracle[0]);
-    return true;
-}
-
-/* In a memory file: a pipe would hold only a part of it, and we would wait for the worker to read. */
-static bool
-write_request(struct hf_daemon *daemon, const struct hf_job *job, json_t *request, int *ret_fd, struct hf_error *err)
-{
-    const struct hf_signing *signing = hf_records_signing(daemon->records);
-    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(REQUEST_MOST);
-    _cleanup_(hf_json_freep) json_t *document = json_pack(
-        "{s:s, s:s, s:s, s:O, s:o, s:o}", "kind", job->kind->name, "settings_file", daemon->settings->file,
-        "settings_text", daemon->settings->text, "request", request, "appliance", hf_json_id_text(&signing->appliance),
-        "public_key", hf_json_hex(signing->public_key, sizeof signing->public_key));
-    if (document == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the request");
-    if (!hf_json_canonical(document, &text, err))
-        return false;
-
-    _cleanup_(hf_closep) int fd = memfd_create("holdfast-request", MFD_CLOEXEC);
-    if (fd < 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not make room for the request");
-    if (!hf_write_all(fd, text.data, text.length, "the request", err))
-        return false;
-    if (lseek(fd, 0, SEEK_SET) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not rewind the request");
-    *ret_fd = HF_TAKE_FD(fd);
-    return true;
-}
-
-static bool
-gather_secrets(struct hf_daemon *daemon, const struct hf_job *job, struct hf_buf *secrets, struct hf_error *err)
-{
-    unsigned needs = job->kind->needs;
-    const struct hf_root_bundle *signers = hf_repository_signers(hf_records_repository(daemon->records));
-    if ((needs & (HF_JOB_NEEDS_VAULT | HF_JOB_NEEDS_LINEAGE)) != 0 &&
-        !add_secret(secrets, HF_WORKER_SIGNERS, signers, sizeof *signers, err))
-        return false;
-    if ((needs & HF_JOB_NEEDS_VAULT) != 0 && !hf_id_is_none(&job->rights.vault)) {
-        _cleanup_(hf_buf_done) struct hf_buf keys = HF_BUF_INIT_SECRET(SECRETS_MOST);
-        struct hf_vault *vault;
-        if (!hf_records_vault(daemon->records, &job->rights.vault, &vault, err) ||
-            !hf_vault_keys_export(hf_vault_keys(vault), &keys, err) ||
-            !add_secret(secrets, HF_WORKER_VAULT_KEYS, keys.data, keys.length, err))
-            return false;
-    }
-    return (needs & HF_JOB_NEEDS_CREDENTIAL) == 0 ||
-           add_credential(secrets, hf_records_credential(daemon->records), err);
-}
-
-static bool
-add_secret(struct hf_buf *secrets, enum hf_worker_secret what, const void *bytes, size_t length, struct hf_error *err)
-{
-    return hf_buf_put_u8(secrets, (uint8_t)what, err) && hf_buf_put_u32(secrets, (uint32_t)length, err) &&
-           hf_buf_add(secrets, bytes, length, err);
-}
-
-static bool
-add_credential(struct hf_buf *secrets, const struct hf_credential *credential, struct hf_error *err)
-{
-    const struct hf_secret *secret =
-        credential->kind == HF_SLOT_PASSPHRASE ? &credential->passphrase : &credential->key;
-    return hf_buf_put_u8(secrets, HF_WORKER_CREDENTIAL, err) &&
-           hf_buf_put_u32(secrets, (uint32_t)secret->length + 1, err) &&
-           hf_buf_put_u8(secrets, (uint8_t)credential->kind, err) &&
-           hf_buf_add(secrets, secret->bytes, secret->length, err);
-}
-
-/* The pipe of the secrets is made large enough to take all of them before anybody reads. */
-static bool
-open_channels(struct channels *channels, const struct hf_buf *secrets, struct hf_error *err)
-{
-    int events[2], keys[2];
-    if (pipe2(events, O_CLOEXEC) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not make a pipe");
-    channels->events[0] = events[0];
-    channels->events[1] = events[1];
-    if (fcntl(events[0], F_SETFL, O_NONBLOCK) != 0 || pipe2(keys, O_CLOEXEC) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not make a pipe");
-    channels->secrets[0] = keys[1];
-    channels->secrets[1] = keys[0];
-    if (secrets->length > PIECE_BYTES && fcntl(keys[1], F_SETPIPE_SZ, SECRETS_MOST) < 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not make a pipe large enough for the keys");
-    if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, channels->oracle) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not make a socket pair");
-    if (!hf_write_all(keys[1], secrets->data, secrets->length, "the keys", err))
-        return false;
-    hf_closep(&channels->secrets[0]); // the worker reads until the end
-    return true;
-}
-
-static void
-close_channels(struct channels *channels)
-{
-    hf_closep(&channels->request);
-    for (size_t i = 0; i < 2; i++) {
-        hf_closep(&channels->events[i]);
-        hf_closep(&channels->secrets[i]);
-        hf_closep(&channels->oracle[i]);
-    }
-}
-
-static bool
-execute(struct hf_job *job, const struct channels *channels, struct hf_error *err)
-{
-    const int passed[][2] = {
-        {channels->request, HF_WORKER_REQUEST_FD},
-        {channels->events[1], HF_WORKER_EVENTS_FD},
-        {channels->secrets[1], HF_WORKER_SECRETS_FD},
-        {channels->oracle[1], HF_WORKER_ORACLE_FD},
-    };
-    const char *const argv[] = {"/proc/self/exe", "--worker", NULL};
-    const struct hf_process_options options = {
-        .argv = argv,
-        .environment = (const char *const *)environ, // libpq's variables and HOME are the owner's to set
-        .stdin_fd = -1,
-        .stdout_fd = -1,
-        .stderr_fd = STDERR_FILENO,
-        .pass_fds = passed,
-        .pass_fd_count = HF_LENGTH(passed),
-    };
-    return hf_process_start(&options, &job->process, err);
-}
-
-/* Nothing below what is in the log already can be signed again. */
-static bool
-set_rights(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err)
-{
-    const struct hf_signing *signing = hf_records_signing(daemon->records);
-    uint8_t hash[HF_SHA256_BYTES];
-    uint64_t head = 0;
-    if (!hf_id_is_none(&job->rights.vault) &&
-        !hf_catalog_head(hf_daemon_catalog(daemon), &job->rights.vault, &head, hash, err))
-        return false;
-    job->rights.repository = hf_repository_id(hf_records_repository(daemon->records));
-    job->rights.appliance = signing->appliance;
-    memcpy(job->rights.public_key, signing->public_key, sizeof job->rights.public_key);
-    job->rights.kinds = job->kind->signs;
-    job->rights.kind_count = 0;
-    while (job->rights.kind_count < HF_JOB_SIGNS_MOST && job->kind->signs[job->rights.kind_count] != 0)
-        job->rights.kind_count++;
-    job->rights.least_sequence = head + 1;
-    return true;
 }
 
 static bool
@@ -631,116 +398,6 @@ note_phase(struct hf_daemon *daemon, struct hf_job *job, const char *phase, uint
         hf_log_warning(&err, "the phase of a job is not noted");
 }
 
-/* A worker that does not keep to the protocol may be anybody's by now. */
-static void
-break_worker(struct hf_job *job, const struct hf_error *why)
-{
-    job->broken = true;
-    hf_json_freep(&job->result);
-    job->why = *why;
-    hf_fail_within(&job->why, "the job's worker did not keep to the protocol");
-    job->has_failed = true;
-    hf_process_signal(&job->process, SIGKILL);
-}
-
-static void
-answer_question(struct hf_daemon *daemon, struct hf_job *job)
-{
-    _cleanup_(hf_buf_done) struct hf_buf payload = HF_BUF_INIT_SECRET(ANSWER_MOST - HF_ORACLE_HEADER);
-    const uint8_t *asked = job->question.data + HF_ORACLE_HEADER;
-    size_t length = job->question.length - HF_ORACLE_HEADER;
-    uint8_t what = job->question.data[4];
-    struct hf_error err, ignored;
-
-    bool yes = what == HF_ORACLE_SIGN    ? sign_entry(daemon, job, asked, length, &payload, &err)
-               : what == HF_ORACLE_VAULT ? give_vault(daemon, job, asked, length, &payload, &err)
-                                         : hf_fail(&err, HF_ERR_DENIED, "nothing like that can be asked for");
-    if (!yes) {
-        hf_log_warning(&err, "job %s \"%s\" was refused what it asked for", job->kind->name, job->subject);
-        _cleanup_(hf_json_freep) json_t *event = hf_event_error(&err);
-        hf_buf_clear(&payload);
-        if (event == NULL || !hf_json_canonical(event, &payload, &err)) {
-            break_worker(job, &err);
-            return;
-        }
-    }
-    job->answered = 0;
-    hf_buf_done(&job->question);
-    hf_buf_done(&job->answer);
-    if (!hf_buf_put_u32(&job->answer, (uint32_t)payload.length, &ignored) ||
-        !hf_buf_put_u8(&job->answer, yes ? 1 : 0, &ignored) ||
-        !hf_buf_add(&job->answer, payload.data, payload.length, &ignored)) {
-        break_worker(job, &ignored);
-        return;
-    }
-    hf_jobs_answer_oracle(daemon, job);
-}
-
-static bool
-sign_entry(struct hf_daemon *daemon, struct hf_job *job, const uint8_t *payload, size_t length, struct hf_buf *answer,
-           struct hf_error *err)
-{
-    const struct hf_signing *signing = hf_records_signing(daemon->records);
-    uint8_t signature[HF_SIGNATURE_BYTES];
-    return hf_oracle_check_entry(&job->rights, payload, length, err) &&
-           signing->sign(signing->context, payload, length, signature, err) &&
-           hf_buf_add(answer, signature, sizeof signature, err);
-}
-
-static bool
-give_vault(struct hf_daemon *daemon, struct hf_job *job, const uint8_t *payload, size_t length, struct hf_buf *answer,
-           struct hf_error *err)
-{
-    static const char what[] = "the worker's question";
-    _cleanup_(hf_json_freep) json_t *asked = NULL;
-    const char *engine, *identity;
-    struct hf_vault *vault;
-    bool made, known;
-    struct hf_id id = HF_ID_NONE;
-    if ((job->kind->needs & HF_JOB_NEEDS_LINEAGE) == 0 || job->vault_given)
-        return hf_fail(err, HF_ERR_DENIED, "this job may not ask for a vault");
-    if (length > HF_WIRE_REQUEST_MOST)
-        return hf_fail(err, HF_ERR_DENIED, "%s is longer than %zu bytes", what, HF_WIRE_REQUEST_MOST);
-    if (!hf_json_parse(payload, length, what, &asked, err) ||
-        !hf_json_string(asked, "engine", what, &engine, err) ||
-        !hf_json_string(asked, "identity", what, &identity, err))
-        return false;
-    if (identity[0] == '\0' || strlen(identity) > HF_ORACLE_IDENTITY_MOST)
-        return hf_fail(err, HF_ERR_DENIED, "the database's identity is no text of 1 to %d bytes",
-                       HF_ORACLE_IDENTITY_MOST);
-
-    // Before a vault is made for it: is this the database that the source was before?
-    if (!hf_vault_find(hf_records_repository(daemon->records), engine, identity, &known, &id, err) ||
-        !check_first_contact(daemon, job, engine, known ? &id : NULL, err) ||
-        !hf_records_vault_of(daemon->records, engine, identity, job->subject, hf_daemon_now(daemon), &made, &vault,
-                             err) ||
-        !hf_vault_keys_export(hf_vault_keys(vault), answer, err))
-        return false;
-    if (made)
-        hf_log_info("source \"%s\" is new: a vault was made for it", job->subject);
-    job->rights.vault = hf_vault_id(vault);
-    job->vault_given = true;
-    return set_rights(daemon, job, err);
-}
-
-/* A source whose backups lie in a vault stays with it: another database under the same name is not its next state. */
-static bool
-check_first_contact(struct hf_daemon *daemon, const struct hf_job *job, const char *engine, const struct hf_id *vault,
-                    struct hf_error *err)
-{
-    _cleanup_(hf_source_settings_freep) struct hf_source_settings *source = NULL;
-    struct hf_id before;
-    if (!hf_daemon_source(daemon, job->subject, &source, err) ||
-        !hf_catalog_source_vault(hf_daemon_catalog(daemon), job->subject, &before, err))
-        return false;
-    if (strcmp(engine, source->engine) != 0)
-        return hf_fail(err, HF_ERR_DENIED, "source \"%s\" is not of engine \"%.32s\"", job->subject, engine);
-    if (hf_id_is_none(&before) || (vault != NULL && hf_id_equal(&before, vault)))
-        return true;
-    hf_fail(err, HF_ERR_CONFLICT, "source \"%s\" is another database than the one its backups are of", job->subject);
-    return hf_fail_hint(err, "If the server was replaced or upgraded, add it as a new source under another name.");
-}
-
 /* Without its last word a worker has failed, however it ended. */
 static void
 judge_end(struct hf_job *job, int status)
@@ -786,8 +443,8 @@ static bool
 write_records(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err)
 {
     struct hf_error read_err;
-    bool read = hf_id_is_none(&job->rights.vault) ||
-                hf_records_read_vault(daemon->records, &job->rights.vault, &read_err);
+    bool read =
+        hf_id_is_none(&job->rights.vault) || hf_records_read_vault(daemon->records, &job->rights.vault, &read_err);
     if (!read)
         *err = read_err;
     if (job->kind->conclude != NULL &&

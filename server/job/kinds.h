@@ -29,7 +29,7 @@ struct hf_job_kind {
     const char *name;
     bool of_source;       // the argument "source" names what it is about; else it is about the appliance
     bool source_optional; // without that argument it is about the appliance
-    unsigned needs;    // of enum hf_job_needs
+    unsigned needs;       // of enum hf_job_needs
     enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
     bool (*prepare)(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
     bool (*run)(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
@@ -50,6 +50,9 @@ bool hf_doctor_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **re
 bool hf_doctor_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_backup_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_backup_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+/* The verification that follows a backup, where the source wants it (watch.c). */
+bool hf_backup_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                        struct hf_error *err);
 bool hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,

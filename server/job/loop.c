@@ -161,9 +161,9 @@ hear_job(struct hf_daemon *daemon, struct hf_job *job, const struct pollfd *fds)
         hf_jobs_hear_events(daemon, job);
     if (fds[1].revents != 0 && job->oracle_fd >= 0 && !job->broken) {
         if (job->answer.length > 0)
-            hf_jobs_answer_oracle(daemon, job);
+            hf_job_send_answer(job);
         else
-            hf_jobs_hear_oracle(daemon, job);
+            hf_job_hear_question(daemon, job);
     }
     if (fds[2].revents != 0)
         hf_jobs_hear_end(daemon, job);

@@ -42,8 +42,7 @@ hf_oracle_ask(int fd, enum hf_oracle_what what, const void *payload, size_t leng
     hf_put_u32(header, (uint32_t)length);
     header[4] = (uint8_t)what;
     if (!hf_write_all(fd, header, sizeof header, "the daemon's socket", err) ||
-        !hf_write_all(fd, payload, length, "the daemon's socket", err) ||
-        !read_whole(fd, header, sizeof header, err))
+        !hf_write_all(fd, payload, length, "the daemon's socket", err) || !read_whole(fd, header, sizeof header, err))
         return hf_fail_within(err, "could not ask the daemon");
 
     size_t size = hf_get_u32(header);

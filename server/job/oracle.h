@@ -33,10 +33,10 @@ enum hf_oracle_what { HF_ORACLE_SIGN = 1, HF_ORACLE_VAULT = 2 };
 struct hf_oracle_rights {
     struct hf_id repository, appliance;
     uint8_t public_key[HF_PUBLIC_BYTES];
-    struct hf_id vault;             // none: nothing
-    const enum hf_log_kind *kinds;  // borrowed
+    struct hf_id vault;            // none: nothing
+    const enum hf_log_kind *kinds; // borrowed
     size_t kind_count;
-    uint64_t least_sequence;        // raised by each entry signed
+    uint64_t least_sequence; // raised by each entry signed
 };
 
 /*

@@ -144,8 +144,8 @@ hf_records_vault(struct hf_records *records, const struct hf_id *id, struct hf_v
 }
 
 bool
-hf_records_vault_of(struct hf_records *records, const char *engine, const char *identity, const char *name,
-                    int64_t now, bool *ret_made, struct hf_vault **ret, struct hf_error *err)
+hf_records_vault_of(struct hf_records *records, const char *engine, const char *identity, const char *name, int64_t now,
+                    bool *ret_made, struct hf_vault **ret, struct hf_error *err)
 {
     struct hf_id id;
     bool found;
@@ -354,8 +354,9 @@ check_rollback(struct hf_records *records, struct hf_vault *vault, uint64_t head
 {
     if (hf_vault_log_check_head(hf_vault_get_log(vault), head, hash, err))
         return true;
-    return hf_fail_hint(err, "This appliance has seen a newer log.  If an older copy of the repository was put back on "
-                             "purpose, move \"%s\" away: the catalog is then made again from what is there.",
+    return hf_fail_hint(err,
+                        "This appliance has seen a newer log.  If an older copy of the repository was put back on "
+                        "purpose, move \"%s\" away: the catalog is then made again from what is there.",
                         records->catalog_path);
 }
 

@@ -146,7 +146,7 @@ static bool
 affected_backups(struct hf_repository *repository, const json_t *damages, json_t **ret, struct hf_error *err)
 {
     _cleanup_(hf_json_freep) json_t *list = json_array();
-    struct hf_id *vaults;
+    _cleanup_(hf_freep) struct hf_id *vaults = NULL;
     size_t count;
     if (json_array_size(damages) == 0) {
         *ret = HF_TAKE(list);
@@ -154,7 +154,6 @@ affected_backups(struct hf_repository *repository, const json_t *damages, json_t
     }
     if (!hf_repository_vaults(repository, &vaults, &count, err))
         return false;
-    _cleanup_(hf_freep) void *memory = vaults;
     for (size_t i = 0; i < count; i++)
         if (!affected_in_vault(repository, &vaults[i], damages, list, err))
             return false;

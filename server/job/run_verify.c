@@ -10,7 +10,6 @@
 #include "catalog/view.h"
 #include "server/evidence/ledger.h"
 #include "server/job/open_repository.h"
-#include "server/job/version.h"
 #include "server/verify/verify.h"
 
 /*

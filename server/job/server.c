@@ -290,8 +290,8 @@ watch_job(struct hf_daemon *daemon, struct hf_client *client, const json_t *argu
 }
 
 static bool
-queue_job(struct hf_daemon *daemon, struct hf_client *client, const char *command, const json_t *arguments,
-          bool detach, struct hf_error *err)
+queue_job(struct hf_daemon *daemon, struct hf_client *client, const char *command, const json_t *arguments, bool detach,
+          struct hf_error *err)
 {
     char requested_by[HF_REQUESTED_BY_BYTES];
     struct hf_job *job;

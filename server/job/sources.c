@@ -71,10 +71,11 @@ hf_daemon_describe_source(struct hf_daemon *daemon, const char *name, json_t **r
     }
 
     hf_id_format(&hf_records_signing(daemon->records)->appliance, appliance);
-    snprintf(slot_tag, sizeof slot_tag, "%s", appliance);
-    json_t *described = json_pack("{s:s, s:O, s:s, s:o, s:o}", "name", name, "settings", settings, "slot_tag", slot_tag,
-                                  "vault", hf_id_is_none(&identity.vault) ? json_null() : hf_json_id_text(&identity.vault),
-                                  "identity", identity.text == NULL ? json_null() : identity.text);
+    snprintf(slot_tag, sizeof slot_tag, "%.*s", SLOT_TAG_HEX, appliance);
+    json_t *described =
+        json_pack("{s:s, s:O, s:s, s:o, s:o}", "name", name, "settings", settings, "slot_tag", slot_tag, "vault",
+                  hf_id_is_none(&identity.vault) ? json_null() : hf_json_id_text(&identity.vault), "identity",
+                  identity.text == NULL ? json_null() : identity.text);
     if (described == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for source \"%s\"", name);
     *ret = described;
@@ -277,7 +278,8 @@ add_row(void *context, const struct hf_source_row *row, struct hf_error *err)
         return false;
     json_t *entry = json_pack("{s:o, s:s, s:s, s:s, s:o}", "source", hf_json_id_text(&row->source), "name", row->name,
                               "engine", row->engine, "origin", row->origin, "settings", settings);
-    return json_array_append_new(context, entry) == 0 || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the sources");
+    return json_array_append_new(context, entry) == 0 ||
+           hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the sources");
 }
 
 static bool

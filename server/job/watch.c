@@ -35,6 +35,26 @@ hf_watch_schedules(struct hf_daemon *daemon)
     daemon->look_at = next_at;
 }
 
+bool
+hf_backup_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                   struct hf_error *err)
+{
+    _cleanup_(hf_source_settings_freep) struct hf_source_settings *source = NULL;
+    struct hf_id backup;
+    if (why != NULL)
+        return true;
+    if (!hf_json_id(*result, "backup", "the result", &backup, err) ||
+        !hf_daemon_source(daemon, job->subject, &source, err))
+        return false;
+    if (!source->verify_after_backup)
+        return true;
+    _cleanup_(hf_json_freep) json_t *arguments =
+        json_pack("{s:s, s:o}", "source", job->subject, "backup", hf_json_id_text(&backup));
+    if (arguments == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
+    return hf_daemon_add_job(daemon, "verify", arguments, "after backup", NULL, err);
+}
+
 static bool
 look(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
 {

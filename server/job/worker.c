@@ -1,6 +1,7 @@
 #include "server/job/worker.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -21,6 +22,7 @@ struct hf_worker {
     const struct hf_job_kind *kind; // borrowed from the program's table
     struct hf_settings *settings;
     json_t *request;
+    pthread_mutex_t lock; // around the events: a relay and the job itself speak
     struct hf_wire events;
     char phase[HF_WIRE_PHASE_BYTES];
     uint64_t progress_ns; // when the last progress went out
@@ -54,7 +56,7 @@ static bool ask_for_signature(void *context, const void *bytes, size_t length,
 int
 hf_worker_main(const struct hf_job_kind *kinds, size_t kind_count)
 {
-    _cleanup_(tear_down) struct hf_worker worker = {.events.fd = -1};
+    _cleanup_(tear_down) struct hf_worker worker = {.events.fd = -1, .lock = PTHREAD_MUTEX_INITIALIZER};
     _cleanup_(hf_json_freep) json_t *result = NULL;
     struct hf_error err;
 
@@ -92,11 +94,15 @@ void
 hf_worker_progress(struct hf_worker *worker, const char *phase, uint64_t done, uint64_t total)
 {
     uint64_t now = hf_monotonic_ns();
-    if (strcmp(phase, worker->phase) == 0 && now - worker->progress_ns < PROGRESS_EACH_NS)
-        return;
-    snprintf(worker->phase, sizeof worker->phase, "%s", phase);
-    worker->progress_ns = now;
-    send_event(worker, hf_event_progress(phase, done, total));
+    pthread_mutex_lock(&worker->lock);
+    bool silent = strcmp(phase, worker->phase) == 0 && now - worker->progress_ns < PROGRESS_EACH_NS;
+    if (!silent) {
+        snprintf(worker->phase, sizeof worker->phase, "%s", phase);
+        worker->progress_ns = now;
+    }
+    pthread_mutex_unlock(&worker->lock);
+    if (!silent)
+        send_event(worker, hf_event_progress(phase, done, total));
 }
 
 void
@@ -175,9 +181,8 @@ hf_worker_source_open(const json_t *described, struct hf_worker_source *ret, str
         return hf_fail_within(err, "could not read the password of source \"%s\"", name);
 
     snprintf(source.slot_tag, sizeof source.slot_tag, "%s", slot_tag);
-    source.target = (struct hf_source_target){.name = source.settings->name,
-                                              .conninfo = source.settings->connection,
-                                              .system_identifier = 0};
+    source.target = (struct hf_source_target){
+        .name = source.settings->name, .conninfo = source.settings->connection, .system_identifier = 0};
     const char *identity = json_string_value(json_object_get(described, "identity"));
     if (identity != NULL)
         source.target.system_identifier = strtoull(identity, NULL, 10);
@@ -277,8 +282,7 @@ take_secret(struct hf_worker *worker, uint8_t what, const uint8_t *bytes, size_t
             break;
         worker->credential.kind = (enum hf_slot_kind)bytes[0];
         worker->has_credential = true;
-        return hf_secret_copy(bytes[0] == HF_SLOT_PASSPHRASE ? &worker->credential.passphrase
-                                                             : &worker->credential.key,
+        return hf_secret_copy(bytes[0] == HF_SLOT_PASSPHRASE ? &worker->credential.passphrase : &worker->credential.key,
                               bytes + 1, length - 1, err);
     default:
         break;
@@ -320,8 +324,10 @@ send_event(struct hf_worker *worker, json_t *event)
 {
     _cleanup_(hf_json_freep) json_t *sent = event;
     struct hf_error err;
+    pthread_mutex_lock(&worker->lock);
     if (sent == NULL || !hf_wire_put(&worker->events, sent, &err) || !hf_wire_flush(&worker->events, &err))
         _exit(1);
+    pthread_mutex_unlock(&worker->lock);
 }
 
 static void

@@ -37,7 +37,7 @@ HF_MUST_CHECK bool hf_worker_go_on(const struct hf_worker *worker, struct hf_err
 
 /*
  * Where the job is.  Phase: [a-z_], below HF_WIRE_PHASE_BYTES.  Counts never fall within a phase; total 0 while it is
- * unknown.  At most some messages a second go out, but the first of each phase always does.  Any one thread.
+ * unknown.  At most some messages a second go out, but the first of each phase always does.  Any thread, as with notes.
  */
 void hf_worker_progress(struct hf_worker *worker, const char *phase, uint64_t done, uint64_t total);
 /* A sentence for whoever watches: nothing of restored data. */

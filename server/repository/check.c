@@ -6,81 +6,57 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "server/repository/reader.h"
+#include "server/repository/check_internal.h"
+#include "server/repository/vault_state.h"
 
 #define READ_BYTES   (1 * HF_MIB)
 #define WORKERS_MOST 32
 
-/* One check of one vault.  Workers share it; the damage visitor is called under the lock. */
-struct check {
-    const struct hf_check_options *options;
-    struct hf_repository *repository;
-    struct hf_id vault_id;
-    struct hf_vault *vault;             // level 2
-    const struct hf_vault_state *state; // of this vault
-    struct hf_vault_state *own_state;   // levels 0 and 1
-    struct hf_check_report *report;
-    struct hf_pack_reader *packs; // level 2
-
-    pthread_mutex_t lock;
-    size_t next; // pack, then file, to be taken by a worker
-    bool failed;
-    struct hf_error failure;
-    size_t wanted_count; // packs to look at
-    const struct hf_vault_pack **wanted;
-
-    struct hf_backup *backup; // whose files are being checked
-    size_t file_count, file_room;
-    struct checked_file *files;
-    struct known_slab *slabs; // hash table: what the packs were seen to hold
-    size_t slab_room, slab_used;
+/* Bytes of a pack that belong to no slab: they must be zeros. */
+struct gap {
+    uint64_t from, to;
 };
 
-struct checked_file {
-    char *path;
-    struct hf_manifest_file file; // name and leaves: in own memory
+/* What one pack is judged by, as far as it could be read. */
+struct opened_pack {
+    struct hf_pack_directory *directory; // NULL: it does not read
+    struct hf_error why;                 // then
+    size_t gap_count;
+    struct gap *gaps; // in order
 };
 
-/* The tags of a slab's pages as they were recomputed from its bytes. */
-struct known_slab {
-    struct hf_id pack;
-    uint32_t number;
-    uint32_t pages; // 0: empty row
-    uint8_t *tags;
-};
-
-static bool check_vault(struct hf_repository *repository, const struct hf_id *vault,
-                        const struct hf_check_options *options, struct hf_check_report *report, struct hf_error *err);
+static bool check_vault(struct check *check, struct hf_error *err);
 static bool read_state(struct check *check, struct hf_error *err);
 static bool choose_packs(struct check *check, struct hf_error *err);
-static void tell(struct check *check, enum hf_damage_kind kind, const struct hf_id *pack, uint32_t slab,
-                 const struct hf_id *backup, const char *file, const char *message);
-static bool run_workers(struct check *check, void *(*work)(void *), struct hf_error *err);
-static bool cancelled(const struct check *check);
 static void *pack_work(void *context);
-static bool check_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_vault_pack *pack,
+static bool check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked,
                        struct hf_error *err);
-static bool hash_pack(struct check *check, const char *name, const struct hf_vault_pack *pack, bool *ret_same,
-                      struct hf_error *err);
 static bool open_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_vault_pack *pack,
+                      const char *name, struct opened_pack *ret, struct hf_error *err);
+static bool find_gaps(struct check *check, const char *name, const struct hf_vault_pack *pack, struct opened_pack *ret,
                       struct hf_error *err);
+static void close_pack(struct opened_pack *opened);
+static bool check_whole(struct check *check, const char *name, const struct hf_vault_pack *pack,
+                        const struct opened_pack *opened, struct hf_error *err);
+static bool hash_pack(struct check *check, const char *name, const struct hf_vault_pack *pack,
+                      const struct opened_pack *opened, bool *ret_same, bool *ret_zeros, struct hf_error *err);
+static bool find_in_gaps(const struct opened_pack *opened, size_t *next, uint64_t at, const uint8_t *piece,
+                         size_t length);
+static bool check_inside(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked,
+                         const char *name, const struct opened_pack *opened, struct hf_error *err);
+static enum hf_damage_kind damage_kind(const struct hf_error *err);
+static bool check_header(struct check *check, const char *name, const struct hf_vault_pack *pack, struct hf_error *err);
+static const char *pack_kind_name(uint8_t kind);
+static bool check_names(const struct hf_pack_directory *directory, const struct hf_vault_pack *pack,
+                        struct hf_error *err);
 static bool check_slab(struct check *check, struct hf_slab_worker *worker, const struct hf_vault_pack *pack,
                        const struct hf_pack_directory *directory, uint32_t number, struct hf_buf *plain,
                        struct hf_slab_pages **pages, struct hf_error *err);
-static bool remember_slab(struct check *check, const struct hf_id *pack, uint32_t number, uint32_t pages, uint8_t *tags,
-                          struct hf_error *err);
-static const struct known_slab *find_slab(const struct check *check, const struct hf_id *pack, uint32_t number);
-static size_t slab_slot(const struct known_slab *slabs, size_t room, const struct hf_id *pack, uint32_t number);
-static bool check_backup(struct check *check, const struct hf_vault_backup *backup, struct hf_error *err);
-static bool take_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err);
-static void *file_work(void *context);
-static bool check_file(struct check *check, struct hf_slab_worker *worker, const struct checked_file *checked,
-                       struct hf_error *err);
-static bool add_extent_tags(struct check *check, const struct hf_leaf *leaf, const struct hf_extent *extent,
-                            uint32_t page, uint64_t tail_bytes, struct hf_file_digest *digest, struct hf_error *err);
-static void free_files(struct check *check);
+static bool check_objects(const struct hf_buf *plain, const struct hf_slab_info *info, struct hf_error *err);
+static bool check_pages(struct check *check, const struct hf_pack_directory *directory, const struct hf_slab_info *info,
+                        const struct hf_buf *plain, struct hf_slab_pages **pages, struct hf_error *err);
+static bool note_broken_slab(struct checked_pack *checked, uint32_t number, struct hf_error *err);
 static bool count_orphan(void *context, const struct hf_object_info *object, struct hf_error *err);
-static bool is_damage(const struct hf_error *err);
 
 const char *
 hf_damage_kind_name(enum hf_damage_kind kind)
@@ -97,75 +73,98 @@ hf_repository_check(struct hf_repository *repository, const struct hf_check_opti
                     struct hf_check_report *ret, struct hf_error *err)
 {
     *ret = (struct hf_check_report){0};
+    struct check check = {
+        .options = options, .repository = repository, .backend = hf_repository_backend(repository), .report = ret};
     if (options->level < 0 || options->level > 2)
         return hf_fail(err, HF_ERR_USAGE, "check level %d is not 0, 1 or 2", options->level);
     if (options->level == 2 && hf_repository_root_key(repository) == NULL)
         return hf_fail(err, HF_ERR_DENIED, "check level 2 opens every slab: it needs a key");
-    if (options->vault != NULL)
-        return check_vault(repository, options->vault, options, ret, err);
+    if (options->vault != NULL) {
+        check.vault_id = *options->vault;
+        return check_vault(&check, err);
+    }
 
     struct hf_id *vaults;
     size_t count;
     if (!hf_repository_vaults(repository, &vaults, &count, err))
         return false;
     _cleanup_(hf_freep) void *memory = vaults;
-    for (size_t i = 0; i < count; i++)
-        if (!check_vault(repository, &vaults[i], options, ret, err))
+    for (size_t i = 0; i < count; i++) {
+        struct check one = check;
+        one.vault_id = vaults[i];
+        if (!check_vault(&one, err))
             return false;
+    }
     return true;
 }
 
-static bool
-check_vault(struct hf_repository *repository, const struct hf_id *vault, const struct hf_check_options *options,
-            struct hf_check_report *report, struct hf_error *err)
+bool
+hf_vault_check(struct hf_vault *vault, const struct hf_check_options *options, struct hf_check_report *ret,
+               struct hf_error *err)
 {
-    struct check check = {.options = options, .repository = repository, .vault_id = *vault, .report = report};
+    *ret = (struct hf_check_report){0};
+    struct check check = {.options = options,
+                          .backend = hf_vault_backend(vault),
+                          .vault = vault,
+                          .vault_id = hf_vault_id(vault),
+                          .report = ret};
+    if (options->level < 0 || options->level > 2)
+        return hf_fail(err, HF_ERR_USAGE, "check level %d is not 0, 1 or 2", options->level);
+    return check_vault(&check, err);
+}
+
+static bool
+check_vault(struct check *check, struct hf_error *err)
+{
     char prefix[64], text[HF_ID_TEXT_BYTES];
-    pthread_mutex_init(&check.lock, NULL);
-    report->vaults++;
+    pthread_mutex_init(&check->lock, NULL);
+    check->report->vaults++;
 
     bool ok = true;
-    if (!read_state(&check, err)) {
-        ok = is_damage(err);
+    if (!read_state(check, err)) {
+        ok = check_is_damage(err);
         if (ok)
-            tell(&check, HF_DAMAGE_LOG, NULL, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+            check_tell(check, HF_DAMAGE_LOG, NULL, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
     } else {
-        snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(vault, text));
-        ok = choose_packs(&check, err) && run_workers(&check, pack_work, err) &&
-             hf_backend_list(hf_repository_backend(repository), prefix, count_orphan, &check, err);
-        for (size_t i = 0; ok && i < check.state->backup_count; i++) {
-            const struct hf_vault_backup *backup = &check.state->backups[i];
-            if (backup->pruned || (options->backup != NULL && !hf_id_equal(options->backup, &backup->backup)))
+        snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(&check->vault_id, text));
+        ok = choose_packs(check, err) && check_run_workers(check, pack_work, err) &&
+             hf_backend_list(check->backend, prefix, count_orphan, check, err);
+        for (size_t i = 0; ok && i < check->state->backup_count; i++) {
+            const struct hf_vault_backup *backup = &check->state->backups[i];
+            if (backup->pruned ||
+                (check->options->backup != NULL && !hf_id_equal(check->options->backup, &backup->backup)))
                 continue;
-            report->backups++;
-            ok = options->level < 2 || check_backup(&check, backup, err);
+            check->report->backups++;
+            ok = check->options->level < 2 || check_backup(check, backup, err);
         }
     }
 
-    free_files(&check);
-    for (size_t i = 0; i < check.slab_room; i++)
-        free(check.slabs[i].tags);
-    free(check.slabs);
-    free(check.wanted);
-    hf_backup_freep(&check.backup);
-    hf_pack_reader_freep(&check.packs);
-    hf_vault_freep(&check.vault);
-    hf_vault_state_freep(&check.own_state);
-    pthread_mutex_destroy(&check.lock);
+    check_backup_done(check);
+    for (size_t i = 0; i < check->wanted_count; i++)
+        free(check->wanted[i].broken_slabs);
+    free(check->wanted);
+    hf_pack_reader_freep(&check->packs);
+    hf_vault_freep(&check->own_vault);
+    hf_vault_state_freep(&check->own_state);
+    pthread_mutex_destroy(&check->lock);
     return ok;
 }
 
 static bool
 read_state(struct check *check, struct hf_error *err)
 {
-    if (check->options->level < 2) {
+    const bool deep = check->options->level == 2;
+    if (check->vault == NULL && deep) {
+        if (!hf_vault_open(check->repository, &check->vault_id, &check->own_vault, err))
+            return false;
+        check->vault = check->own_vault;
+    }
+    if (check->vault == NULL) {
         if (!hf_vault_read_shut(check->repository, &check->vault_id, &check->own_state, err))
             return false;
         check->state = check->own_state;
-    } else if (!hf_vault_open(check->repository, &check->vault_id, &check->vault, err) ||
-               !hf_vault_read(check->vault, NULL, NULL, &check->state, err) ||
-               !hf_pack_reader_new(hf_repository_backend(check->repository), hf_vault_keys(check->vault), &check->packs,
-                                   err)) {
+    } else if (!hf_vault_read(check->vault, NULL, NULL, &check->state, err) ||
+               (deep && !hf_pack_reader_new(check->backend, hf_vault_keys(check->vault), &check->packs, err))) {
         return false;
     }
     check->report->log_entries += check->state->head;
@@ -179,32 +178,34 @@ choose_packs(struct check *check, struct hf_error *err)
     check->wanted = calloc(check->state->pack_count + 1, sizeof(*check->wanted));
     if (check->wanted == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
-    struct hf_backup *backup = NULL;
+    _cleanup_(hf_backup_freep) struct hf_backup *backup = NULL;
     if (check->options->backup != NULL && check->options->level == 2 &&
         !hf_backup_open(check->vault, check->options->backup, &backup, err)) {
-        if (!is_damage(err))
+        if (!check_is_damage(err))
             return false;
         backup = NULL; // check_backup will tell of it; every pack is looked at meanwhile
     }
+    const struct hf_manifest_root *root = backup != NULL ? hf_backup_root(backup) : NULL;
+    const struct hf_vault_backup *committed =
+        root != NULL ? hf_vault_state_backup(check->state, check->options->backup) : NULL;
     for (size_t i = 0; i < check->state->pack_count; i++) {
         const struct hf_vault_pack *pack = &check->state->packs[i];
-        bool wanted = backup == NULL;
-        const struct hf_manifest_root *root = backup != NULL ? hf_backup_root(backup) : NULL;
-        for (size_t row = 0; root != NULL && !wanted && row < root->summary_count; row++)
+        /* The root stands in no summary, and may be all that its pack holds. */
+        bool wanted = root == NULL || hf_id_equal(&committed->root_pack, &pack->pack);
+        for (size_t row = 0; !wanted && row < root->summary_count; row++)
             wanted = hf_id_equal(&root->summary[row].pack, &pack->pack);
         if (!wanted)
             continue;
-        check->wanted[check->wanted_count++] = pack;
+        check->wanted[check->wanted_count++].pack = pack;
         if (check->options->total != NULL)
             atomic_fetch_add(check->options->total, pack->bytes);
     }
-    hf_backup_freep(&backup);
     return true;
 }
 
-static void
-tell(struct check *check, enum hf_damage_kind kind, const struct hf_id *pack, uint32_t slab, const struct hf_id *backup,
-     const char *file, const char *message)
+void
+check_tell(struct check *check, enum hf_damage_kind kind, const struct hf_id *pack, uint32_t slab,
+           const struct hf_id *backup, const char *file, const char *message)
 {
     const struct hf_damage damage = {.kind = kind,
                                      .vault = check->vault_id,
@@ -220,8 +221,32 @@ tell(struct check *check, enum hf_damage_kind kind, const struct hf_id *pack, ui
     pthread_mutex_unlock(&check->lock);
 }
 
-static bool
-run_workers(struct check *check, void *(*work)(void *), struct hf_error *err)
+bool
+check_is_damage(const struct hf_error *err)
+{
+    return err->kind == HF_ERR_CORRUPT || err->kind == HF_ERR_NOT_FOUND || err->kind == HF_ERR_UNAVAILABLE ||
+           err->kind == HF_ERR_DENIED || err->kind == HF_ERR_CONFLICT;
+}
+
+bool
+check_cancelled(const struct check *check)
+{
+    return check->options->cancel != NULL && atomic_load(check->options->cancel);
+}
+
+void
+check_fail(struct check *check, const struct hf_error *err)
+{
+    pthread_mutex_lock(&check->lock);
+    if (!check->failed) {
+        check->failed = true;
+        check->failure = *err;
+    }
+    pthread_mutex_unlock(&check->lock);
+}
+
+bool
+check_run_workers(struct check *check, void *(*work)(void *), struct hf_error *err)
 {
     pthread_t threads[WORKERS_MOST];
     unsigned wanted = check->options->workers, started = 0;
@@ -236,28 +261,28 @@ run_workers(struct check *check, void *(*work)(void *), struct hf_error *err)
         work(check); // no threads to be had: slower, but done
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
-    if (cancelled(check))
+    if (check_cancelled(check))
         return hf_fail(err, HF_ERR_CANCELLED, "the check was cancelled");
     if (check->failed)
         *err = check->failure;
     return !check->failed;
 }
 
-static bool
-cancelled(const struct check *check)
+struct checked_pack *
+check_find_pack(const struct check *check, const struct hf_id *pack)
 {
-    return check->options->cancel != NULL && atomic_load(check->options->cancel);
-}
-
-static void
-fail(struct check *check, const struct hf_error *err)
-{
-    pthread_mutex_lock(&check->lock);
-    if (!check->failed) {
-        check->failed = true;
-        check->failure = *err;
+    size_t low = 0, high = check->wanted_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = hf_id_compare(&check->wanted[middle].pack->pack, pack);
+        if (order == 0)
+            return &check->wanted[middle];
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
-    pthread_mutex_unlock(&check->lock);
+    return NULL;
 }
 
 static void *
@@ -267,18 +292,18 @@ pack_work(void *context)
     struct hf_error err;
     _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
     if (!hf_slab_worker_new(1, &worker, &err)) {
-        fail(check, &err);
+        check_fail(check, &err);
         return NULL;
     }
-    while (!cancelled(check)) {
+    while (!check_cancelled(check)) {
         pthread_mutex_lock(&check->lock);
-        const struct hf_vault_pack *pack =
-            !check->failed && check->next < check->wanted_count ? check->wanted[check->next++] : NULL;
+        struct checked_pack *checked =
+            !check->failed && check->next < check->wanted_count ? &check->wanted[check->next++] : NULL;
         pthread_mutex_unlock(&check->lock);
-        if (pack == NULL)
+        if (checked == NULL)
             return NULL;
-        if (!check_pack(check, worker, pack, &err)) {
-            fail(check, &err);
+        if (!check_pack(check, worker, checked, &err)) {
+            check_fail(check, &err);
             return NULL;
         }
     }
@@ -286,15 +311,17 @@ pack_work(void *context)
 }
 
 static bool
-check_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_vault_pack *pack, struct hf_error *err)
+check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked, struct hf_error *err)
 {
+    const struct hf_vault_pack *pack = checked->pack;
     char name[HF_PACK_NAME_BYTES], message[HF_ERROR_MESSAGE_BYTES], text[HF_ID_TEXT_BYTES];
-    bool found, same = true;
+    bool found;
     uint64_t size;
     hf_pack_name(&check->vault_id, &pack->pack, name);
     hf_id_format(&pack->pack, text);
-    if (!hf_backend_stat(hf_repository_backend(check->repository), name, &found, &size, err)) {
-        tell(check, HF_DAMAGE_UNREADABLE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+    checked->broken = true; // until it has shown its directory
+    if (!hf_backend_stat(check->backend, name, &found, &size, err)) {
+        check_tell(check, HF_DAMAGE_UNREADABLE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
         return true;
     }
     pthread_mutex_lock(&check->lock);
@@ -303,41 +330,129 @@ check_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_v
     pthread_mutex_unlock(&check->lock);
     if (!found) {
         snprintf(message, sizeof message, "pack \"%s\" is missing", text);
-        tell(check, HF_DAMAGE_MISSING, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+        check_tell(check, HF_DAMAGE_MISSING, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
         return true;
     }
-    if (size != pack->bytes) {
+
+    struct opened_pack opened = {0};
+    bool ok = check->options->level < 2 || open_pack(check, worker, pack, name, &opened, err);
+    if (ok && size != pack->bytes) {
         snprintf(message, sizeof message, "pack \"%s\" has %llu bytes, the log says %llu", text,
                  (unsigned long long)size, (unsigned long long)pack->bytes);
-        tell(check, HF_DAMAGE_SIZE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
-    } else if (check->options->level >= 1) {
-        if (!hash_pack(check, name, pack, &same, err)) {
-            if (err->kind == HF_ERR_CANCELLED)
-                return true;
-            tell(check, HF_DAMAGE_UNREADABLE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
-        } else if (!same) {
-            snprintf(message, sizeof message, "pack \"%s\" was altered: its hash is not the one in the log", text);
-            tell(check, HF_DAMAGE_ALTERED, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
-        }
+        check_tell(check, HF_DAMAGE_SIZE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+    } else if (ok && check->options->level >= 1) {
+        ok = check_whole(check, name, pack, &opened, err);
     }
-    return check->options->level < 2 || open_pack(check, worker, pack, err);
+    if (ok && check->options->level == 2)
+        ok = check_inside(check, worker, checked, name, &opened, err);
+    close_pack(&opened);
+    return ok;
+}
+
+/* The directory, and where nothing may lie.  A pack that is damaged here is told of by the caller: *ret says why. */
+static bool
+open_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_vault_pack *pack, const char *name,
+          struct opened_pack *ret, struct hf_error *err)
+{
+    if (!hf_pack_reader_directory(check->packs, worker, &pack->pack, &ret->directory, &ret->why)) {
+        *err = ret->why;
+        ret->directory = NULL;
+        return check_is_damage(err);
+    }
+    return find_gaps(check, name, pack, ret, err);
 }
 
 static bool
-hash_pack(struct check *check, const char *name, const struct hf_vault_pack *pack, bool *ret_same, struct hf_error *err)
+find_gaps(struct check *check, const char *name, const struct hf_vault_pack *pack, struct opened_pack *ret,
+          struct hf_error *err)
+{
+    uint8_t trailer[HF_PACK_TRAILER], header[HF_SLAB_HEADER];
+    char text[HF_ID_TEXT_BYTES];
+    const struct hf_pack_directory *directory = ret->directory;
+    hf_id_format(&pack->pack, text);
+    if (pack->bytes < HF_PACK_HEADER + HF_PACK_TRAILER ||
+        !hf_backend_get_range(check->backend, name, pack->bytes - HF_PACK_TRAILER, trailer, sizeof trailer, err))
+        return true; // of another size than the log says, which is told
+    const uint64_t directory_at = hf_get_u64(trailer + 8), directory_length = hf_get_u64(trailer + 16);
+    if (!hf_backend_get_range(check->backend, name, directory_at, header, sizeof header, err))
+        return true;
+    if (!sodium_is_zero(trailer + 24, 16) || !sodium_is_zero(trailer + 44, 16) ||
+        directory_length != HF_SLAB_HEADER + (uint64_t)hf_get_u32(header + 12) + HF_AEAD_TAG_BYTES) {
+        hf_fail(&ret->why, HF_ERR_CORRUPT, "the end of pack \"%s\" does not fit its directory", text);
+        hf_pack_directory_freep(&ret->directory);
+        return true;
+    }
+
+    ret->gaps = calloc(directory->slab_count + 2, sizeof *ret->gaps);
+    if (ret->gaps == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a pack's slab table");
+    uint64_t end = HF_PACK_HEADER;
+    for (size_t i = 0; i <= directory->slab_count; i++) {
+        const bool last = i == directory->slab_count;
+        const uint64_t next = last ? directory_at : directory->slabs[i].offset;
+        if (next > end)
+            ret->gaps[ret->gap_count++] = (struct gap){end, next};
+        end = next + (last ? directory_length
+                           : HF_SLAB_HEADER + (uint64_t)directory->slabs[i].sealed_length + HF_AEAD_TAG_BYTES);
+    }
+    if (pack->bytes - HF_PACK_TRAILER > end)
+        ret->gaps[ret->gap_count++] = (struct gap){end, pack->bytes - HF_PACK_TRAILER};
+    return true;
+}
+
+static void
+close_pack(struct opened_pack *opened)
+{
+    hf_pack_directory_freep(&opened->directory);
+    free(opened->gaps);
+}
+
+static bool
+check_whole(struct check *check, const char *name, const struct hf_vault_pack *pack, const struct opened_pack *opened,
+            struct hf_error *err)
+{
+    char message[HF_ERROR_MESSAGE_BYTES], text[HF_ID_TEXT_BYTES];
+    bool same, zeros;
+    hf_id_format(&pack->pack, text);
+    if (!hash_pack(check, name, pack, opened, &same, &zeros, err)) {
+        if (err->kind == HF_ERR_CANCELLED)
+            return true; // said at the end
+        if (!check_is_damage(err))
+            return false;
+        check_tell(check, HF_DAMAGE_UNREADABLE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+        return true;
+    }
+    if (!same) {
+        snprintf(message, sizeof message, "pack \"%s\" was altered: its hash is not the one in the log", text);
+        check_tell(check, HF_DAMAGE_ALTERED, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+    }
+    if (!zeros) {
+        snprintf(message, sizeof message, "pack \"%s\" holds bytes between its slabs", text);
+        check_tell(check, HF_DAMAGE_ALTERED, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+    }
+    return true;
+}
+
+/* One pass over all bytes: the hash that the log has, and zeros between the slabs where they are known. */
+static bool
+hash_pack(struct check *check, const char *name, const struct hf_vault_pack *pack, const struct opened_pack *opened,
+          bool *ret_same, bool *ret_zeros, struct hf_error *err)
 {
     _cleanup_(hf_sha256_freep) struct hf_sha256 *running = NULL;
     _cleanup_(hf_buf_done) struct hf_buf piece = HF_BUF_INIT(READ_BYTES + 1);
     uint8_t digest[HF_SHA256_BYTES];
+    size_t next_gap = 0;
+    *ret_zeros = true;
     if (!hf_sha256_new(&running, err) || !hf_buf_reserve(&piece, READ_BYTES, err))
         return false;
     for (uint64_t at = 0; at < pack->bytes; at += READ_BYTES) {
         const size_t length = pack->bytes - at < READ_BYTES ? (size_t)(pack->bytes - at) : READ_BYTES;
-        if (cancelled(check))
+        if (check_cancelled(check))
             return hf_fail(err, HF_ERR_CANCELLED, "the check was cancelled");
-        if (!hf_backend_get_range(hf_repository_backend(check->repository), name, at, piece.data, length, err))
+        if (!hf_backend_get_range(check->backend, name, at, piece.data, length, err))
             return false;
         hf_sha256_add(running, piece.data, length);
+        *ret_zeros = !find_in_gaps(opened, &next_gap, at, piece.data, length) && *ret_zeros;
         if (check->options->done != NULL)
             atomic_fetch_add(check->options->done, length);
     }
@@ -346,24 +461,113 @@ hash_pack(struct check *check, const char *name, const struct hf_vault_pack *pac
     return true;
 }
 
+/* Whether a gap holds anything in these bytes of the pack; *next is the first gap that is not behind us. */
 static bool
-open_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_vault_pack *pack, struct hf_error *err)
+find_in_gaps(const struct opened_pack *opened, size_t *next, uint64_t at, const uint8_t *piece, size_t length)
 {
-    _cleanup_(hf_pack_directory_freep) struct hf_pack_directory *directory = NULL;
+    bool any = false;
+    for (; *next < opened->gap_count && opened->gaps[*next].from < at + length; (*next)++) {
+        const struct gap *gap = &opened->gaps[*next];
+        const size_t from = gap->from > at ? (size_t)(gap->from - at) : 0;
+        const size_t to = gap->to < at + length ? (size_t)(gap->to - at) : length;
+        any = any || !sodium_is_zero(piece + from, to - from);
+        if (gap->to > at + length)
+            break; // it goes on in the next piece
+    }
+    return any;
+}
+
+/* Level 2: what the seals hold. */
+static bool
+check_inside(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked, const char *name,
+             const struct opened_pack *opened, struct hf_error *err)
+{
+    const struct hf_vault_pack *pack = checked->pack;
     _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST + HF_KIB);
     _cleanup_(hf_slab_pages_freep) struct hf_slab_pages *pages = NULL;
-    if (!hf_pack_reader_directory(check->packs, worker, &pack->pack, &directory, err)) {
-        if (!is_damage(err))
-            return false;
-        tell(check, HF_DAMAGE_ALTERED, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+    if (opened->directory == NULL) {
+        check_tell(check, damage_kind(&opened->why), &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, opened->why.message);
         return true;
     }
-    for (uint32_t number = 0; number < directory->slab_count && !cancelled(check); number++)
-        if (!check_slab(check, worker, pack, directory, number, &plain, &pages, err)) {
-            if (!is_damage(err))
-                return false;
-            tell(check, HF_DAMAGE_ALTERED, &pack->pack, number, NULL, NULL, err->message);
-        }
+    if (!check_header(check, name, pack, err) || !check_names(opened->directory, pack, err)) {
+        if (!check_is_damage(err))
+            return false;
+        check_tell(check, damage_kind(err), &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+    }
+    checked->broken = false;
+    checked->slab_count = opened->directory->slab_count;
+    for (uint32_t number = 0; number < checked->slab_count && !check_cancelled(check); number++) {
+        if (check_slab(check, worker, pack, opened->directory, number, &plain, &pages, err))
+            continue;
+        if (!check_is_damage(err))
+            return false;
+        check_tell(check, damage_kind(err), &pack->pack, number, NULL, NULL, err->message);
+        if (!note_broken_slab(checked, number, err))
+            return false;
+    }
+    return true;
+}
+
+static enum hf_damage_kind
+damage_kind(const struct hf_error *err)
+{
+    return err->kind == HF_ERR_UNAVAILABLE ? HF_DAMAGE_UNREADABLE : HF_DAMAGE_ALTERED;
+}
+
+/* Well sealed is not enough: the pack must be the one that its COMMIT means. */
+static bool
+check_header(struct check *check, const char *name, const struct hf_vault_pack *pack, struct hf_error *err)
+{
+    uint8_t header[HF_PACK_HEADER];
+    char text[HF_ID_TEXT_BYTES], session[HF_ID_TEXT_BYTES];
+    _cleanup_(hf_pack_cipher_freep) struct hf_pack_cipher *cipher = NULL;
+    if (!hf_backend_get_range(check->backend, name, 0, header, sizeof header, err) ||
+        !hf_pack_cipher_from_header(header, hf_vault_keys(check->vault), &pack->pack, &cipher, err))
+        return false;
+    const struct hf_pack_identity *identity = hf_pack_cipher_identity(cipher);
+    hf_id_format(&pack->pack, text);
+    if (identity->kind != pack->kind)
+        return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" is a %s pack, the log says %s", text,
+                       pack_kind_name((uint8_t)identity->kind), pack_kind_name(pack->kind));
+    return vault_state_session_brought(check->state, &pack->session, &identity->session) ||
+           hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" is of session \"%s\", which did not commit it", text,
+                   hf_id_format(&identity->session, session));
+}
+
+static const char *
+pack_kind_name(uint8_t kind)
+{
+    static const char *const names[] = {
+        [HF_PACK_DATA] = "data", [HF_PACK_MAP] = "map", [HF_PACK_STREAM] = "stream", [HF_PACK_RECORDS] = "records"};
+    return kind >= HF_PACK_DATA && kind <= HF_PACK_RECORDS ? names[kind] : "unknown";
+}
+
+static int
+by_ordinal(const void *a, const void *b)
+{
+    const struct hf_pack_file *left = a, *right = b;
+    return (left->ordinal > right->ordinal) - (left->ordinal < right->ordinal);
+}
+
+/* The tag cache is rebuilt from these names: each run's file must be there, with pages of that size. */
+static bool
+check_names(const struct hf_pack_directory *directory, const struct hf_vault_pack *pack, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    hf_id_format(&pack->pack, text);
+    for (size_t i = 0; i < directory->file_count; i++)
+        if (!hf_path_check(directory->files[i].path, err))
+            return hf_fail(err, HF_ERR_CORRUPT, "the directory of pack \"%s\" lists a file whose name cannot be", text);
+    for (size_t i = 0; i < directory->run_count; i++) {
+        const struct hf_pack_file wanted = {.ordinal = directory->runs[i].file};
+        const struct hf_pack_file *file =
+            directory->file_count == 0
+                ? NULL
+                : bsearch(&wanted, directory->files, directory->file_count, sizeof wanted, by_ordinal);
+        if (file == NULL || file->page_log2 != directory->runs[i].page_log2)
+            return hf_fail(err, HF_ERR_CORRUPT,
+                           "the directory of pack \"%s\" has pages of a file that it does not list", text);
+    }
     return true;
 }
 
@@ -372,6 +576,8 @@ check_slab(struct check *check, struct hf_slab_worker *worker, const struct hf_v
            const struct hf_pack_directory *directory, uint32_t number, struct hf_buf *plain,
            struct hf_slab_pages **pages, struct hf_error *err)
 {
+    static const enum hf_slab_kind kinds[] = {
+        [HF_PACK_DATA] = HF_SLAB_PAGES, [HF_PACK_MAP] = HF_SLAB_OBJECTS, [HF_PACK_STREAM] = HF_SLAB_STREAM};
     char text[HF_ID_TEXT_BYTES];
     struct hf_slab_info info;
     if (!hf_pack_reader_slab(check->packs, worker, &pack->pack, number, &info, plain, err))
@@ -379,256 +585,70 @@ check_slab(struct check *check, struct hf_slab_worker *worker, const struct hf_v
     pthread_mutex_lock(&check->lock);
     check->report->slabs++;
     pthread_mutex_unlock(&check->lock);
-    if (info.kind != HF_SLAB_PAGES)
-        return true;
 
     hf_id_format(&pack->pack, text);
-    const struct hf_page_run *runs = directory->runs + directory->run_start[number];
-    const size_t run_count = directory->run_start[number + 1] - directory->run_start[number];
-    const struct hf_page_check *checks = directory->checks + directory->page_start[number];
-    if (!hf_slab_pages_read(plain->data, plain->length, pages, err))
-        return hf_fail_within(err, "pack \"%s\", slab %u", text, number);
-    if ((*pages)->run_count != run_count || (*pages)->count != info.items)
-        return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\", slab %u: page list and directory differ", text, number);
-    for (size_t i = 0; i < run_count; i++) {
-        const struct hf_page_run *a = &(*pages)->runs[i], *b = &runs[i];
-        if (a->file != b->file || a->page_log2 != b->page_log2 || a->first_page != b->first_page ||
-            a->count != b->count || a->short_by != b->short_by)
-            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\", slab %u: page list and directory differ", text, number);
-    }
+    if (pack->kind < HF_LENGTH(kinds) && info.kind != kinds[pack->kind])
+        return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\", slab %u: a slab of kind %d in a %s pack", text, number,
+                       (int)info.kind, pack_kind_name(pack->kind));
+    const bool ok = info.kind == HF_SLAB_OBJECTS ? check_objects(plain, &info, err)
+                    : info.kind == HF_SLAB_PAGES ? check_pages(check, directory, &info, plain, pages, err)
+                                                 : true;
+    return ok || hf_fail_within(err, "pack \"%s\", slab %u", text, number);
+}
 
-    uint8_t *tags = malloc((size_t)(*pages)->count * HF_TAG_BYTES + 1);
-    if (tags == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page tags");
+static bool
+check_objects(const struct hf_buf *plain, const struct hf_slab_info *info, struct hf_error *err)
+{
+    struct hf_object *objects;
+    size_t count;
+    if (!hf_objects_split(plain->data, plain->length, info->items, &objects, &count, err))
+        return false;
+    free(objects);
+    return count == info->items ||
+           hf_fail(err, HF_ERR_CORRUPT, "it holds %zu objects, its header says %u", count, info->items);
+}
+
+static bool
+check_pages(struct check *check, const struct hf_pack_directory *directory, const struct hf_slab_info *info,
+            const struct hf_buf *plain, struct hf_slab_pages **pages, struct hf_error *err)
+{
+    const struct hf_page_run *runs = directory->runs + directory->run_start[info->number];
+    const size_t run_count = directory->run_start[info->number + 1] - directory->run_start[info->number];
+    const struct hf_page_check *checks = directory->checks + directory->page_start[info->number];
+    if (!hf_slab_pages_read(plain->data, plain->length, pages, err))
+        return false;
+    bool same = (*pages)->run_count == run_count && (*pages)->count == info->items;
+    for (size_t i = 0; same && i < run_count; i++) {
+        const struct hf_page_run *a = &(*pages)->runs[i], *b = &runs[i];
+        same = a->file == b->file && a->page_log2 == b->page_log2 && a->first_page == b->first_page &&
+               a->count == b->count && a->short_by == b->short_by;
+    }
+    if (!same)
+        return hf_fail(err, HF_ERR_CORRUPT, "page list and directory differ");
+
     for (uint32_t i = 0; i < (*pages)->count; i++) {
         const uint8_t *page = plain->data + (*pages)->offset[i];
         const size_t length = (*pages)->offset[i + 1] - (*pages)->offset[i];
-        hf_page_tag(hf_vault_keys(check->vault), page, length, tags + (size_t)i * HF_TAG_BYTES);
-        if (memcmp(tags + (size_t)i * HF_TAG_BYTES, checks[i].tag, HF_TAG_BYTES) != 0 ||
-            hf_crc32c(0, page, length) != checks[i].crc32c) {
-            free(tags);
-            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\", slab %u: page %u has not the tag of the directory", text,
-                           number, i);
-        }
+        uint8_t tag[HF_TAG_BYTES];
+        hf_page_tag(hf_vault_keys(check->vault), page, length, tag);
+        if (memcmp(tag, checks[i].tag, HF_TAG_BYTES) != 0 || hf_crc32c(0, page, length) != checks[i].crc32c)
+            return hf_fail(err, HF_ERR_CORRUPT, "page %u has not the tag of the directory", i);
     }
     pthread_mutex_lock(&check->lock);
     check->report->pages += (*pages)->count;
     pthread_mutex_unlock(&check->lock);
-    return remember_slab(check, &pack->pack, number, (*pages)->count, tags, err);
-}
-
-/* Takes the tags. */
-static bool
-remember_slab(struct check *check, const struct hf_id *pack, uint32_t number, uint32_t pages, uint8_t *tags,
-              struct hf_error *err)
-{
-    bool ok = true;
-    pthread_mutex_lock(&check->lock);
-    if (2 * (check->slab_used + 1) > check->slab_room) {
-        const size_t room = check->slab_room > 0 ? 2 * check->slab_room : 1024;
-        struct known_slab *grown = calloc(room, sizeof *grown);
-        ok = grown != NULL;
-        for (size_t i = 0; ok && i < check->slab_room; i++)
-            if (check->slabs[i].pages > 0)
-                grown[slab_slot(grown, room, &check->slabs[i].pack, check->slabs[i].number)] = check->slabs[i];
-        if (ok) {
-            free(check->slabs);
-            check->slabs = grown;
-            check->slab_room = room;
-        }
-    }
-    if (ok) {
-        struct known_slab *row = &check->slabs[slab_slot(check->slabs, check->slab_room, pack, number)];
-        free(row->tags);
-        check->slab_used += row->pages == 0;
-        *row = (struct known_slab){*pack, number, pages, tags};
-    }
-    pthread_mutex_unlock(&check->lock);
-    if (!ok) {
-        free(tags);
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page tags");
-    }
     return true;
 }
 
-static const struct known_slab *
-find_slab(const struct check *check, const struct hf_id *pack, uint32_t number)
-{
-    if (check->slab_room == 0)
-        return NULL;
-    const struct known_slab *row = &check->slabs[slab_slot(check->slabs, check->slab_room, pack, number)];
-    return row->pages > 0 ? row : NULL;
-}
-
-static size_t
-slab_slot(const struct known_slab *slabs, size_t room, const struct hf_id *pack, uint32_t number)
-{
-    uint64_t start;
-    memcpy(&start, pack->bytes, sizeof start);
-    size_t slot = (start + number * UINT64_C(0x9e3779b97f4a7c15)) & (room - 1);
-    while (slabs[slot].pages > 0 && (slabs[slot].number != number || !hf_id_equal(&slabs[slot].pack, pack)))
-        slot = (slot + 1) & (room - 1);
-    return slot;
-}
-
 static bool
-check_backup(struct check *check, const struct hf_vault_backup *backup, struct hf_error *err)
+note_broken_slab(struct checked_pack *checked, uint32_t number, struct hf_error *err)
 {
-    _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
-    free_files(check);
-    hf_backup_freep(&check->backup);
-    if (!hf_slab_worker_new(1, &worker, err))
-        return false;
-    if (!hf_backup_open(check->vault, &backup->backup, &check->backup, err) ||
-        !hf_backup_files(check->backup, worker, take_file, check, err)) {
-        if (!is_damage(err))
-            return false;
-        tell(check, HF_DAMAGE_MAP, NULL, HF_DAMAGE_NO_SLAB, &backup->backup, NULL, err->message);
-        if (check->backup == NULL)
-            return true;
-    } else if (hf_backup_root(check->backup)->file_count != check->file_count) {
-        tell(check, HF_DAMAGE_MAP, NULL, HF_DAMAGE_NO_SLAB, &backup->backup, NULL,
-             "the manifest lists another number of files than it counts");
-    }
-    return run_workers(check, file_work, err);
-}
-
-static bool
-take_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err)
-{
-    struct check *check = context;
-    if (check->file_count == check->file_room) {
-        const size_t room = check->file_room > 0 ? 2 * check->file_room : 1024;
-        struct checked_file *grown = realloc(check->files, room * sizeof *grown);
-        if (grown == NULL)
-            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of files");
-        check->files = grown;
-        check->file_room = room;
-    }
-    struct hf_object_ref *leaves = malloc((file->leaf_count + 1) * sizeof *leaves);
-    char *copy = strdup(path);
-    if (leaves == NULL || copy == NULL) {
-        free(leaves);
-        free(copy);
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of files");
-    }
-    if (file->leaf_count > 0)
-        memcpy(leaves, file->leaves, file->leaf_count * sizeof *leaves);
-    struct checked_file *checked = &check->files[check->file_count++];
-    checked->path = copy;
-    checked->file = *file;
-    checked->file.name = NULL;
-    checked->file.leaves = leaves;
+    if (checked->broken_slabs == NULL)
+        checked->broken_slabs = calloc(checked->slab_count / 8 + 1, 1);
+    if (checked->broken_slabs == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of damaged slabs");
+    checked->broken_slabs[number / 8] |= (uint8_t)(1 << number % 8);
     return true;
-}
-
-static void *
-file_work(void *context)
-{
-    struct check *check = context;
-    struct hf_error err;
-    _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
-    if (!hf_slab_worker_new(1, &worker, &err)) {
-        fail(check, &err);
-        return NULL;
-    }
-    while (!cancelled(check)) {
-        pthread_mutex_lock(&check->lock);
-        const struct checked_file *file =
-            !check->failed && check->next < check->file_count ? &check->files[check->next++] : NULL;
-        if (file != NULL)
-            check->report->files++;
-        pthread_mutex_unlock(&check->lock);
-        if (file == NULL)
-            return NULL;
-        if (check_file(check, worker, file, &err))
-            continue;
-        if (!is_damage(&err)) {
-            fail(check, &err);
-            return NULL;
-        }
-        tell(check, HF_DAMAGE_MAP, NULL, HF_DAMAGE_NO_SLAB, &hf_backup_root(check->backup)->backup, file->path,
-             err.message);
-    }
-    return NULL;
-}
-
-/* No page is read again: the tags were recomputed from the slabs, and the digest is over the tags. */
-static bool
-check_file(struct check *check, struct hf_slab_worker *worker, const struct checked_file *checked, struct hf_error *err)
-{
-    const struct hf_manifest_file *file = &checked->file;
-    _cleanup_(hf_file_digest_freep) struct hf_file_digest *digest = NULL;
-    _cleanup_(hf_leaf_done) struct hf_leaf leaf;
-    uint8_t sum[HF_FILE_DIGEST_BYTES];
-    const uint64_t tail_bytes = file->size & (((uint64_t)1 << file->page_log2) - 1);
-    uint64_t pages = 0;
-    hf_leaf_init(&leaf, file->page_log2);
-    if (!hf_file_digest_new(hf_vault_keys(check->vault), &digest, err))
-        return false;
-    for (size_t i = 0; i < file->leaf_count; i++) {
-        if (!hf_backup_leaf(check->backup, worker, &file->leaves[i], &leaf, err))
-            return hf_fail_within(err, "file \"%s\"", checked->path);
-        uint32_t page = 0;
-        for (size_t extent = 0; extent < leaf.extent_count; extent++) {
-            if (!add_extent_tags(check, &leaf, &leaf.extents[extent], page, i + 1 == file->leaf_count ? tail_bytes : 0,
-                                 digest, err))
-                return hf_fail_within(err, "file \"%s\", page %llu", checked->path, (unsigned long long)(pages + page));
-            page += leaf.extents[extent].count;
-        }
-        pages += leaf.pages;
-    }
-    if (pages != (file->size + ((uint64_t)1 << file->page_log2) - 1) >> file->page_log2)
-        return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": its map has %llu pages, its size is %llu", checked->path,
-                       (unsigned long long)pages, (unsigned long long)file->size);
-    hf_file_digest_end(digest, file->size, sum);
-    return sodium_memcmp(sum, file->digest, sizeof sum) == 0 ||
-           hf_fail(err, HF_ERR_CORRUPT, "file \"%s\" does not have the digest of the backup", checked->path);
-}
-
-static bool
-add_extent_tags(struct check *check, const struct hf_leaf *leaf, const struct hf_extent *extent, uint32_t page,
-                uint64_t tail_bytes, struct hf_file_digest *digest, struct hf_error *err)
-{
-    char text[HF_ID_TEXT_BYTES];
-    if (extent->type == HF_EXTENT_LOST)
-        return hf_fail(err, HF_ERR_CORRUPT, "%u pages are lost", extent->count);
-    if (extent->type == HF_EXTENT_ZEROS) {
-        static const uint8_t zeros[HF_PAGE_MOST];
-        const size_t page_bytes = (size_t)1 << leaf->page_log2;
-        uint8_t tag[HF_TAG_BYTES];
-        hf_page_tag(hf_vault_keys(check->vault), zeros, page_bytes, tag);
-        for (uint32_t i = 0; i < extent->count; i++) {
-            if (tail_bytes > 0 && page + i + 1 == leaf->pages)
-                hf_page_tag(hf_vault_keys(check->vault), zeros, tail_bytes, tag);
-            hf_file_digest_add(digest, tag);
-        }
-        return true;
-    }
-    const struct hf_id *pack = &leaf->packs[extent->pack];
-    pthread_mutex_lock(&check->lock);
-    const struct known_slab *slab = find_slab(check, pack, extent->slab);
-    pthread_mutex_unlock(&check->lock);
-    if (slab == NULL)
-        return hf_fail(err, HF_ERR_CORRUPT, "lies in pack \"%s\", slab %u, which is missing or damaged",
-                       hf_id_format(pack, text), extent->slab);
-    if (extent->first + extent->count > slab->pages)
-        return hf_fail(err, HF_ERR_CORRUPT, "its map leads past the end of pack \"%s\", slab %u",
-                       hf_id_format(pack, text), extent->slab);
-    hf_file_digest_add_many(digest, slab->tags + (size_t)extent->first * HF_TAG_BYTES, extent->count);
-    return true;
-}
-
-static void
-free_files(struct check *check)
-{
-    for (size_t i = 0; i < check->file_count; i++) {
-        free(check->files[i].path);
-        free((void *)(uintptr_t)check->files[i].file.leaves);
-    }
-    free(check->files);
-    check->files = NULL;
-    check->file_count = check->file_room = 0;
 }
 
 static bool
@@ -643,12 +663,4 @@ count_orphan(void *context, const struct hf_object_info *object, struct hf_error
     check->report->orphans++;
     check->report->orphan_bytes += object->size;
     return true;
-}
-
-/* What the stored bytes are to blame for; the rest (memory, cancelled) ends the check. */
-static bool
-is_damage(const struct hf_error *err)
-{
-    return err->kind == HF_ERR_CORRUPT || err->kind == HF_ERR_NOT_FOUND || err->kind == HF_ERR_UNAVAILABLE ||
-           err->kind == HF_ERR_DENIED || err->kind == HF_ERR_CONFLICT;
 }

@@ -5,6 +5,14 @@
  * opens every slab and checks page lists, tags, CRCs, maps, manifests and file digests.  Both ways
  * round: from the log to the store (what is missing?) and from the store to the log (what is nobody's?).
  * Check never deletes, and one damage never hides the next.
+ *
+ * Level 2 also notices what is well sealed and signed and yet untrue, so that what later work counts with has been
+ * seen to be so: a pack that is not of the kind or session its COMMIT means, bytes between slabs, a manifest whose
+ * sums, facts or summary (what collection counts with) are not those of its files and maps, pages that are
+ * shorter than the file asks for.
+ *
+ * Memory does not grow with the bytes of the vault (check_internal.h): a list of its packs, of one backup's files,
+ * and a bounded number of pack directories.
  */
 #pragma once
 #include <stdatomic.h>
@@ -56,6 +64,10 @@ struct hf_check_report {
  */
 HF_MUST_CHECK bool hf_repository_check(struct hf_repository *repository, const struct hf_check_options *options,
                                        struct hf_check_report *ret, struct hf_error *err);
+
+/* The same for a vault that is open, in a process that holds no other keys.  options->vault is not looked at. */
+HF_MUST_CHECK bool hf_vault_check(struct hf_vault *vault, const struct hf_check_options *options,
+                                  struct hf_check_report *ret, struct hf_error *err);
 
 /*
  * Collection, the part that needs no log entry: removes staging leftovers of dead writers and packs

@@ -127,8 +127,7 @@ read_pages(struct hf_reader *reader, struct hf_pack_directory *directory)
     directory->checks = array(directory->page_count, sizeof *directory->checks);
     directory->run_start = array(directory->slab_count + 1, sizeof *directory->run_start);
     directory->page_start = array(directory->slab_count + 1, sizeof *directory->page_start);
-    struct hf_page_run *runs = array(HF_SLAB_PAGES_MOST, sizeof *runs);
-    _cleanup_(hf_freep) void *runs_memory = runs;
+    _cleanup_(hf_freep) struct hf_page_run *runs = array(HF_SLAB_PAGES_MOST, sizeof *runs);
     if (directory->checks == NULL || directory->run_start == NULL || directory->page_start == NULL || runs == NULL)
         return false;
 

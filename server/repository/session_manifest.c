@@ -31,8 +31,7 @@ session_write_manifest(struct hf_session *session, const char *facts, struct hf_
     if (!collect_folders(session, err))
         return false;
     /* A copy: the writer thread still finds files by their ordinals. */
-    struct hf_session_file **files = malloc((session->file_count + 1) * sizeof *files);
-    _cleanup_(hf_freep) void *files_memory = files;
+    _cleanup_(hf_freep) struct hf_session_file **files = malloc((session->file_count + 1) * sizeof *files);
     if (files == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the manifest");
     if (session->file_count > 0)
@@ -113,8 +112,7 @@ static bool
 write_folder(struct hf_session *session, struct hf_manifest_folder *folder, struct hf_session_file *const *files,
              size_t *next_file, struct hf_manifest_root *root, struct hf_error *err)
 {
-    struct hf_manifest_file *page = calloc(HF_MANIFEST_PAGE_FILES, sizeof *page);
-    _cleanup_(hf_freep) void *page_memory = page;
+    _cleanup_(hf_freep) struct hf_manifest_file *page = calloc(HF_MANIFEST_PAGE_FILES, sizeof *page);
     if (page == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a manifest page");
 

@@ -39,8 +39,7 @@ hf_tag_cache_rebuild(struct hf_vault *vault, const struct hf_id *backup, const c
     _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
     _cleanup_(hf_tag_cache_writer_freep) struct hf_tag_cache_writer *writer = NULL;
     _cleanup_(hf_census_freep) struct hf_census *census = NULL;
-    struct rebuild *rebuild = calloc(1, sizeof *rebuild);
-    _cleanup_(hf_freep) void *rebuild_memory = rebuild;
+    _cleanup_(hf_freep) struct rebuild *rebuild = calloc(1, sizeof *rebuild);
     if (rebuild == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page tags");
     if (!hf_backup_open(vault, backup, &opened, err) || !hf_slab_worker_new(1, &worker, err) ||
@@ -61,8 +60,7 @@ static bool
 rebuild_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err)
 {
     struct rebuild *rebuild = context;
-    struct hf_cached_leaf *cached = calloc(file->leaf_count + 1, sizeof *cached);
-    _cleanup_(hf_freep) void *cached_memory = cached;
+    _cleanup_(hf_freep) struct hf_cached_leaf *cached = calloc(file->leaf_count + 1, sizeof *cached);
     _cleanup_(hf_leaf_done) struct hf_leaf leaf;
     hf_leaf_init(&leaf, file->page_log2);
     if (cached == NULL)

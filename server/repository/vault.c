@@ -16,7 +16,6 @@ struct hf_vault {
 
 static bool open_log(struct hf_vault *vault, const struct hf_root_bundle *signers, struct hf_error *err);
 static bool write_lineage(struct hf_vault *vault, const struct hf_vault_new *how, struct hf_error *err);
-static void lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1]);
 static bool match_lineage(void *context, const struct hf_log_entry *entry, struct hf_error *err);
 
 struct reading {
@@ -55,13 +54,12 @@ bool
 hf_vault_find(struct hf_repository *repository, const char *engine, const char *identity, bool *ret_found,
               struct hf_id *ret_vault, struct hf_error *err)
 {
-    struct hf_id *ids;
+    _cleanup_(hf_freep) struct hf_id *ids = NULL;
     size_t count;
     struct lineage_search search = {.matches = false};
-    lineage_hash(engine, identity, search.hash);
+    vault_lineage_hash(engine, identity, search.hash);
     if (!hf_repository_vaults(repository, &ids, &count, err))
         return false;
-    _cleanup_(hf_freep) void *ids_memory = ids;
     *ret_found = false;
     for (size_t i = 0; i < count && !*ret_found; i++) {
         _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = NULL;
@@ -212,7 +210,7 @@ static bool
 write_lineage(struct hf_vault *vault, const struct hf_vault_new *how, struct hf_error *err)
 {
     char hash[2 * HF_SHA256_BYTES + 1];
-    lineage_hash(how->engine, how->identity, hash);
+    vault_lineage_hash(how->engine, how->identity, hash);
     _cleanup_(hf_json_freep) json_t *open_part = json_object();
     _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
     const struct hf_log_append entry = {HF_LOG_LINEAGE, how->now, 0, open_part, sealed_part};
@@ -225,19 +223,6 @@ write_lineage(struct hf_vault *vault, const struct hf_vault_new *how, struct hf_
            hf_json_set(sealed_part, "name", json_string(how->name), err) &&
            hf_vault_log_read(vault->log, NULL, NULL, err) &&
            hf_vault_log_append(vault->log, &entry, how->signer, err) && hf_vault_read(vault, NULL, NULL, &state, err);
-}
-
-static void
-lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1])
-{
-    uint8_t digest[HF_SHA256_BYTES];
-    _cleanup_(hf_sha256_freep) struct hf_sha256 *running = NULL;
-    if (!hf_sha256_new(&running, NULL)) // no memory for a few hundred bytes: nothing sensible goes on
-        abort();
-    hf_sha256_add(running, engine, strlen(engine) + 1);
-    hf_sha256_add(running, identity, strlen(identity));
-    hf_sha256_end(running, digest);
-    hf_hex_format(digest, sizeof digest, text);
 }
 
 static bool

@@ -87,6 +87,19 @@ vault_state_session_brought(const struct hf_vault_state *state, const struct hf_
     return false;
 }
 
+void
+vault_lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1])
+{
+    uint8_t digest[HF_SHA256_BYTES];
+    _cleanup_(hf_sha256_freep) struct hf_sha256 *running = NULL;
+    if (!hf_sha256_new(&running, NULL)) // no memory for a few hundred bytes: nothing sensible goes on
+        abort();
+    hf_sha256_add(running, engine, strlen(engine) + 1);
+    hf_sha256_add(running, identity, strlen(identity));
+    hf_sha256_end(running, digest);
+    hf_hex_format(digest, sizeof digest, text);
+}
+
 bool
 vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
@@ -140,11 +153,21 @@ vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry
 static bool
 apply_lineage(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
+    const char *lineage;
+    char hash[2 * HF_SHA256_BYTES + 1];
     if (state->engine != NULL)
         return hf_fail(err, HF_ERR_CORRUPT, "a second LINEAGE");
-    return copy_member(entry->public_part, "engine", &state->engine, err) &&
-           (entry->sealed_part == NULL || (copy_member(entry->sealed_part, "identity", &state->identity, err) &&
-                                           copy_member(entry->sealed_part, "name", &state->name, err)));
+    if (!copy_member(entry->public_part, "engine", &state->engine, err) ||
+        !hf_json_string(entry->public_part, "lineage", "LINEAGE", &lineage, err))
+        return false;
+    if (entry->sealed_part == NULL)
+        return true;
+    if (!copy_member(entry->sealed_part, "identity", &state->identity, err) ||
+        !copy_member(entry->sealed_part, "name", &state->name, err))
+        return false;
+    vault_lineage_hash(state->engine, state->identity, hash);
+    return strcmp(lineage, hash) == 0 ||
+           hf_fail(err, HF_ERR_CORRUPT, "its lineage is not the hash of engine and identity");
 }
 
 static bool
@@ -264,16 +287,15 @@ add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, struct
             return false;
         backup->stored_bytes += pack->bytes;
     }
-    const size_t all = state->pack_count + count;
-    if (all > 0)
-        qsort(state->packs, all, sizeof *state->packs, by_id);
-    for (size_t i = 1; i < all; i++) {
+    state->pack_count += count;
+    if (state->pack_count > 0)
+        qsort(state->packs, state->pack_count, sizeof *state->packs, by_id);
+    for (size_t i = 1; i < state->pack_count; i++) {
         char text[HF_ID_TEXT_BYTES];
         if (hf_id_equal(&state->packs[i - 1].pack, &state->packs[i].pack))
             return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" was committed before",
                            hf_id_format(&state->packs[i].pack, text));
     }
-    state->pack_count = all;
     return true;
 }
 

@@ -17,6 +17,8 @@
 #define REGION_BYTES  (1 * HF_MIB) // assembled, then written at once
 #define LAST_FILE     "global/pg_control"
 
+#define DEFAULT_FOLDER_MODE 0700
+
 /* One file on its way.  Its leaves are written by any workers; whoever ends the last one checks the digest. */
 struct planned_file {
     char *path;
@@ -27,13 +29,21 @@ struct planned_file {
     uint8_t *tags; // of all its pages, while it is being written
 };
 
+/* A pack that is not there as the log says: told as soon as a file is known that needs it. */
+struct lost_pack {
+    struct hf_id pack;
+    bool is_map;
+    char why[160]; // pack "7f3a" is missing
+};
+
 struct hf_restore_plan {
     struct hf_vault *vault; // borrowed from the caller
     struct hf_restore_options options;
     struct hf_backup *backup;
     size_t file_count, file_room;
     struct planned_file *files;
-    uint64_t task_count; // leaves, and one for each empty file
+    size_t lost_count;
+    struct lost_pack *lost; // sorted
     struct hf_restore_size size;
 
     /* While writing. */
@@ -53,9 +63,14 @@ struct task {
     size_t leaf;
 };
 
-static bool plan_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err);
-static bool plan_maps(struct hf_restore_plan *plan, struct hf_error *err);
 static bool plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, struct hf_error *err);
+static bool plan_files(struct hf_restore_plan *plan, struct hf_slab_worker *worker, struct hf_error *err);
+static bool plan_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err);
+static bool plan_maps(struct hf_restore_plan *plan, struct hf_slab_worker *worker, struct hf_error *err);
+static bool plan_map(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct planned_file *planned,
+                     struct hf_leaf *leaf, const struct lost_pack **ret_lost, struct hf_error *err);
+static const struct lost_pack *find_lost(const struct hf_restore_plan *plan, const struct hf_id *pack);
+static int pack_against_lost(const void *pack, const void *lost);
 static int control_file_last(const void *a, const void *b);
 static bool open_target(struct hf_restore_plan *plan, const char *target, struct hf_error *err);
 static bool make_folders(struct hf_restore_plan *plan, struct hf_error *err);
@@ -91,14 +106,7 @@ hf_restore_plan(struct hf_vault *vault, const struct hf_id *backup, const struct
     pthread_mutex_init(&plan->lock, NULL);
     if (!hf_slab_worker_new(1, &worker, err) || !hf_backup_open(vault, backup, &plan->backup, err) ||
         !hf_vault_read(vault, NULL, NULL, &state, err) || !plan_packs(plan, state, err) ||
-        !hf_backup_files(plan->backup, worker, plan_file, plan, err))
-        return false;
-    if (plan->file_count != hf_backup_root(plan->backup)->file_count)
-        return hf_fail(err, HF_ERR_CORRUPT, "the manifest lists %zu files, it counts %llu", plan->file_count,
-                       (unsigned long long)hf_backup_root(plan->backup)->file_count);
-    if (plan->file_count > 0)
-        qsort(plan->files, plan->file_count, sizeof *plan->files, control_file_last);
-    if (!plan_maps(plan, err))
+        !plan_files(plan, worker, err) || !plan_maps(plan, worker, err))
         return false;
     plan->size.folders = hf_backup_root(plan->backup)->folder_count;
     if (options->total != NULL)
@@ -121,6 +129,7 @@ hf_restore_plan_freep(struct hf_restore_plan **plan)
         free(gone->files[i].tags);
     }
     free(gone->files);
+    free(gone->lost);
     hf_closep(&gone->target);
     hf_slab_cache_freep(&gone->cache);
     hf_backup_freep(&gone->backup);
@@ -149,21 +158,80 @@ hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_res
 {
     const uint64_t started = hf_monotonic_ns();
     const size_t cache_bytes = plan->options.cache_bytes > 0 ? plan->options.cache_bytes : CACHE_DEFAULT;
-    if (!open_target(plan, target, err) ||
-        !hf_slab_cache_new(hf_backup_packs(plan->backup), cache_bytes, &plan->cache, err) || !make_folders(plan, err))
+    if (!open_target(plan, target, err))
         return false;
 
     /* pg_control goes last, when everything else is on the disk: without it no server starts on what is there. */
     const size_t last = plan->file_count > 0 && strcmp(plan->files[plan->file_count - 1].path, LAST_FILE) == 0
                             ? plan->file_count - 1
                             : plan->file_count;
-    if (!write_files(plan, 0, last, err) || (plan->options.sync && !sync_folders(plan, err)) ||
-        !write_files(plan, last, plan->file_count, err) || (plan->options.sync && !sync_folders(plan, err)))
+    if (!hf_slab_cache_new(hf_backup_packs(plan->backup), cache_bytes, &plan->cache, err) || !make_folders(plan, err) ||
+        !write_files(plan, 0, last, err) || (plan->options.sync && !sync_folders(plan, err)) ||
+        !write_files(plan, last, plan->file_count, err) || (plan->options.sync && !sync_folders(plan, err))) {
+        (void)!unlinkat(plan->target, LAST_FILE, 0); // begun, and then the disk was full or its sync failed
+        if (err->system == ENOSPC || err->system == EDQUOT)
+            hf_fail_hint(err, "Make room there, empty the folder and restore again; or restore to another disk.");
         return hf_fail_within(err, "restore to \"%s\"", target);
+    }
 
     *ret = (struct hf_restore_outcome){
         .bytes = plan->size.bytes, .pages = plan->pages, .duration_ms = (hf_monotonic_ns() - started) / 1000000};
     hf_slab_cache_counts(plan->cache, &ret->slabs_opened, &ret->bytes_opened);
+    return true;
+}
+
+/* A pack that is not there, or has another size than the log says, is noted; which files need it the maps say. */
+static bool
+plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, struct hf_error *err)
+{
+    const struct hf_manifest_root *root = hf_backup_root(plan->backup);
+    const struct hf_id vault = hf_vault_id(plan->vault);
+    plan->size.packs = root->summary_count;
+    plan->lost = calloc(root->summary_count + 1, sizeof *plan->lost);
+    if (plan->lost == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
+    for (size_t i = 0; i < root->summary_count; i++) {
+        char name[HF_PACK_NAME_BYTES], text[HF_ID_TEXT_BYTES];
+        const struct hf_id *id = &root->summary[i].pack;
+        const struct hf_vault_pack *pack = hf_vault_state_pack(state, id);
+        bool found;
+        uint64_t size;
+        if (pack == NULL)
+            return hf_fail(err, HF_ERR_CORRUPT, "the backup needs pack \"%s\", which the log does not know",
+                           hf_id_format(id, text));
+        if (!hf_backend_stat(hf_vault_backend(plan->vault), hf_pack_name(&vault, id, name), &found, &size, err))
+            return false;
+        if (found && size == pack->bytes)
+            continue;
+        struct lost_pack *lost = &plan->lost[plan->lost_count++];
+        *lost = (struct lost_pack){.pack = *id, .is_map = pack->kind == HF_PACK_MAP};
+        if (!found)
+            snprintf(lost->why, sizeof lost->why, "pack \"%s\" is missing", hf_id_format(id, text));
+        else
+            snprintf(lost->why, sizeof lost->why, "pack \"%s\" has %llu bytes, the log says %llu",
+                     hf_id_format(id, text), (unsigned long long)size, (unsigned long long)pack->bytes);
+    }
+    return true;
+}
+
+static bool
+plan_files(struct hf_restore_plan *plan, struct hf_slab_worker *worker, struct hf_error *err)
+{
+    if (!hf_backup_files(plan->backup, worker, plan_file, plan, err)) {
+        const struct lost_pack *lost = plan->lost;
+        while (lost < plan->lost + plan->lost_count && !lost->is_map)
+            lost++;
+        if (lost < plan->lost + plan->lost_count) {
+            err->kind = HF_ERR_CORRUPT;
+            return hf_fail_within(err, "%s", lost->why);
+        }
+        return false;
+    }
+    if (plan->file_count != hf_backup_root(plan->backup)->file_count)
+        return hf_fail(err, HF_ERR_CORRUPT, "the manifest lists %zu files, it counts %llu", plan->file_count,
+                       (unsigned long long)hf_backup_root(plan->backup)->file_count);
+    if (plan->file_count > 0)
+        qsort(plan->files, plan->file_count, sizeof *plan->files, control_file_last);
     return true;
 }
 
@@ -199,62 +267,80 @@ plan_file(void *context, const char *path, const struct hf_manifest_file *file, 
 
 /* Every leaf is read once now, so that a hole is found before the target is touched. */
 static bool
-plan_maps(struct hf_restore_plan *plan, struct hf_error *err)
+plan_maps(struct hf_restore_plan *plan, struct hf_slab_worker *worker, struct hf_error *err)
 {
-    _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
     _cleanup_(hf_leaf_done) struct hf_leaf leaf;
+    const struct planned_file *first = NULL;
+    const struct lost_pack *needed = NULL;
+    size_t others = 0;
     hf_leaf_init(&leaf, HF_PAGE_LOG2_LEAST);
-    if (!hf_slab_worker_new(1, &worker, err))
-        return false;
     for (size_t i = 0; i < plan->file_count; i++) {
-        const struct planned_file *planned = &plan->files[i];
-        uint64_t pages = 0;
-        for (size_t n = 0; n < planned->file.leaf_count; n++) {
-            if (!hf_backup_leaf(plan->backup, worker, &planned->file.leaves[n], &leaf, err))
-                return hf_fail_within(err, "file \"%s\"", planned->path);
-            if (leaf.page_log2 != planned->file.page_log2 ||
-                (leaf.pages != HF_LEAF_PAGES && n + 1 < planned->file.leaf_count))
-                return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": its map does not fit", planned->path);
-            for (size_t extent = 0; extent < leaf.extent_count; extent++) {
-                if (leaf.extents[extent].type == HF_EXTENT_LOST)
-                    return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": %u of its pages are lost", planned->path,
-                                   leaf.extents[extent].count);
-                if (leaf.extents[extent].type == HF_EXTENT_STORED)
-                    plan->size.stored_pages += leaf.extents[extent].count;
-            }
-            pages += leaf.pages;
+        const struct lost_pack *lost = NULL;
+        if (!plan_map(plan, worker, &plan->files[i], &leaf, &lost, err))
+            return hf_fail_within(err, "file \"%s\"", plan->files[i].path);
+        if (lost != NULL && first != NULL) {
+            others++;
+        } else if (lost != NULL) {
+            first = &plan->files[i];
+            needed = lost;
         }
-        if (pages != page_count(&planned->file))
-            return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": its map has %llu pages, its size is %llu", planned->path,
-                           (unsigned long long)pages, (unsigned long long)planned->file.size);
     }
-    return true;
+    if (plan->lost_count == 0)
+        return true;
+    if (first == NULL)
+        hf_fail(err, HF_ERR_CORRUPT, "%s", plan->lost[0].why);
+    else if (others == 0)
+        hf_fail(err, HF_ERR_CORRUPT, "%s: file \"%s\" cannot be restored", needed->why, first->path);
+    else
+        hf_fail(err, HF_ERR_CORRUPT, "%s: file \"%s\" and %zu more cannot be restored", needed->why, first->path,
+                others);
+    return hf_fail_hint(err, "Restore another backup.  The next backup stores again what is lost.");
 }
 
+/* *ret_lost: the first lost pack that the file needs, or as it was. */
 static bool
-plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, struct hf_error *err)
+plan_map(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct planned_file *planned,
+         struct hf_leaf *leaf, const struct lost_pack **ret_lost, struct hf_error *err)
 {
-    const struct hf_manifest_root *root = hf_backup_root(plan->backup);
-    const struct hf_id vault = hf_vault_id(plan->vault);
-    for (size_t i = 0; i < root->summary_count; i++) {
-        char name[HF_PACK_NAME_BYTES], text[HF_ID_TEXT_BYTES];
-        const struct hf_id *id = &root->summary[i].pack;
-        const struct hf_vault_pack *pack = hf_vault_state_pack(state, id);
-        bool found;
-        uint64_t size;
-        hf_id_format(id, text);
-        if (pack == NULL)
-            return hf_fail(err, HF_ERR_CORRUPT, "the backup needs pack \"%s\", which the log does not know", text);
-        if (!hf_backend_stat(hf_vault_backend(plan->vault), hf_pack_name(&vault, id, name), &found, &size, err))
+    uint64_t pages = 0;
+    for (size_t n = 0; n < planned->file.leaf_count; n++) {
+        *ret_lost = find_lost(plan, &planned->file.leaves[n].pack);
+        if (*ret_lost != NULL)
+            return true;
+        if (!hf_backup_leaf(plan->backup, worker, &planned->file.leaves[n], leaf, err))
             return false;
-        if (!found)
-            return hf_fail(err, HF_ERR_CORRUPT, "the backup needs pack \"%s\", which is missing", text);
-        if (size != pack->bytes)
-            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" has %llu bytes, the log says %llu", text,
-                           (unsigned long long)size, (unsigned long long)pack->bytes);
+        if (leaf->page_log2 != planned->file.page_log2 ||
+            (leaf->pages != HF_LEAF_PAGES && n + 1 < planned->file.leaf_count))
+            return hf_fail(err, HF_ERR_CORRUPT, "its map does not fit");
+        for (size_t i = 0; i < leaf->extent_count; i++) {
+            const struct hf_extent *extent = &leaf->extents[i];
+            if (extent->type == HF_EXTENT_LOST)
+                return hf_fail(err, HF_ERR_CORRUPT, "%u of its pages are lost", extent->count);
+            if (extent->type != HF_EXTENT_STORED)
+                continue;
+            *ret_lost = find_lost(plan, &leaf->packs[extent->pack]);
+            if (*ret_lost != NULL)
+                return true;
+            plan->size.stored_pages += extent->count;
+        }
+        pages += leaf->pages;
     }
-    plan->size.packs = root->summary_count;
-    return true;
+    return pages == page_count(&planned->file) ||
+           hf_fail(err, HF_ERR_CORRUPT, "its map has %llu pages, its size is %llu", (unsigned long long)pages,
+                   (unsigned long long)planned->file.size);
+}
+
+static const struct lost_pack *
+find_lost(const struct hf_restore_plan *plan, const struct hf_id *pack)
+{
+    return plan->lost_count == 0 ? NULL
+                                 : bsearch(pack, plan->lost, plan->lost_count, sizeof *plan->lost, pack_against_lost);
+}
+
+static int
+pack_against_lost(const void *pack, const void *lost)
+{
+    return hf_id_compare(pack, &((const struct lost_pack *)lost)->pack);
 }
 
 static int
@@ -287,6 +373,9 @@ make_folders(struct hf_restore_plan *plan, struct hf_error *err)
     for (size_t i = 0; i < root->folder_count; i++)
         if (!make_folder(plan, root->folders[i].path, root->folders[i].mode, err))
             return false;
+    for (size_t i = 0; i < root->link_count; i++) // a tablespace that holds nothing
+        if (!make_folder(plan, root->links[i].path, DEFAULT_FOLDER_MODE, err))
+            return false;
     return true;
 }
 
@@ -308,9 +397,10 @@ make_folder(struct hf_restore_plan *plan, const char *path, uint32_t mode, struc
         memcpy(part, path, length);
         part[length] = 0;
         if (mkdirat(plan->target, part, allowed) == 0) {
-            if (plan->options.owner &&
-                fchownat(plan->target, part, plan->options.uid, plan->options.gid, AT_SYMLINK_NOFOLLOW) != 0)
-                return hf_fail_errno(err, HF_ERR_NONE, "could not give folder \"%s\" to its owner", part);
+            if (fchmodat(plan->target, part, allowed, 0) != 0 || // whatever our umask is
+                (plan->options.owner &&
+                 fchownat(plan->target, part, plan->options.uid, plan->options.gid, AT_SYMLINK_NOFOLLOW) != 0))
+                return hf_fail_errno(err, HF_ERR_NONE, "could not prepare folder \"%s\"", part);
         } else if (errno != EEXIST) {
             return hf_fail_errno(err, HF_ERR_NONE, "could not make folder \"%s\"", part);
         }

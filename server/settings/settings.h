@@ -62,7 +62,6 @@ struct hf_settings {
     struct {
         const char *lowest_level; // "L1", "L2", "L3r", "L3"
         int64_t memory;           // bytes
-        int64_t host_uid;         // whom the sandbox is on the host, when we are root
         int64_t phase_minutes;
         char **postgres_prefixes; // ends with NULL; NULL for none
     } sandbox;

@@ -133,8 +133,6 @@ hf_backup_facts_to_json(const struct hf_backup_facts *facts, struct hf_page_faul
         !hf_json_set(object, "server_version_text", text_to_json(facts->server_version_text), err) ||
         !hf_json_set(object, "data_checksums", json_boolean(facts->data_checksums), err) ||
         !hf_json_set(object, "from_standby", json_boolean(facts->from_standby), err) ||
-        !hf_json_set(object, "backup_label", text_to_json(facts->backup_label), err) ||
-        !hf_json_set(object, "notices", text_to_json(facts->notices), err) ||
         !hf_json_set(object, "tablespaces", tablespaces_to_json(facts), err) ||
         !hf_json_set(object, "pages", faults_to_json(faults), err))
         return false;

@@ -197,7 +197,8 @@ void hf_backup_facts_done(struct hf_backup_facts *facts);
  * The facts as they are stored with the backup: a JSON object with the members named as above; LSNs as
  * text ("16/B374D848"), system_identifier as text, the rest integers, booleans and strings; "tablespaces" is a
  * list of {oid, location}; "pages" is {checked, bad, pending, unlisted, list: [{path, block, lsn, verdict}]}, the
- * list cut at HF_PAGE_FAULTS_STORED.  Owner of *ret: the caller.
+ * list cut at HF_PAGE_FAULTS_STORED.  The server's own words (label, notices) are left out: they can hold
+ * anything.  Owner of *ret: the caller.
  */
 #define HF_PAGE_FAULTS_STORED 1000
 HF_MUST_CHECK bool hf_backup_facts_to_json(const struct hf_backup_facts *facts, struct hf_page_faults *faults,
@@ -240,9 +241,9 @@ struct hf_appliance_abilities {
 /* Which database a source is: what a vault's lineage hangs on. */
 struct hf_source_identity {
     uint64_t system_identifier;
-    char text[24];          // the same as decimal digits: the vault's identity
+    char text[24]; // the same as decimal digits: the vault's identity
     uint32_t server_version;
-    char superuser[64];     // name of the role that initdb made; "" when it could not be asked
+    char superuser[64]; // name of the role that initdb made; "" when it could not be asked
 };
 
 struct hf_source_engine {

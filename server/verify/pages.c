@@ -119,8 +119,8 @@ bool
 hf_pages_check_offline(const struct hf_offline_options *options, struct hf_verify_check *pages,
                        struct hf_verify_check *commit_log, struct hf_error *err)
 {
-    struct offline offline = {.options = options, .log = {.folder = -1, .check = commit_log}};
-    _cleanup_(hf_freep) void *memory = offline.buffer = malloc(READ_BYTES);
+    _cleanup_(hf_freep) uint8_t *buffer = malloc(READ_BYTES);
+    struct offline offline = {.options = options, .log = {.folder = -1, .check = commit_log}, .buffer = buffer};
     _cleanup_(hf_closep) int folder = open(options->data, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (offline.buffer == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page checks");

@@ -127,9 +127,9 @@ class Cluster:
 
     def digest(self):
         """Rows and a sum over all that stands in them: two clusters with the same digest hold the same rows."""
-        tables = ["departments", "practitioners", "patients", "phrases", "encounters", "observations", "scans"]
-        return self.sql(" UNION ALL ".join(
-            f"SELECT '{table}', count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {table} AS t" for table in tables))
+        sums = [f"SELECT '{table}', count(*), sum(hashtextextended(t::text, 0)::numeric) FROM {table} AS t"
+                for table in ("departments", "practitioners", "patients", "phrases", "encounters", "observations", "scans")]
+        return self.sql(" UNION ALL ".join(sums) + " ORDER BY 1")  # a parallel plan appends in any order
 
     def digest_of_copy(self, folder):
         """Starts a restored data directory, lets it recover, and takes its digest."""

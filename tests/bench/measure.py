@@ -9,6 +9,7 @@ Everything started through a window runs in a cgroup of its own.  Its peak count
 group: memory of the processes, and the page cache of the files that they were the first to touch.  The second figure,
 sampled every 20 ms, is without page cache, which the kernel takes back when somebody needs memory.
 """
+import contextlib
 import os
 import pwd
 import signal
@@ -18,6 +19,7 @@ import time
 from dataclasses import dataclass
 
 SAMPLE_S = 0.02
+PATIENCE_S = 60
 OUTPUT_KEPT = 4000  # bytes of a failed command's output
 
 
@@ -56,6 +58,7 @@ class Window:
         for child in self.children:
             kill(child)
         self.memory = self.sampler.stop()
+        empty(self.group, by_force=kind is not None)
         self.group.remove()
 
     def start(self, command, user=None, **options):
@@ -72,6 +75,7 @@ class Window:
         child = subprocess.Popen(command, env=self.environment, start_new_session=True, preexec_fn=prepare,
                                  **{"stdin": subprocess.DEVNULL, **options})
         self.children.append(child)
+        self.group.pids.add(child.pid)
         return child
 
     def run(self, command, output=True, **options):
@@ -98,12 +102,22 @@ class Window:
         self.run(["sync", "-f", folder])
 
 
+def empty(group, by_force):
+    """Waits for the last process: the private daemon that `holdfast` starts leaves two seconds after its last client."""
+    deadline = time.monotonic() + PATIENCE_S
+    while members := group.members():
+        if time.monotonic() > deadline:
+            raise Failure(f"processes of a measured command are still there after {PATIENCE_S} s")
+        for pid in members if by_force else ():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.01)
+
+
 def kill(child):
     if child.poll() is None:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(child.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         child.wait()
 
 
@@ -122,6 +136,7 @@ def make_group():
 class Group:
     """A memory cgroup: a folder that processes are written into."""
     def __init__(self, path):
+        self.pids = set()  # that we started; the kernel knows their children
         self.path = path
         os.mkdir(path)
         self.door = os.open(f"{path}/cgroup.procs", os.O_WRONLY)
@@ -141,16 +156,18 @@ class Group:
                 return int(value) // 1024
         raise Failure(f"{self.path}/memory.stat has no line {self.statistic}")
 
+    def members(self):
+        return [int(pid) for pid in self.read("cgroup.procs").split()]
+
     def remove(self):
-        """Waits for the last process: Holdfast's daemon leaves two seconds after its last client."""
         os.close(self.door)
-        for _ in range(1000):
+        for _ in range(500):
             try:
                 os.rmdir(self.path)
                 return
-            except OSError:
+            except OSError:  # the kernel is still taking the last process apart
                 time.sleep(0.01)
-        raise Failure(f"{self.path} still has processes")
+        raise Failure(f"{self.path} cannot be removed")
 
 
 class GroupOfVersion2(Group):
@@ -199,23 +216,21 @@ class NoGroup:
     how = "sum of VmHWM"
 
     def __init__(self):
-        self.highest = {}  # (pid, start) -> KiB
-        self.ours = set()
+        self.pids = set()  # that we started
+        self.ours = set()  # (pid, when it started): those and their descendants
+        self.highest = {}  # of ours, in KiB
 
     def enter(self):
         pass
 
+    def members(self):
+        _, starts = self.look()
+        return [pid for pid, start in self.ours if starts.get(pid) == start]
+
     def process_kib(self):
-        parents, starts = {}, {}
-        for pid in filter(str.isdigit, os.listdir("/proc")):
-            try:
-                with open(f"/proc/{pid}/stat") as file:
-                    fields = file.read().rpartition(")")[2].split()
-                parents[int(pid)], starts[int(pid)] = int(fields[1]), fields[19]
-            except OSError:
-                continue
-        for pid in sorted(parents, key=lambda pid: int(starts[pid])):  # a parent started before its child
-            if parents[pid] == os.getpid() or (parents[pid], starts.get(parents[pid])) in self.ours:
+        parents, starts = self.look()
+        for pid in sorted(parents, key=lambda pid: (starts[pid], pid)):  # a parent started before its child
+            if pid in self.pids or (parents[pid], starts.get(parents[pid])) in self.ours:
                 self.ours.add((pid, starts[pid]))
         for pid, start in self.ours:
             try:
@@ -226,6 +241,19 @@ class NoGroup:
             except OSError:
                 continue
         return self.peak_kib()
+
+    @staticmethod
+    def look():
+        """Every process's parent and start."""
+        parents, starts = {}, {}
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open(f"/proc/{pid}/stat") as file:
+                    fields = file.read().rpartition(")")[2].split()
+                parents[int(pid)], starts[int(pid)] = int(fields[1]), int(fields[19])
+            except OSError:
+                continue
+        return parents, starts
 
     def peak_kib(self):
         return sum(self.highest.values())

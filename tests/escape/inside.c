@@ -346,6 +346,9 @@ reuse_exec_descriptor(void)
     // The number that the filter lets through is the first one that the limit forbids.
     bool refused = dup2(fd, (int)files.rlim_max) < 0;
     refused = refused && syscall(SYS_execveat, (int)files.rlim_max, "", none, none, AT_EMPTY_PATH) != 0;
+    // Nor may that number stand before a path, which makes the descriptor meaningless.
+    refused =
+        refused && syscall(SYS_execveat, (int)files.rlim_max, "/bin/inside", none, none, 0) != 0 && errno == EPERM;
     close(fd);
     return refused;
 }

@@ -300,6 +300,19 @@ HF_TEST(a_document_that_contradicts_itself_is_refused)
     assert_content_refused(content, "evidence: \"attempt.result\" is passed without a restore in a sandbox");
 }
 
+HF_TEST(a_target_is_met_to_the_millisecond)
+{
+    json_t *content = changed("rto_rpo.time_to_recover_ms", "3600000");
+    struct hf_error err;
+
+    hf_assert_ok(hf_evidence_check_content(content, &err), &err);
+    json_decref(content);
+    assert_content_refused(
+        changed("rto_rpo.time_to_recover_ms", "3600001"),
+        "evidence: \"rto_rpo.rto_target_met\" is true, which does not follow from 3600001 ms against "
+        "3600 s");
+}
+
 /* The content of an attempt that ended so, before and after which the backup was in these states. */
 static json_t *
 attempt(const char *result, const char *before, const char *after)
@@ -360,6 +373,27 @@ HF_TEST(a_sealed_document_is_read_back_and_holds_under_its_key)
                         "document is sealed by key \"" TEST_KEY_NAME "\" (" TEST_KEY_ID "), which we were not given");
     hf_evidence_done(&evidence);
     json_decref(content);
+    hf_buf_done(&bytes);
+}
+
+HF_TEST(a_seal_holds_for_no_other_signature_place_or_content_hash)
+{
+    struct hf_public_key key;
+    struct hf_buf bytes = sealed(test_content(TEST_VERIFY_CONTENT), 41, &key);
+    const struct hf_trust trust = {.keys = &key, .count = 1};
+    struct hf_evidence evidence = {0};
+    struct hf_error err;
+
+    hf_assert_ok(hf_evidence_parse(bytes.data, bytes.length, "document", &evidence, &err), &err);
+    uint8_t *const parts[] = {evidence.signature, evidence.content_sha256, (uint8_t *)&evidence.index};
+    for (size_t i = 0; i < HF_LENGTH(parts); i++) {
+        *parts[i] ^= 1;
+        assert_false(hf_evidence_check_seal(&evidence, "document", &trust, &err));
+        assert_string_equal(err.message, "document is not what key \"" TEST_KEY_NAME "\" signed");
+        *parts[i] ^= 1;
+    }
+    hf_assert_ok(hf_evidence_check_seal(&evidence, "document", &trust, &err), &err);
+    hf_evidence_done(&evidence);
     hf_buf_done(&bytes);
 }
 

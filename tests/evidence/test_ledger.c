@@ -480,6 +480,33 @@ HF_TEST(every_older_state_is_proved_to_be_the_beginning_of_the_newest)
     leave(&place);
 }
 
+static const struct place *going_on; // what the callback below enters into
+
+static void
+enter_meanwhile(void *context, const char *problem)
+{
+    (void)context;
+    (void)problem;
+    struct hf_ledger *ledger = open_ledger(going_on, false);
+    append(ledger, 77);
+    hf_ledger_close(ledger);
+}
+
+HF_TEST(documents_can_be_entered_while_the_ledger_is_inspected)
+{
+    struct place place = filled_place(4);
+    const struct hf_ledger_options options = {.folder = place.ledger, .signer = place.signer};
+    struct hf_ledger_report report;
+    struct hf_error err;
+
+    assert_int_equal(unlink(document_path(&place, 1, ".proof")), 0); // one problem, to be called in the middle
+    going_on = &place;
+    assert_false(hf_ledger_verify_all(&options, enter_meanwhile, NULL, &report, &err));
+    assert_int_equal(report.entries, 4);
+    assert_int_equal(report.problems, 1);
+    leave(&place);
+}
+
 HF_TEST(a_missing_document_is_named)
 {
     struct place place = filled_place(5);

@@ -188,6 +188,8 @@ recover(const char *path, struct hf_signer *signer, const char *situation)
         fail_msg("%s: a reader could not open the ledger: %s", situation, err.message);
     assert_in_range(hf_ledger_checkpoint(ledger)->size, 2, 3);
     hf_ledger_close(ledger);
+    if (!hf_ledger_verify_all(&reading, NULL, NULL, &report, &err))
+        fail_msg("%s: the ledger does not verify before it is recovered: %s", situation, err.message);
 
     ledger = open_ledger(path, signer, &err);
     if (ledger == NULL)

@@ -240,6 +240,9 @@ HF_TEST(a_consistency_proof_holds_for_no_other_tree)
                 assert_false(hf_merkle_check_consistency(old, &old_root, size, &root, &path));
             }
             assert_false(hf_merkle_check_consistency(size + 1, &old_root, size, &root, &path));
+            hf_assert_ok(hf_merkle_consistency(old, size, leaf_range, NULL, &path, &err), &err);
+            if (old > 0)
+                assert_false(hf_merkle_check_consistency(old, &old_root, 2 * size, &root, &path));
         }
     }
 }

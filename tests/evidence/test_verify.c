@@ -231,6 +231,42 @@ HF_TEST(a_document_that_was_sealed_but_never_entered_does_not_verify)
     drop_piece(&piece);
 }
 
+HF_TEST(a_document_entered_in_another_trusted_ledger_does_not_verify_there)
+{
+    struct piece piece = new_piece();
+    const char *path = test_path(hf_test_folder(), "key");
+    struct hf_buf checkpoint_text = HF_BUF_INIT(HF_CHECKPOINT_MOST_BYTES), proof = HF_BUF_INIT(HF_PROOF_MOST_BYTES);
+    struct hf_checkpoint checkpoint = {.origin = "holdfast.example/other", .size = 3};
+    struct hf_merkle tree = {0};
+    struct hf_merkle_path way;
+    struct hf_signer *other = NULL;
+    struct hf_evidence_report report;
+    struct hf_hash leaf;
+    struct hf_error err;
+
+    hf_assert_ok(hf_signer_create(path, checkpoint.origin, &err), &err);
+    hf_assert_ok(hf_signer_open(path, &other, &err), &err);
+    hf_assert_ok(hf_merkle_leaf(piece.document.data, piece.document.length, &leaf, &err), &err);
+    hf_merkle_push(&tree, &leaf);
+    hf_merkle_push(&tree, &leaf);
+    hf_merkle_next_path(&tree, &way);
+    hf_merkle_push(&tree, &leaf);
+    hf_merkle_root(&tree, &checkpoint.root);
+    hf_assert_ok(hf_checkpoint_sign(&checkpoint, other, &checkpoint_text, &err), &err);
+    hf_assert_ok(hf_proof_format(2, &way, checkpoint_text.data, checkpoint_text.length, &proof, &err), &err);
+
+    const struct hf_public_key keys[] = {piece.key, *hf_signer_public_key(other)};
+    const struct hf_trust trust = {.keys = keys, .count = 2};
+    assert_false(hf_evidence_verify(piece.document.data, piece.document.length, proof.data, proof.length, &trust,
+                                    &report, &err));
+    assert_string_equal(err.message,
+                        "the proof is of ledger \"holdfast.example/other\", the document of \"" TEST_KEY_NAME "\"");
+    hf_signer_close(other);
+    hf_buf_done(&checkpoint_text);
+    hf_buf_done(&proof);
+    drop_piece(&piece);
+}
+
 HF_TEST(evidence_of_another_key_of_the_same_name_does_not_verify)
 {
     struct piece piece = new_piece();

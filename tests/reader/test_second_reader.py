@@ -885,12 +885,7 @@ def our_code_agrees_which_commits_count():
 
 
 # What the writer of a repository can say falsely and our check does not compare (the second reader's does).
-NOT_COMPARED = ("says 3", "the gap before it is not zeros", "is of kind 2 in a data pack", "which did not commit it",
-                "its summary is", "its root says", "its facts are not those of its COMMIT",
-                'file "a": its CRC-32C does not match', "bytes are stored",
-                'pack "0899f4ef82e8e31d6ea9fe6ae5d51dde" was committed before',
-                "is not a checkpoint of this log at entry 1", "['mood'] of its public part",
-                "its lineage is not the hash of engine and identity")
+NOT_COMPARED = ("is not a checkpoint of this log at entry 1", "['mood'] of its public part")
 
 
 @test

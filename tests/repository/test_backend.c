@@ -115,6 +115,21 @@ __wrap_fallocate64(int fd, int mode, off_t offset, off_t length)
     return __real_fallocate64(fd, mode, offset, length);
 }
 
+/* What another process does between two steps of ours: just before the next lock is taken. */
+static void (*before_lock)(void);
+
+int __real_flock(int fd, int operation);
+int __wrap_flock(int fd, int operation);
+int
+__wrap_flock(int fd, int operation)
+{
+    void (*interfere)(void) = before_lock;
+    before_lock = NULL;
+    if (interfere != NULL)
+        interfere();
+    return __real_flock(fd, operation);
+}
+
 static const char *
 in(const char *folder, const char *name)
 {
@@ -889,6 +904,57 @@ HF_TEST(a_sweep_removes_what_the_dead_left_and_spares_the_living)
     assert_holds(backend, PACK, "alive");
 }
 
+#define STAGED VAULT "/staging/abcdefabcdefabcdefabcdefabcdefab"
+
+static const char *interfered_folder;
+
+static void
+sweep_it_away(void)
+{
+    struct hf_backend *other = open_backend(interfered_folder);
+    uint64_t objects, bytes;
+    struct hf_error err;
+    hf_assert_ok(hf_backend_sweep(other, &objects, &bytes, &err), &err);
+    assert_int_equal(objects, 1);
+    hf_backend_freep(&other);
+}
+
+HF_TEST(an_upload_that_is_swept_before_it_has_its_lock_begins_again)
+{
+    const char *folder = new_folder();
+    _cleanup_(hf_backend_freep) struct hf_backend *backend = open_backend(folder);
+    interfered_folder = folder;
+    before_lock = sweep_it_away;
+    upload(backend, PACK, "pack");
+    assert_null(before_lock);
+    assert_holds(backend, PACK, "pack");
+}
+
+static void
+publish_it_and_begin_another(void)
+{
+    assert_int_equal(rename(in(interfered_folder, STAGED), in(interfered_folder, "published")), 0);
+    make_file(in(interfered_folder, STAGED), "of another writer");
+}
+
+HF_TEST(a_sweep_does_not_take_a_new_file_for_the_one_it_has_locked)
+{
+    const char *folder = new_folder();
+    _cleanup_(hf_backend_freep) struct hf_backend *backend = open_backend(folder);
+    uint64_t objects, bytes;
+    struct hf_error err;
+    assert_int_equal(mkdir(in(folder, "vaults"), 0700), 0);
+    assert_int_equal(mkdir(in(folder, VAULT), 0700), 0);
+    assert_int_equal(mkdir(in(folder, VAULT "/staging"), 0700), 0);
+    make_file(in(folder, STAGED), "left behind, or so it seems");
+    interfered_folder = folder;
+    before_lock = publish_it_and_begin_another;
+    hf_assert_ok(hf_backend_sweep(backend, &objects, &bytes, &err), &err);
+    assert_int_equal(objects, 0);
+    assert_holds(backend, "published", "left behind, or so it seems");
+    assert_int_equal(access(in(folder, STAGED), F_OK), 0);
+}
+
 #define RACERS 8
 #define ROUNDS 25
 
@@ -1072,9 +1138,11 @@ HF_TEST(a_probe_sees_storage_that_cannot_sync)
     let_disk_be();
     hf_assert_ok(hf_backend_probe(backend, &report, &err), &err);
     unsigned calls = disk.calls;
-    let_disk_be();
-    disk.how = FAIL;
-    disk.at = calls; // the last of them is the sync of a folder
-    hf_assert_ok(hf_backend_probe(backend, &report, &err), &err);
-    assert_false(report.durable_sync);
+    for (unsigned at = calls - 1; at <= calls; at++) { // the last two are the syncs of a file and of its folder
+        let_disk_be();
+        disk.how = FAIL;
+        disk.at = at;
+        hf_assert_ok(hf_backend_probe(backend, &report, &err), &err);
+        assert_false(report.durable_sync);
+    }
 }

@@ -1,5 +1,7 @@
 #include "tests/support/test.h"
 
+#include <sodium.h>
+
 #include "server/repository/envelope.h"
 
 static const char context[] = "the entry's header";
@@ -64,6 +66,29 @@ HF_TEST(what_was_sealed_opens_again)
     hf_assert_ok(hf_buf_add_text(&plain, "kept ", &err), &err);
     hf_assert_ok(hf_envelope_open(&envelope, &key, sealed.data + 6, sealed.length - 6, "x", &plain, &err), &err);
     assert_string_equal(hf_buf_text(&plain), "kept mrn 000123");
+}
+
+HF_TEST(an_envelope_is_byte_for_byte_what_the_header_says)
+{
+    const struct hf_envelope envelope = an_envelope();
+    _cleanup_(hf_secret_done) struct hf_secret key = a_key(1);
+    _cleanup_(hf_buf_done) struct hf_buf sealed = HF_BUF_INIT(1000);
+    seal(&envelope, &key, &sealed);
+    uint8_t labelled[53] = "holdfast seal", seal_key[32], commitment[32], associated[112 + sizeof context];
+    memcpy(labelled + 13, sealed.data + 8, 40);
+    crypto_generichash(seal_key, 32, labelled, sizeof labelled, key.bytes, 32);
+    crypto_generichash(commitment, 32, (const uint8_t *)"holdfast commit", 15, seal_key, 32);
+    assert_memory_equal(sealed.data + 48, commitment, 32);
+    assert_int_equal(hf_get_u64(sealed.data + 104), sizeof secret);
+
+    char plain[sizeof secret];
+    memcpy(associated, sealed.data, 112);
+    memcpy(associated + 112, context, sizeof context);
+    assert_int_equal(crypto_aead_xchacha20poly1305_ietf_decrypt((uint8_t *)plain, NULL, NULL, sealed.data + 112,
+                                                                sizeof secret + 16, associated, sizeof associated,
+                                                                sealed.data + 80, seal_key),
+                     0);
+    assert_string_equal(plain, secret);
 }
 
 HF_TEST(nothing_can_be_sealed_and_opened_as_well)

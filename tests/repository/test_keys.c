@@ -340,6 +340,22 @@ HF_TEST(a_damaged_slot_does_not_keep_another_from_opening)
     hf_assert_ok(opens(backend, &file, NULL, &err), &err);
 }
 
+HF_TEST(damage_is_told_though_an_intact_slot_of_the_kind_refuses)
+{
+    _cleanup_(hf_backend_freep) struct hf_backend *backend = open_backend(hf_test_folder());
+    _cleanup_(hf_credential_done) struct hf_credential passphrase = a_passphrase("a"), other = a_passphrase("b");
+    _cleanup_(hf_buf_done) struct hf_buf raw = HF_BUF_INIT(HF_SLOT_BYTES);
+    struct hf_error err;
+    add_slot(backend, &other, "safe");
+    struct hf_slot_info damaged = add_slot(backend, &passphrase, "owner");
+    read_object(backend, slot_name(&damaged.id), &raw);
+    raw.data[430] ^= 1;
+    plant(backend, slot_name(&damaged.id), raw.data, raw.length);
+    assert_false(opens(backend, &passphrase, NULL, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT);
+    assert_non_null(strstr(err.message, slot_name(&damaged.id)));
+}
+
 HF_TEST(what_cannot_become_a_slot_is_refused)
 {
     _cleanup_(hf_backend_freep) struct hf_backend *backend = open_backend(hf_test_folder());
@@ -691,6 +707,17 @@ HF_TEST(the_root_key_alone_does_not_make_a_signer)
     forge_root(backend, &plain);
     assert_false(read_root(backend, &repository, 77, &read, &err));
     assert_string_equal(err.message, "key bundle \"keys/root-00000001\": signer 2 cannot be read");
+    hf_assert_ok(hf_buf_reserve(&plain, 192, &err) && hf_buf_add(&plain, plain.data + 8, 192, &err), &err);
+    forge_root(backend, &plain); // the first signer twice
+    assert_false(read_root(backend, &repository, 77, &read, &err));
+    assert_string_equal(err.message,
+                        "key bundle \"keys/root-00000001\": signer 2 is not confirmed by the one before it");
+
+    // What is signed, as the header says.
+    uint8_t statement[15 + 16 + 128] = "holdfast signer";
+    memcpy(statement + 15, repository.bytes, 16);
+    memcpy(statement + 31, plain.data + 8, 128);
+    assert_true(hf_signature_valid(a.signing.public_key, statement, sizeof statement, plain.data + 8 + 128));
 }
 
 static struct hf_vault_keys *

@@ -136,6 +136,25 @@ HF_TEST(every_byte_changed_by_someone_who_mends_the_checksum_is_refused_with_the
     }
 }
 
+HF_TEST(reserved_bytes_in_use_are_refused_before_any_key_is_at_hand)
+{
+    const char *folder = hf_test_folder();
+    uint8_t raw[HF_SUPERBLOCK_BYTES];
+    _cleanup_(hf_backend_freep) struct hf_backend *backend = make(folder, raw);
+    for (size_t at = 12; at < 156; at = at == 15 ? 72 : at + 1) {
+        struct hf_superblock superblock;
+        struct hf_error err;
+        uint8_t changed[HF_SUPERBLOCK_BYTES];
+        memcpy(changed, raw, sizeof raw);
+        changed[at] = 1;
+        fix_checksum(changed);
+        replace(folder, changed, sizeof changed);
+        assert_false(hf_superblock_read(backend, HF_ACCESS_READ, &superblock, &err));
+        assert_int_equal(err.kind, HF_ERR_CORRUPT);
+        assert_non_null(strstr(err.message, "reserved bytes are in use"));
+    }
+}
+
 HF_TEST(any_other_length_is_refused)
 {
     const char *folder = hf_test_folder();

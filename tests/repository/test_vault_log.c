@@ -432,6 +432,42 @@ HF_TEST(a_flipped_byte_under_a_known_signature_is_found_by_the_chain_or_the_seal
                    "entry before it");
 }
 
+HF_TEST(a_header_that_is_signed_and_still_wrong_is_refused)
+{
+    _cleanup_(scene_done) struct scene scene;
+    set_scene(&scene);
+    _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = open_log(&scene, &vault);
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_MIB);
+    append(&scene, log, "one", NULL);
+    read_entry(&scene, &vault, 1, &bytes);
+    for (size_t at = 0; at < 160; at++) {
+        if ((at >= 24 && at < 32) || (at >= 64 && at < 88))
+            continue; // time, appliance and epoch are the signer's to say
+        bytes.data[at] ^= 0x20;
+        sign_again(&scene.signer, bytes.data, bytes.length);
+        plant(&scene, &vault, 1, bytes.data, bytes.length);
+        assert_corrupt(&scene, &vault, "log entry 1 of vault ");
+        bytes.data[at] ^= 0x20;
+    }
+    bytes.data[10] = 0; // a kind that is none
+    sign_again(&scene.signer, bytes.data, bytes.length);
+    plant(&scene, &vault, 1, bytes.data, bytes.length);
+    assert_corrupt(&scene, &vault, "is of kind 0, which this program does not know");
+}
+
+HF_TEST(a_part_sealed_with_another_key_makes_the_entry_wrong)
+{
+    _cleanup_(scene_done) struct scene scene;
+    set_scene(&scene);
+    _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = open_log(&scene, &vault);
+    scene.record_key.bytes[0] ^= 1;
+    append(&scene, log, "one", "patient");
+    scene.record_key.bytes[0] ^= 1;
+    assert_corrupt(&scene, &vault,
+                   "log entry 1 of vault \"cc000000000000000000000000000000\" was sealed with another "
+                   "key");
+}
+
 HF_TEST(a_missing_entry_in_the_middle_is_named)
 {
     _cleanup_(scene_done) struct scene scene;
@@ -503,9 +539,9 @@ HF_TEST(an_entry_from_another_place_is_refused)
     _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = open_log(&scene, &vault),
                                                       *other = open_log(&scene, &other_vault);
     _cleanup_(hf_buf_done) struct hf_buf mine = HF_BUF_INIT(HF_MIB), theirs = HF_BUF_INIT(HF_MIB);
-    append(&scene, log, "one", "patient");
+    append(&scene, log, "one", NULL);
     append(&scene, log, "two", NULL);
-    append(&scene, other, "theirs", "other");
+    append(&scene, other, "theirs", NULL); // nothing sealed: the header alone must tell
     read_entry(&scene, &vault, 1, &mine);
     read_entry(&scene, &other_vault, 1, &theirs);
 

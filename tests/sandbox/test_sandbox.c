@@ -89,6 +89,7 @@ HF_TEST(the_report_names_the_level_the_layers_and_the_cost)
     assert_true(json_integer_value(json_object_get(early, "create_us")) > 0);
     assert_true(names(early, "layers", "seccomp"));
     assert_true(names(early, "layers", "private_root"));
+    assert_int_equal(json_string_length(json_object_get(early, "seccomp_sha256")), 64);
     assert_true(names(early, "missing", "disk_limit"));
 
     hf_assert_ok(hf_sandbox_stop(sandbox, &end, &err), &err);

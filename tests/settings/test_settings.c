@@ -20,7 +20,6 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "sandbox:\n"
                                  "  lowest_level: L3\n"
                                  "  memory: 4GiB\n"
-                                 "  host_uid: 1234\n"
                                  "  phase_minutes: 90\n"
                                  "  postgres_prefixes: [/opt/pg16, /opt/pg17]\n"
                                  "sources:\n"
@@ -81,7 +80,6 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
     assert_int_equal(settings->scratch.memory, 512 * HF_MIB);
     assert_string_equal(settings->sandbox.lowest_level, "L3");
     assert_int_equal(settings->sandbox.memory, 4 * HF_GIB);
-    assert_int_equal(settings->sandbox.host_uid, 1234);
     assert_int_equal(settings->sandbox.phase_minutes, 90);
     assert_string_equal(settings->sandbox.postgres_prefixes[0], "/opt/pg16");
     assert_string_equal(settings->sandbox.postgres_prefixes[1], "/opt/pg17");
@@ -89,7 +87,7 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
 
     assert_int_equal(settings->source_count, 2);
     const struct hf_source_settings *clinic = hf_settings_source(settings, "clinic");
-    assert_int_equal(clinic->line, 19);
+    assert_int_equal(clinic->line, 18);
     assert_string_equal(clinic->engine, "postgresql");
     assert_string_equal(clinic->connection, "host=db.example user=holdfast");
     assert_string_equal(clinic->password_file, "/etc/holdfast/clinic.password");
@@ -112,7 +110,6 @@ HF_TEST(what_a_file_does_not_say_has_its_default)
     assert_int_equal(settings->scratch.memory, HF_GIB);
     assert_string_equal(settings->sandbox.lowest_level, "L2");
     assert_int_equal(settings->sandbox.memory, 2 * HF_GIB);
-    assert_int_equal(settings->sandbox.host_uid, 65534);
     assert_int_equal(settings->sandbox.phase_minutes, 60);
     assert_null(settings->sandbox.postgres_prefixes);
 

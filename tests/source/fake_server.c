@@ -134,7 +134,7 @@ hf_test_fake_start(const struct hf_test_fake *fake)
     static unsigned next;
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     static const char *folder; // one for all servers of the program; each has its own port
-    pthread_t thread;
+    pthread_t thread = 0;
 
     if (folder == NULL)
         folder = hf_test_folder();

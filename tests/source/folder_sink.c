@@ -114,9 +114,11 @@ take_link(void *context, const char *path, uint32_t oid, const char *location, s
     struct hf_test_folder_sink *sink = context;
     char full[1400], target[256];
 
-    assert_int_equal(sink->files - sink->wal_files, 0); // tablespaces come before any file of the base
     assert_true(location[0] == '/');
+    pthread_mutex_lock(&sink->lock);
+    assert_int_equal(sink->files - sink->wal_files, 0); // tablespaces come before any file of the base
     sink->links++;
+    pthread_mutex_unlock(&sink->lock);
     snprintf(target, sizeof target, "%s-tablespaces/%u", sink->folder, oid);
     full_path(sink, path, full, sizeof full);
     *strrchr(full, '/') = '\0';

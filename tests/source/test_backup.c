@@ -128,6 +128,8 @@ HF_TEST(a_copy_taken_under_load_recovers_to_its_end)
     assert_int_equal(sink->faults.bad, 0);
     must_verify(cluster, sink);
 
+    hf_backup_facts_done(&facts);
+
     struct hf_test_cluster *copy = start_copy(cluster, sink);
     conn = hf_test_cluster_connect(copy, NULL);
     assert_string_equal(hf_test_sql_text(conn, "SELECT count(*) FROM pgbench_accounts"), "500000");

@@ -53,6 +53,19 @@ HF_TEST(a_wrong_password_is_called_one)
     hf_secret_done(&password);
 }
 
+HF_TEST(an_expired_password_is_among_the_reasons_given)
+{
+    struct hf_test_cluster *locked = hf_test_cluster_start(&(struct hf_test_cluster_options){
+        .tcp = true, .hba = "local all all trust\nhost replication all 127.0.0.1/32 scram-sha-256\n"});
+    PGconn *conn = hf_test_cluster_connect(locked, NULL);
+    hf_test_sql(conn, "CREATE ROLE keeper LOGIN REPLICATION PASSWORD 'right' VALID UNTIL '2020-01-01'");
+    PQfinish(conn);
+    char conninfo[256];
+    snprintf(conninfo, sizeof conninfo, "host=127.0.0.1 port=%u user=keeper password=right", locked->port);
+    must_fail(conninfo, 0, NULL, HF_ERR_DENIED, "password authentication failed",
+              "it has not expired: SELECT rolvaliduntil FROM pg_roles WHERE rolname = 'keeper'");
+}
+
 HF_TEST(a_role_without_replication_gets_the_statement_that_mends_it)
 {
     struct hf_test_cluster *source = common_cluster();

@@ -139,6 +139,17 @@ HF_TEST(its_own_checksum_must_be_right_and_last)
     assert_string_equal(err.message, "the server's manifest, line 11: there is more behind its end");
 }
 
+HF_TEST(bytes_behind_the_end_are_refused_also_without_a_line_end)
+{
+    char text[9000];
+    struct seen seen = {.files = 0};
+    struct hf_error err;
+
+    snprintf(text, sizeof text, "%s ", sealed(first_version));
+    assert_false(read_all(text, strlen(text), 4096, &seen, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT);
+}
+
 HF_TEST(an_endless_line_is_refused_at_its_limit)
 {
     _cleanup_(hf_freep) char *text = malloc(HF_BACKUP_MANIFEST_LINE_MOST + 1);

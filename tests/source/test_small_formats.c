@@ -17,6 +17,7 @@ static const char label_text[] = "START WAL LOCATION: 16/B3000028 (file 00000002
                                  "LABEL: nightly\n"
                                  "START TIMELINE: 2\n";
 
+static bool tell_digest(void *context, const char *path, struct hf_backup_digest *ret, struct hf_error *err);
 static void make_control(uint8_t *control, uint32_t version, size_t crc_at);
 
 HF_TEST(plain_names_come_through_with_their_prefix)
@@ -239,6 +240,40 @@ HF_TEST(an_inventory_holds_the_manifest_and_the_files_against_each_other)
     assert_false(hf_inventory_promise(inventory, "base", 0, 0, &err));
     assert_false(hf_inventory_promise(inventory, "base/20000", 0, 0, &err));
     assert_string_equal(err.message, "the server's manifest names \"base/20000\", which it did not send");
+}
+
+HF_TEST(a_sink_that_kept_something_else_is_found_out)
+{
+    static const struct {
+        struct hf_backup_digest digest;
+        const char *message;
+    } kept[] = {
+        {{7, 0x1234}, ""},
+        {{6, 0x1234}, "\"label\" was stored with 6 bytes instead of 7"},
+        {{7, 0x1235}, "\"label\" arrived with the checksum 00001235, the server's manifest says 00001234"},
+        {{8, 0}, "\"label\": it is nowhere"},
+    };
+    for (size_t i = 0; i < HF_LENGTH(kept); i++) {
+        _cleanup_(hf_inventory_freep) struct hf_inventory *inventory = NULL;
+        struct hf_backup_digest digest = kept[i].digest;
+        const struct hf_backup_sink sink = {.context = &digest, .digest_of = tell_digest};
+        struct hf_error err = {.kind = HF_ERR_NONE};
+
+        hf_assert_ok(hf_inventory_new(&inventory, &err), &err);
+        hf_assert_ok(hf_inventory_add_file(inventory, "label", &err), &err);
+        hf_inventory_finish_file(inventory, 7);
+        hf_assert_ok(hf_inventory_promise(inventory, "label", 7, 0x1234, &err), &err);
+        assert_int_equal(hf_inventory_compare(inventory, &sink, &err), i == 0);
+        assert_string_equal(err.message, kept[i].message);
+    }
+}
+
+/* What the context says; 8 bytes stand for a file it never had. */
+static bool
+tell_digest(void *context, __attribute__((unused)) const char *path, struct hf_backup_digest *ret, struct hf_error *err)
+{
+    *ret = *(const struct hf_backup_digest *)context;
+    return ret->size != 8 || hf_fail(err, HF_ERR_NOT_FOUND, "it is nowhere");
 }
 
 static void

@@ -23,16 +23,18 @@ static const char default_hba[] = "local all all trust\n"
                                   "host all all 127.0.0.1/32 trust\n"
                                   "host replication all 127.0.0.1/32 trust\n";
 
-static const char default_settings[] = "listen_addresses = ''\n"
-                                       "wal_level = replica\n"
-                                       "max_wal_senders = 10\n"
-                                       "max_replication_slots = 10\n"
-                                       "max_connections = 40\n"
-                                       "shared_buffers = 32MB\n"
-                                       "fsync = off\n"
-                                       "logging_collector = off\n"
-                                       "log_destination = stderr\n"
-                                       "timezone = 'UTC'\n";
+static const char default_settings[] =
+    "listen_addresses = ''\n"
+    "wal_level = replica\n"
+    "max_wal_senders = 10\n"
+    "max_replication_slots = 10\n"
+    "max_connections = 40\n"
+    "shared_buffers = 32MB\n"
+    "dynamic_shared_memory_type = mmap\n" // in its folder: nothing is left in /dev/shm
+    "fsync = off\n"
+    "logging_collector = off\n"
+    "log_destination = stderr\n"
+    "timezone = 'UTC'\n";
 
 static struct hf_test_cluster *clusters[MOST_CLUSTERS];
 static size_t cluster_count;

@@ -43,6 +43,7 @@ test_vault_make(struct test_vault *made, const char *folder)
                                          .signer = &made->signing,
                                          .now = hf_time_now_ms()};
     hf_assert_ok(hf_vault_create(made->repository, &lineage, &made->vault, &err), &err);
+    made->id = hf_vault_id(made->vault);
 }
 
 void
@@ -50,18 +51,22 @@ test_vault_reopen(struct test_vault *vault)
 {
     struct hf_error err;
     struct hf_slot_info slot;
-    const struct hf_id id = hf_vault_id(vault->vault);
-    hf_vault_freep(&vault->vault);
-    hf_repository_freep(&vault->repository);
+    test_vault_close(vault);
     hf_assert_ok(hf_repository_open(vault->place, HF_ACCESS_WRITE, &vault->repository, &err), &err);
     hf_assert_ok(hf_repository_unlock(vault->repository, &vault->credential, &slot, &err), &err);
-    hf_assert_ok(hf_vault_open(vault->repository, &id, &vault->vault, &err), &err);
+    hf_assert_ok(hf_vault_open(vault->repository, &vault->id, &vault->vault, &err), &err);
+}
+
+void
+test_vault_close(struct test_vault *vault)
+{
+    hf_vault_freep(&vault->vault);
+    hf_repository_freep(&vault->repository);
 }
 
 void
 test_vault_done(struct test_vault *vault)
 {
-    hf_vault_freep(&vault->vault);
-    hf_repository_freep(&vault->repository);
+    test_vault_close(vault);
     hf_credential_done(&vault->credential);
 }

@@ -12,10 +12,12 @@ struct test_vault {
     struct hf_credential credential; // opens the repository's one slot
     struct hf_signing signing;
     uint8_t signing_secret[64];
+    struct hf_id id; // of the vault
     struct hf_repository *repository;
     struct hf_vault *vault;
 };
 
 void test_vault_make(struct test_vault *made, const char *folder);
 void test_vault_reopen(struct test_vault *vault); // as a new process would: repository, unlock, vault
+void test_vault_close(struct test_vault *vault);  // until it is opened again, maybe at another place
 void test_vault_done(struct test_vault *vault);

@@ -96,7 +96,7 @@ hf_postgres_backup(const struct hf_backup_request *request, struct hf_backup_fac
     if (!ok) {
         // "The other connection has ended" is not the reason, it is the consequence.
         const struct hf_error *reason = backup.wal == NULL ? NULL : hf_wal_receiver_error(backup.wal);
-        if (reason != NULL && err != NULL)
+        if (err != NULL && err->kind == HF_ERR_CANCELLED && reason != NULL)
             *err = *reason;
         return hf_fail_within(err, "backup of \"%s\"", request->target->name);
     }

@@ -28,13 +28,18 @@ static const char *const link_checks[][2] = {
 
 /* What a server's refusal means.  The first row that fits counts; words are those that no translation changes. */
 struct meaning {
-    const char *state; // SQLSTATE, or its first two characters
+    const char *state; // SQLSTATE, its first two characters, or "" for any
     const char *word;  // in the message or its hint, or NULL
     enum hf_error_kind kind;
     const char *hint; // %U the role, %R what stands as database in pg_hba.conf, %A our address
 };
 
 static const struct meaning meanings[] = {
+    {"", "certificate", HF_ERR_DENIED,
+     "Compare the certificate of the source with sslrootcert=... and host=... in the connection string."},
+    {"", "does not support SSL", HF_ERR_DENIED,
+     "Set ssl = on with a certificate on the source, or name another sslmode in the connection string if the way to it "
+     "cannot be listened to."},
     {"28P01", NULL, HF_ERR_DENIED,
      "Check the password in the passfile, and that it has not expired: SELECT rolvaliduntil FROM pg_roles WHERE "
      "rolname "
@@ -49,7 +54,7 @@ static const struct meaning meanings[] = {
     {"42501", "WAL sender", HF_ERR_DENIED, "Run on the source: ALTER ROLE %U REPLICATION;"},
     {"42501", "walsender", HF_ERR_DENIED, "Run on the source: ALTER ROLE %U REPLICATION;"},
     {"42501", NULL, HF_ERR_DENIED, ""},
-    {"53300", "max_wal_senders (currently 0)", HF_ERR_USAGE,
+    {"53300", "(currently 0)", HF_ERR_USAGE,
      "Set wal_level = replica and max_wal_senders = 10 in postgresql.conf on the source and restart it."},
     {"53300", "max_wal_senders", HF_ERR_CONFLICT,
      "Raise max_wal_senders by 2 in postgresql.conf on the source and restart it, or end another backup or standby. "
@@ -585,9 +590,8 @@ fail_connect(const struct hf_source_target *target, PGconn *conn, enum hf_postgr
                        "could not connect to \"%s\": the server asks for a password and none was given",
                        target->name) ||
                hf_fail_hint(
-                   err,
-                   "Put it into a passfile (one line host:port:database:user:password, mode 0600; the "
-                   "database is \"replication\" for backups) and name it with passfile=... in the connection string.");
+                   err, "Put it into a file of mode 0600, one line host:port:*:user:password, and name that file with "
+                        "passfile=... in the connection string.");
 
     hf_fail(err, HF_ERR_UNAVAILABLE, "could not connect to \"%s\": %s", target->name, words);
     explain(&refusal, conn, use, err);

@@ -6,4 +6,4 @@
 
 /* The identify() of the engine table. */
 HF_MUST_CHECK bool hf_postgres_ask_identity(const struct hf_source_target *target, struct hf_source_identity *ret,
-                                        struct hf_error *err);
+                                            struct hf_error *err);

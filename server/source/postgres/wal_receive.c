@@ -25,7 +25,10 @@ struct hf_wal_receiver {
     char slot[64];
 
     pthread_t thread;
-    bool running;             // the thread was started and not joined
+    bool running; // the thread was started and not joined
+    pthread_mutex_t lock;
+    pthread_cond_t changed;
+    bool ended;               // the thread has nothing left to do; under the lock
     atomic_bool abandon;      // closep: stop at once
     atomic_bool failed;       // the thread has ended with `error`
     _Atomic uint64_t stop_at; // 0 while unknown
@@ -56,6 +59,7 @@ static bool fill_segment(struct hf_wal_receiver *receiver, struct hf_error *err)
 static bool reply(struct hf_wal_receiver *receiver, struct hf_error *err);
 static bool fail_ended(const struct hf_wal_receiver *receiver, struct hf_error *err);
 static void end_stream(struct hf_wal_receiver *receiver);
+static bool wait_for_end(struct hf_wal_receiver *receiver, uint32_t wait_ms);
 static uint64_t get_big(const uint8_t *at);
 static void put_big(uint8_t *at, uint64_t value);
 static struct hf_postgres_patience patience_of(const struct hf_wal_receiver *receiver);
@@ -67,6 +71,8 @@ hf_wal_receiver_open(const struct hf_wal_receiver_options *options, struct hf_wa
     if (receiver == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for receiving the log");
     receiver->options = *options;
+    pthread_mutex_init(&receiver->lock, NULL);
+    pthread_cond_init(&receiver->changed, NULL);
 
     const struct hf_postgres_patience patience = patience_of(receiver);
     struct hf_postgres_identity identity;
@@ -114,17 +120,15 @@ hf_wal_receiver_finish(struct hf_wal_receiver *receiver, uint64_t stop_lsn, uint
                        struct hf_wal_received *ret, struct hf_error *err)
 {
     char text[HF_LSN_TEXT_BYTES];
-    struct timespec until;
 
     assert(receiver->running);
     atomic_store(&receiver->stop_at, stop_lsn);
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += wait_ms / 1000 + 1;
-    if (pthread_clockjoin_np(receiver->thread, NULL, CLOCK_MONOTONIC, &until) != 0)
+    if (!wait_for_end(receiver, wait_ms))
         return hf_fail(err, HF_ERR_UNAVAILABLE, "the log up to %s, where the backup ends, did not come within %u s",
                        hf_lsn_format(stop_lsn, text), wait_ms / 1000) ||
                hf_fail_hint(err,
                             "A backup of a standby needs the primary to write log: SELECT pg_switch_wal(); there.");
+    pthread_join(receiver->thread, NULL);
     receiver->running = false;
     if (atomic_load(&receiver->failed)) {
         if (err != NULL)
@@ -165,6 +169,8 @@ hf_wal_receiver_closep(struct hf_wal_receiver **pointer)
         pthread_join(receiver->thread, NULL);
     hf_postgres_closep(&receiver->conn);
     hf_wal_walk_freep(&receiver->walk);
+    pthread_cond_destroy(&receiver->changed);
+    pthread_mutex_destroy(&receiver->lock);
     free(receiver);
     *pointer = NULL;
 }
@@ -197,6 +203,10 @@ run(void *argument)
     receiver->segment = NULL;
     if (!ok)
         atomic_store(&receiver->failed, true);
+    pthread_mutex_lock(&receiver->lock);
+    receiver->ended = true;
+    pthread_cond_signal(&receiver->changed);
+    pthread_mutex_unlock(&receiver->lock);
     return NULL;
 }
 
@@ -435,6 +445,26 @@ end_stream(struct hf_wal_receiver *receiver)
     snprintf(command, sizeof command, "DROP_REPLICATION_SLOT \"%s\"", receiver->slot);
     if (hf_postgres_send(receiver->conn, doing, command, &unheard))
         (void)!hf_postgres_finish(receiver->conn, &patience, doing, &unheard);
+}
+
+/* False when the thread is still at work after that time. */
+static bool
+wait_for_end(struct hf_wal_receiver *receiver, uint32_t wait_ms)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += wait_ms / 1000;
+    until.tv_nsec += wait_ms % 1000 * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000;
+    until.tv_nsec %= 1000000000;
+
+    int result = 0;
+    pthread_mutex_lock(&receiver->lock);
+    while (!receiver->ended && result == 0)
+        result = pthread_cond_clockwait(&receiver->changed, &receiver->lock, CLOCK_MONOTONIC, &until);
+    bool ended = receiver->ended;
+    pthread_mutex_unlock(&receiver->lock);
+    return ended;
 }
 
 static uint64_t

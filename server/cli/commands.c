@@ -1,0 +1,147 @@
+#include "server/cli/command.h"
+
+#include "server/cli/init.h"
+#include "server/cli/local.h"
+#include "server/cli/show.h"
+
+#define NAME                                                                                                           \
+    {                                                                                                                  \
+        .name = "NAME", .member = "name", .type = HF_CLI_TEXT, .required = true                                        \
+    }
+#define SOURCE                                                                                                         \
+    {                                                                                                                  \
+        .name = "SOURCE", .member = "source", .type = HF_CLI_TEXT, .required = true                                    \
+    }
+#define OPTIONAL_SOURCE                                                                                                \
+    {                                                                                                                  \
+        .name = "SOURCE", .member = "source", .type = HF_CLI_TEXT                                                      \
+    }
+#define JOB                                                                                                            \
+    {                                                                                                                  \
+        .name = "JOB", .member = "job", .type = HF_CLI_TEXT, .required = true                                          \
+    }
+#define DETACH                                                                                                         \
+    {                                                                                                                  \
+        "--detach", NULL, NULL, HF_CLI_FLAG, "Only start it, print the job's id, and do not wait."                     \
+    }
+
+const struct hf_cli_command hf_cli_commands[] = {
+    {.words = "init",
+     .sentence = "Makes a repository with its keys, and prints the recovery kit.",
+     .options = {{"--repository", "DIR", "repository", HF_CLI_PATH,
+                  "The folder that will hold the backups; empty or new."},
+                 {"--state", "DIR", "state", HF_CLI_PATH, "The folder of the appliance itself: catalog, signing key."},
+                 {"--key-file", "FILE", "key_file", HF_CLI_PATH, "Where the key for unattended use is written."},
+                 {"--passphrase-file", "FILE", "passphrase_file", HF_CLI_PATH,
+                  "Holds the passphrase for the safe; else you are asked."},
+                 {"--name", "NAME", "name", HF_CLI_TEXT, "The appliance's name in its evidence; else the host's."}},
+     .local = hf_cli_init,
+     .show = hf_show_init},
+
+    {.words = "source add",
+     .sentence = "Adds a database server to those that are backed up.",
+     .arguments = {NAME},
+     .options = {{"--replace", NULL, "replace", HF_CLI_FLAG, "Changes the source when there is one of that name."}},
+     .setting_options = true,
+     .request = "source add",
+     .show = hf_show_source_added},
+    {.words = "source remove",
+     .sentence = "Takes no more backups of a source; those there are stay.",
+     .arguments = {NAME},
+     .request = "source remove",
+     .show = hf_show_source_removed},
+    {.words = "source list",
+     .sentence = "Shows the sources and their settings.",
+     .request = "source list",
+     .show = hf_show_sources},
+
+    {.words = "doctor",
+     .sentence = "Looks at every precondition of a backup, and says how to mend what is missing.",
+     .arguments = {OPTIONAL_SOURCE},
+     .request = "doctor",
+     .show = hf_show_doctor},
+    {.words = "backup",
+     .sentence = "Takes a backup of a source.",
+     .arguments = {SOURCE},
+     .options = {DETACH},
+     .request = "backup",
+     .show = hf_show_backup},
+    {.words = "backups",
+     .sentence = "Shows the backups, newest first, and whether they are proven.",
+     .arguments = {OPTIONAL_SOURCE},
+     .options = {{"--all", NULL, "all", HF_CLI_FLAG, "Those that were pruned too."}},
+     .request = "backups",
+     .show = hf_show_backups},
+    {.words = "verify",
+     .sentence = "Proves a backup: restores it in the sandbox, starts it, checks it, and signs the result.",
+     .arguments = {SOURCE},
+     .options = {{"--backup", "ID", "backup", HF_CLI_TEXT, "This backup; without it the newest one."}, DETACH},
+     .request = "verify",
+     .show = hf_show_verify},
+    {.words = "restore",
+     .sentence = "Restores a backup to an empty folder, ready to be started.",
+     .arguments = {SOURCE},
+     .options = {{"--to", "DIR", "to", HF_CLI_PATH,
+                  "The folder; empty or new.  What is written there is not encrypted."},
+                 {"--backup", "ID", "backup", HF_CLI_TEXT, "This backup; without it the newest proven one."},
+                 DETACH},
+     .request = "restore",
+     .show = hf_show_restore},
+    {.words = "status",
+     .sentence = "Shows for each source whether its newest backup is proven.",
+     .request = "status",
+     .show = hf_show_status},
+
+    {.words = "evidence verify",
+     .sentence = "Checks a signed document with nothing but its proof and a public key.",
+     .arguments = {{.name = "FILE", .member = "file", .type = HF_CLI_PATH, .required = true}},
+     .options = {{"--public-key", "FILE", "public_key", HF_CLI_PATH,
+                  "The key, as it was kept since the appliance was set up."},
+                 {"--proof", "FILE", "proof", HF_CLI_PATH, "The proof; else FILE with \".proof\" for \".json\"."}},
+     .local = hf_cli_evidence_verify,
+     .show = hf_show_evidence_verify},
+    {.words = "evidence list",
+     .sentence = "Shows the attempts to prove backups and their evidence.",
+     .arguments = {OPTIONAL_SOURCE},
+     .request = "evidence list",
+     .show = hf_show_evidence},
+
+    {.words = "repo check",
+     .sentence = "Checks the stored bytes; deletes nothing.",
+     .options = {{"--level", "N", "level", HF_CLI_NUMBER,
+                  "0: names and sizes; 1: the hash of every pack (default); 2: opens everything."},
+                 DETACH},
+     .request = "repo check",
+     .show = hf_show_check},
+    {.words = "repo gc",
+     .sentence = "Removes what no backup needs: packs of failed sessions, leftovers of interrupted writing.",
+     .options = {DETACH},
+     .request = "repo gc",
+     .show = hf_show_gc},
+    {.words = "catalog rebuild",
+     .sentence = "Makes the catalog again from the repository and compares it with the one in use.",
+     .request = "catalog rebuild",
+     .show = hf_show_rebuild},
+
+    {.words = "job list",
+     .sentence = "Shows jobs: waiting, running, and those of the last time.",
+     .request = "job list",
+     .show = hf_show_jobs},
+    {.words = "job cancel",
+     .sentence = "Asks a job to stop.",
+     .arguments = {JOB},
+     .request = "job cancel",
+     .show = hf_show_job_cancelled},
+    {.words = "job watch",
+     .sentence = "Waits for a job that runs, showing where it is.",
+     .arguments = {JOB},
+     .request = "job watch",
+     .show = hf_show_any},
+
+    {.words = "settings",
+     .sentence = "Prints every setting of holdfast.yaml with its type, default and limits.",
+     .local = hf_cli_settings,
+     .show = hf_show_settings},
+    {.words = "version", .sentence = "Prints the version.", .local = hf_cli_version, .show = hf_show_version},
+};
+const size_t hf_cli_command_count = HF_LENGTH(hf_cli_commands);

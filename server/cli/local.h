@@ -1,0 +1,9 @@
+/*
+ * local.h - commands that need no daemon
+ */
+#pragma once
+#include "server/cli/command.h"
+
+HF_MUST_CHECK bool hf_cli_evidence_verify(struct hf_cli *cli, json_t **ret, struct hf_error *err);
+HF_MUST_CHECK bool hf_cli_settings(struct hf_cli *cli, json_t **ret, struct hf_error *err);
+HF_MUST_CHECK bool hf_cli_version(struct hf_cli *cli, json_t **ret, struct hf_error *err);

@@ -1,0 +1,14 @@
+/*
+ * show.h - answers as a person reads them: one function a command
+ *
+ * Each adds to `out` what stands on stdout.  Members that a newer daemon leaves out show as "-".
+ */
+#pragma once
+#include "server/cli/command.h"
+
+typedef bool hf_show_function(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err);
+
+hf_show_function hf_show_any, hf_show_init, hf_show_source_added, hf_show_source_removed, hf_show_sources,
+    hf_show_doctor, hf_show_backup, hf_show_backups, hf_show_verify, hf_show_restore, hf_show_status,
+    hf_show_evidence_verify, hf_show_evidence, hf_show_check, hf_show_gc, hf_show_rebuild, hf_show_jobs,
+    hf_show_job_cancelled, hf_show_settings, hf_show_version;

@@ -1,0 +1,69 @@
+/*
+ * check_internal.h - what the files behind check.h share
+ *
+ *   check.c          the vault: its log, then every pack (hash, seals, page lists, tags)
+ *   check_backup.c   level 2 of a backup: manifest and maps against what the packs hold
+ *
+ * Packs come first.  What was found broken there is remembered by slab, one bit each and only in packs that
+ * have any; the backups' files are then compared with the pack directories, whose tags and CRCs the first
+ * round has proven against the pages.  So no tag is kept from one round to the next: memory is the list of
+ * one backup's files and their leaves, and the directories that were needed last (DIRECTORIES_BYTES),
+ * whatever the size of the vault.
+ */
+#pragma once
+#include <pthread.h>
+#include "server/repository/check.h"
+#include "server/repository/reader.h"
+
+struct checked_pack {
+    const struct hf_vault_pack *pack;
+    bool broken;             // as a whole: missing, or without a directory
+    size_t slab_count;       // known once its directory was read
+    uint8_t *broken_slabs;   // a bit each; NULL: none
+    _Atomic uint64_t in_use; // by the backup that is being checked: pages, or leaves and manifest pages
+};
+
+struct checked_file {
+    char *path;
+    struct hf_manifest_file file; // name NULL; leaves in own memory
+};
+
+/* One check of one vault.  Workers share it; the damage visitor is called under the lock. */
+struct check {
+    const struct hf_check_options *options;
+    struct hf_repository *repository; // NULL when the vault was handed in
+    struct hf_backend *backend;
+    struct hf_id vault_id;
+    struct hf_vault *vault, *own_vault; // level 2, or handed in
+    const struct hf_vault_state *state; // of this vault
+    struct hf_vault_state *own_state;   // when there is no vault
+    struct hf_check_report *report;
+    struct hf_pack_reader *packs; // level 2
+
+    pthread_mutex_t lock;
+    size_t next; // pack, then file, to be taken by a worker
+    bool failed;
+    struct hf_error failure;
+    size_t wanted_count; // packs to look at, sorted by id
+    struct checked_pack *wanted;
+
+    struct hf_backup *backup; // whose files are being checked
+    size_t file_count, file_room;
+    struct checked_file *files;
+    atomic_bool maps_read; // all leaves of it so far: what is in use can be counted
+    struct kept_directories *directories;
+};
+
+void check_tell(struct check *check, enum hf_damage_kind kind, const struct hf_id *pack, uint32_t slab,
+                const struct hf_id *backup, const char *file, const char *message);
+/* What the stored bytes are to blame for; the rest (memory, cancelled) ends the check. */
+bool check_is_damage(const struct hf_error *err);
+bool check_cancelled(const struct check *check);
+void check_fail(struct check *check, const struct hf_error *err); // the first one stays
+HF_MUST_CHECK bool check_run_workers(struct check *check, void *(*work)(void *), struct hf_error *err);
+/* NULL: not one of those that were looked at. */
+struct checked_pack *check_find_pack(const struct check *check, const struct hf_id *pack);
+
+/* check_backup.c */
+HF_MUST_CHECK bool check_backup(struct check *check, const struct hf_vault_backup *backup, struct hf_error *err);
+void check_backup_done(struct check *check);
