@@ -2,8 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -14,250 +14,271 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "server/job/lock.h"
-#include "server/settings/settings.h"
 
-#define POLL_MS        200
-#define STARTS_MOST    50 // looks at a lock whose holder has not said who it is yet, or has just left
-#define START_PAUSE_US 100000
-#define READY_FD       3
+#define TRIES        100 // a daemon that is just coming or going is asked again
+#define TRY_AGAIN_MS 50
+#define LOOK_MS      200 // how often it is looked whether the job shall end
+#define READY_FD     3
+#define LOG_NAME     "embedded.log"
+#define LOG_MOST     (4 * HF_MIB)
 
-static volatile sig_atomic_t interrupts;
+/* How a try ended. */
+enum reached { REACHED, NOBODY, FAILED };
 
-static void count_interrupt(int number);
-static bool connect_daemon(const char *settings_option, int *ret_fd, struct hf_error *err);
-static bool start_embedded(const struct hf_settings *settings, char *socket, size_t socket_bytes, struct hf_error *err);
-static bool wait_ready(int fd, char *socket, size_t socket_bytes, struct hf_error *err);
-static bool connect_socket(const char *path, int *ret_fd, struct hf_error *err);
-static bool converse(struct hf_wire *wire, hf_client_watch *watch, void *context, struct hf_client_answer *ret,
-                     struct hf_error *err);
-static bool take_event(json_t *event, hf_client_watch *watch, void *context, struct hf_client_answer *ret,
-                       bool *ret_final);
-static bool ask_to_stop(struct hf_wire *wire, int *asked, struct hf_error *err);
+static enum reached reach(const struct hf_settings *settings, int *ret_fd, struct hf_error *err);
+static enum reached connect_to(const char *path, int *ret_fd, struct hf_error *err);
+static bool start_embedded(const struct hf_settings *settings, struct hf_error *err);
+static bool find_daemon(char program[static PATH_MAX], struct hf_error *err);
+static bool choose_socket(const struct hf_settings *settings, char path[static HF_SOCKET_BYTES], struct hf_error *err);
+static bool open_log(const struct hf_settings *settings, int *ret_fd, struct hf_error *err);
+static bool hear_start(int fd, struct hf_error *err);
+static bool converse(int fd, const json_t *request, const struct hf_client_watch *watch, bool *ret_silent,
+                     json_t **ret_result, enum hf_exit *ret_exit, struct hf_error *err);
+static bool wait_readable(struct hf_wire *wire, const struct hf_client_watch *watch, bool *cancelled,
+                          struct hf_error *err);
+static bool is_last(const json_t *event, bool *ret_failed);
 
 bool
-hf_client_ask(const char *settings, const char *command, const json_t *arguments, hf_client_watch *watch, void *context,
-              struct hf_client_answer *ret, struct hf_error *err)
+hf_client_ask(const struct hf_settings *settings, const char *command, const json_t *arguments, bool detach,
+              const struct hf_client_watch *watch, json_t **ret_result, enum hf_exit *ret_exit, struct hf_error *err)
 {
-    _cleanup_(hf_closep) int fd = -1;
-    _cleanup_(hf_json_freep) json_t *request = json_pack("{s:s, s:O}", "command", command, "arguments", arguments);
-    *ret = (struct hf_client_answer){.exit = HF_EXIT_FAILED};
+    _cleanup_(hf_json_freep) json_t *request =
+        json_pack("{s:s, s:O, s:b}", "command", command, "arguments", arguments, "detach", (int)detach);
     if (request == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
-    if (!connect_daemon(settings, &fd, err))
-        return false;
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the request");
 
-    const struct sigaction on_interrupt = {.sa_handler = count_interrupt};
-    const struct sigaction ignore = {.sa_handler = SIG_IGN};
-    sigaction(SIGINT, &on_interrupt, NULL);
-    sigaction(SIGTERM, &on_interrupt, NULL);
-    sigaction(SIGPIPE, &ignore, NULL);
-    struct hf_wire wire;
-    hf_wire_init(&wire, HF_TAKE_FD(fd), HF_WIRE_EVENT_MOST, HF_WIRE_REQUEST_MOST);
-    const bool ok =
-        hf_wire_put(&wire, request, err) && hf_wire_flush(&wire, err) && converse(&wire, watch, context, ret, err);
-    hf_wire_done(&wire);
-    return ok;
-}
-
-void
-hf_client_answer_done(struct hf_client_answer *answer)
-{
-    hf_json_freep(&answer->result);
-    answer->result = NULL;
-}
-
-char *
-hf_client_program_folder(void)
-{
-    char path[4096];
-    const ssize_t length = readlink("/proc/self/exe", path, sizeof path - 1);
-    if (length <= 0)
-        return strdup("/usr/bin");
-    path[length] = 0;
-    *strrchr(path, '/') = 0;
-    return strdup(path[0] != 0 ? path : "/");
-}
-
-static void
-count_interrupt(int number)
-{
-    (void)number;
-    interrupts++;
-}
-
-/* An embedded daemon may leave between our look and our knock: then look again. */
-static bool
-connect_daemon(const char *settings_option, int *ret_fd, struct hf_error *err)
-{
-    _cleanup_(hf_freep) char *path = NULL;
-    _cleanup_(hf_settings_freep) struct hf_settings *settings = NULL;
-    if (!hf_settings_path(settings_option, &path, err) || !hf_settings_load(path, &settings, err)) {
-        if (err->kind == HF_ERR_NOT_FOUND)
-            return hf_fail_hint(err, "Make a repository and its settings first: holdfast init.");
-        return false;
-    }
-    for (int look = 0; look < STARTS_MOST; look++) {
-        bool held;
-        struct hf_lock_holder holder;
-        struct hf_error why;
-        if (!hf_lock_look(settings->state, &held, &holder, &why)) {
-            if (why.kind != HF_ERR_CORRUPT) {
-                *err = why;
-                return false;
-            }
-            usleep(START_PAUSE_US);
-            continue;
-        }
-        if (!held && !start_embedded(settings, holder.socket, sizeof holder.socket, err)) {
-            if (err->kind != HF_ERR_CONFLICT)
-                return false;
-            usleep(START_PAUSE_US); // somebody else was quicker
-            continue;
-        }
-        if (connect_socket(holder.socket, ret_fd, err))
+    for (int tries = 0; tries < TRIES; tries++) {
+        _cleanup_(hf_closep) int fd = -1;
+        bool silent = true;
+        enum reached reached = reach(settings, &fd, err);
+        if (reached == FAILED || (reached == NOBODY && !start_embedded(settings, err)))
+            return false;
+        // A daemon that leaves just now closes without a word: the request was not heard, and is made again.
+        if (reached == REACHED && converse(HF_TAKE_FD(fd), request, watch, &silent, ret_result, ret_exit, err))
             return true;
-        usleep(START_PAUSE_US);
+        if (!silent)
+            return false;
+        usleep(TRY_AGAIN_MS * 1000);
     }
-    return hf_fail_within(err, "could not reach holdfastd");
+    return hf_fail(err, HF_ERR_UNAVAILABLE, "could not reach holdfastd on \"%s\"", settings->socket);
 }
 
-static bool
-start_embedded(const struct hf_settings *settings, char *socket, size_t socket_bytes, struct hf_error *err)
+static enum reached
+reach(const struct hf_settings *settings, int *ret_fd, struct hf_error *err)
 {
-    char program[4200], log_path[4200], own_socket[HF_SOCKET_BYTES], fd_text[16];
-    _cleanup_(hf_freep) char *folder = hf_client_program_folder();
-    int ready[2];
-    if (folder == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-    snprintf(program, sizeof program, "%s/holdfastd", folder);
-    if (access(program, X_OK) != 0)
-        snprintf(program, sizeof program, "holdfastd");
-    if (snprintf(own_socket, sizeof own_socket, "%s/embedded-%d.sock", settings->state, (int)getpid()) >=
-        (int)sizeof own_socket)
-        return hf_fail(err, HF_ERR_USAGE, "the path of the state folder \"%s\" is too long for a socket in it",
-                       settings->state);
-    if (!hf_dir_make(settings->state, 0711, err))
-        return hf_fail_within(err, "could not make the state folder");
-
-    snprintf(log_path, sizeof log_path, "%s/holdfastd.log", settings->state);
-    _cleanup_(hf_closep) int log_fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
-    if (log_fd < 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", log_path);
-    if (pipe2(ready, O_CLOEXEC) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not make a pipe");
-    _cleanup_(hf_closep) int read_end = ready[0];
-    _cleanup_(hf_closep) int write_end = ready[1];
-    snprintf(fd_text, sizeof fd_text, "%d", READY_FD);
-    const char *const arguments[] = {program,    "--settings", settings->file, "--embedded", "--socket",
-                                     own_socket, "--ready-fd", fd_text,        NULL};
-    const int passed[1][2] = {{write_end, READY_FD}};
-    const struct hf_process_options options = {.argv = arguments,
-                                               .stdin_fd = -1,
-                                               .stdout_fd = log_fd,
-                                               .stderr_fd = log_fd,
-                                               .pass_fds = passed,
-                                               .pass_fd_count = 1,
-                                               .outlives_us = true};
-    struct hf_process process = HF_PROCESS_NONE;
-    if (!hf_process_start(&options, &process, err))
-        return hf_fail_within(err, "could not start holdfastd");
-    hf_closep(&process.pidfd); // it goes its own way
-    hf_closep(&write_end);
-    write_end = -1;
-    return wait_ready(read_end, socket, socket_bytes, err);
+    struct hf_lock_holder holder;
+    bool held;
+    enum reached reached = connect_to(settings->socket, ret_fd, err);
+    if (reached != NOBODY)
+        return reached;
+    // Half-written only while a daemon starts: then there is somebody to wait for.
+    if (!hf_lock_look(settings->state, &held, &holder, err))
+        return err->kind == HF_ERR_CORRUPT ? NOBODY : FAILED;
+    return held ? connect_to(holder.socket, ret_fd, err) : NOBODY;
 }
 
-/* One line: {"event": "ready", "socket": ...} or an error. */
-static bool
-wait_ready(int fd, char *socket, size_t socket_bytes, struct hf_error *err)
-{
-    struct hf_wire wire;
-    _cleanup_(hf_json_freep) json_t *event = NULL;
-    hf_wire_init(&wire, fcntl(fd, F_DUPFD_CLOEXEC, 0), HF_WIRE_REQUEST_MOST, HF_WIRE_REQUEST_MOST);
-    bool ok = hf_wire_wait(&wire, &event, err);
-    if (ok && event == NULL)
-        ok = hf_fail(err, HF_ERR_UNAVAILABLE, "holdfastd left before it was ready");
-    const char *place = json_string_value(json_object_get(event, "socket"));
-    if (ok && place == NULL) {
-        hf_event_read_error(event, err);
-        ok = false;
-    }
-    if (ok)
-        snprintf(socket, socket_bytes, "%s", place);
-    hf_wire_done(&wire);
-    return ok;
-}
-
-static bool
-connect_socket(const char *path, int *ret_fd, struct hf_error *err)
+static enum reached
+connect_to(const char *path, int *ret_fd, struct hf_error *err)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
-    if (strlen(path) >= sizeof address.sun_path)
-        return hf_fail(err, HF_ERR_USAGE, "the path of the socket is too long: \"%s\"", path);
-    memcpy(address.sun_path, path, strlen(path) + 1);
+    if (strlen(path) >= sizeof address.sun_path) {
+        hf_fail(err, HF_ERR_USAGE, "the path of the socket is longer than %zu bytes: \"%s\"",
+                sizeof address.sun_path - 1, path);
+        return FAILED;
+    }
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", path);
     _cleanup_(hf_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0 || connect(fd, (const struct sockaddr *)&address, sizeof address) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not connect to \"%s\"", path);
+    if (fd >= 0 && connect(fd, (const struct sockaddr *)&address, sizeof address) == 0) {
+        *ret_fd = HF_TAKE_FD(fd);
+        return REACHED;
+    }
+    if (fd >= 0 && (errno == ENOENT || errno == ECONNREFUSED || errno == ENOTDIR))
+        return NOBODY;
+    hf_fail_errno(err, HF_ERR_NONE, "could not reach holdfastd on \"%s\"", path);
+    if (err->kind == HF_ERR_DENIED)
+        hf_fail_hint(err, "It serves root and the user it runs as.");
+    return FAILED;
+}
+
+/* True: there is a daemon now that can be asked, ours or that of somebody who was faster. */
+static bool
+start_embedded(const struct hf_settings *settings, struct hf_error *err)
+{
+    char program[PATH_MAX], socket[HF_SOCKET_BYTES], ready_fd[16];
+    int ends[2];
+    _cleanup_(hf_closep) int log = -1;
+    if (!find_daemon(program, err) || !choose_socket(settings, socket, err) || !open_log(settings, &log, err))
+        return false;
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not make a pipe");
+    _cleanup_(hf_closep) int ready = ends[0];
+    _cleanup_(hf_closep) int theirs = ends[1];
+
+    const int passed[][2] = {{theirs, READY_FD}};
+    snprintf(ready_fd, sizeof ready_fd, "%d", READY_FD);
+    const char *const argv[] = {program, "--settings", settings->file, "--embedded", "--socket",
+                                socket,  "--ready-fd", ready_fd,       NULL};
+    const struct hf_process_options options = {
+        .argv = argv,
+        .environment = (const char *const *)environ, // HOME and libpq's variables are the owner's to set
+        .stdin_fd = -1,
+        .stdout_fd = -1,
+        .stderr_fd = log,
+        .pass_fds = passed,
+        .pass_fd_count = 1,
+        .outlives_us = true,
+    };
+    struct hf_process process;
+    if (!hf_process_start(&options, &process, err))
+        return hf_fail_within(err, "could not start holdfastd");
+    close(process.pidfd); // it leaves by itself
+    hf_closep(&theirs);
+    return hear_start(HF_TAKE_FD(ready), err);
+}
+
+/* Beside our own program, else where it is installed. */
+static bool
+find_daemon(char program[static PATH_MAX], struct hf_error *err)
+{
+    static const char *const places[] = {"/usr/sbin/holdfastd", "/usr/local/sbin/holdfastd"};
+    char own[PATH_MAX - 16];
+    ssize_t length = readlink("/proc/self/exe", own, sizeof own - 1);
+    if (length > 0) {
+        own[length] = '\0';
+        *strrchr(own, '/') = '\0';
+        snprintf(program, PATH_MAX, "%s/holdfastd", own);
+        if (access(program, X_OK) == 0)
+            return true;
+    }
+    for (size_t i = 0; i < HF_LENGTH(places); i++) {
+        snprintf(program, PATH_MAX, "%s", places[i]);
+        if (access(program, X_OK) == 0)
+            return true;
+    }
+    return hf_fail(err, HF_ERR_NOT_FOUND, "holdfastd is neither beside this program nor in \"%s\"", places[0]);
+}
+
+static bool
+choose_socket(const struct hf_settings *settings, char path[static HF_SOCKET_BYTES], struct hf_error *err)
+{
+    const struct hf_id id = hf_id_new();
+    char text[HF_ID_TEXT_BYTES];
+    int length = snprintf(path, HF_SOCKET_BYTES, "%s/embedded-%.8s.sock", settings->state, hf_id_format(&id, text));
+    if (length < HF_SOCKET_BYTES)
+        return true;
+    return hf_fail(err, HF_ERR_USAGE, "the path of the state folder is too long for a socket in it: \"%s\"",
+                   settings->state);
+}
+
+/* What an embedded daemon has to say to nobody in particular. */
+static bool
+open_log(const struct hf_settings *settings, int *ret_fd, struct hf_error *err)
+{
+    _cleanup_(hf_closep) int fd = -1;
+    struct stat status;
+    _cleanup_(hf_freep) char *path = hf_path_join(settings->state, LOG_NAME);
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the log");
+    if (!hf_dir_make(settings->state, 0711, err))
+        return false;
+    fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
+    if (fd < 0 || fstat(fd, &status) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", path);
+    if (status.st_size > (off_t)LOG_MOST && ftruncate(fd, 0) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not empty \"%s\"", path);
     *ret_fd = HF_TAKE_FD(fd);
     return true;
 }
 
 static bool
-converse(struct hf_wire *wire, hf_client_watch *watch, void *context, struct hf_client_answer *ret,
-         struct hf_error *err)
+hear_start(int fd, struct hf_error *err)
 {
-    int asked = 0;
-    for (;;) {
+    struct hf_wire wire;
+    _cleanup_(hf_json_freep) json_t *event = NULL;
+    hf_wire_init(&wire, fd, HF_WIRE_REQUEST_MOST, 0);
+    bool heard = hf_wire_wait(&wire, &event, err);
+    hf_wire_done(&wire);
+    if (!heard)
+        return hf_fail_within(err, "could not hear whether holdfastd started");
+    if (event == NULL) {
+        hf_fail(err, HF_ERR_UNAVAILABLE, "holdfastd ended while it started");
+        return hf_fail_hint(err, "\"%s\" in the state folder may say why.", LOG_NAME);
+    }
+    const char *name = json_string_value(json_object_get(event, "event"));
+    if (name != NULL && strcmp(name, "ready") == 0)
+        return true;
+    // Of two that start at once one gets the lock; "busy" says that it was not us.
+    if (name != NULL && strcmp(name, "busy") == 0)
+        return true;
+    hf_event_read_error(event, err);
+    return false;
+}
+
+static bool
+converse(int fd, const json_t *request, const struct hf_client_watch *watch, bool *ret_silent, json_t **ret_result,
+         enum hf_exit *ret_exit, struct hf_error *err)
+{
+    _cleanup_(hf_wire_done) struct hf_wire wire;
+    bool cancelled = false;
+    hf_wire_init(&wire, fd, HF_WIRE_EVENT_MOST, 2 * HF_WIRE_REQUEST_MOST);
+    *ret_silent = false;
+    if (!hf_wire_put(&wire, request, err))
+        return hf_fail_within(err, "the request");
+    *ret_silent = true;
+    if (!hf_wire_flush(&wire, err))
+        return false;
+
+    while (true) {
         _cleanup_(hf_json_freep) json_t *event = NULL;
-        bool final = false;
-        if (!hf_wire_next(wire, &event, err))
-            return false;
-        if (event != NULL) {
-            if (!take_event(event, watch, context, ret, &final))
-                return hf_fail(err, HF_ERR_CORRUPT, "holdfastd answers what nobody understands");
-            if (final)
-                return true;
+        bool failed;
+        if (!hf_wire_next(&wire, &event, err))
+            return hf_fail_within(err, "holdfastd answered something else than JSON");
+        if (event == NULL && wire.ended)
+            return hf_fail(err, HF_ERR_UNAVAILABLE, "holdfastd ended before it answered");
+        if (event == NULL) {
+            if (!wait_readable(&wire, watch, &cancelled, err) || !hf_wire_receive(&wire, err))
+                return false;
             continue;
         }
-        if (wire->ended)
-            return hf_fail(err, HF_ERR_UNAVAILABLE, "holdfastd went away before it answered");
-        struct pollfd wait = {.fd = wire->fd, .events = POLLIN};
-        const int ready = poll(&wait, 1, POLL_MS);
+        *ret_silent = false;
+        if (!is_last(event, &failed)) {
+            watch->event(watch->context, event);
+            continue;
+        }
+        if (failed) {
+            hf_event_read_error(event, err);
+            return false;
+        }
+        *ret_exit = (enum hf_exit)json_integer_value(json_object_get(event, "exit"));
+        *ret_result = json_incref(json_object_get(event, "result"));
+        return *ret_result != NULL || hf_fail(err, HF_ERR_CORRUPT, "holdfastd's answer has no result");
+    }
+}
+
+/* Until there is something to read; sends the cancellation when it is wanted, once. */
+static bool
+wait_readable(struct hf_wire *wire, const struct hf_client_watch *watch, bool *cancelled, struct hf_error *err)
+{
+    while (true) {
+        struct pollfd input = {.fd = wire->fd, .events = POLLIN};
+        int ready = poll(&input, 1, LOOK_MS);
         if (ready < 0 && errno != EINTR)
             return hf_fail_errno(err, HF_ERR_NONE, "could not wait for holdfastd");
-        if (!ask_to_stop(wire, &asked, err) || (ready > 0 && !hf_wire_receive(wire, err)))
+        if (ready > 0)
+            return true;
+        if (*cancelled || !watch->wants_end(watch->context))
+            continue;
+        _cleanup_(hf_json_freep) json_t *request = json_pack("{s:s}", "command", "cancel");
+        *cancelled = true;
+        if (request == NULL || !hf_wire_put(wire, request, err) || !hf_wire_flush(wire, err))
             return false;
     }
 }
 
 static bool
-take_event(json_t *event, hf_client_watch *watch, void *context, struct hf_client_answer *ret, bool *ret_final)
+is_last(const json_t *event, bool *ret_failed)
 {
     const char *name = json_string_value(json_object_get(event, "event"));
-    if (name == NULL)
-        return false;
-    if (strcmp(name, "result") != 0 && strcmp(name, "error") != 0) {
-        if (watch != NULL)
-            watch(context, event);
-        return true;
-    }
-    *ret_final = true;
-    ret->exit = (enum hf_exit)json_integer_value(json_object_get(event, "exit"));
-    if (strcmp(name, "error") == 0)
-        hf_event_read_error(event, &ret->error);
-    else
-        ret->result = json_incref(json_object_get(event, "result"));
-    return true;
-}
-
-static bool
-ask_to_stop(struct hf_wire *wire, int *asked, struct hf_error *err)
-{
-    if (interrupts <= *asked)
-        return true;
-    if (*asked > 0)
-        return hf_fail(err, HF_ERR_CANCELLED, "left without waiting; the job is being stopped");
-    *asked = interrupts;
-    _cleanup_(hf_json_freep) json_t *cancel = json_pack("{s:s}", "command", "cancel");
-    return cancel == NULL || (hf_wire_put(wire, cancel, err) && hf_wire_flush(wire, err));
+    *ret_failed = name != NULL && strcmp(name, "error") == 0;
+    return name == NULL || *ret_failed || strcmp(name, "result") == 0;
 }

@@ -1,30 +1,24 @@
 /*
- * client.h - one request to holdfastd, and what comes back
+ * client.h - reaching holdfastd, or starting a private one
  *
- * The daemon is found through its lock (server/job/lock.h).  When none runs, a private one is started: same code,
- * a socket of its own, gone when it is idle.  Ctrl-C asks the job to stop and waits for its answer; a second
- * one leaves at once, and the daemon then stops the job by itself.
+ * First the service's socket; then the one that the lock file of the state folder names (an embedded daemon that
+ * another `holdfast` started); else one is started, and leaves again when it is idle.
  */
 #pragma once
-#include "server/job/wire.h"
+#include "server/cli/command.h"
 
-/* How a request goes: each event that is no answer yet is handed to `watch`. */
-typedef void hf_client_watch(void *context, const json_t *event);
-
-struct hf_client_answer {
-    json_t *result; // NULL when it failed
-    enum hf_exit exit;
-    struct hf_error error; // when it failed
+struct hf_client_watch {
+    void *context;
+    /* Hears job, progress and note events. */
+    void (*event)(void *context, const json_t *event);
+    /* Asked a few times a second; true: the job is to be cancelled. */
+    bool (*wants_end)(void *context);
 };
-void hf_client_answer_done(struct hf_client_answer *answer);
 
 /*
- * Sends one request and waits for its answer.  `settings` is the option or NULL.  False: there is no answer; the
- * daemon could not be reached or went away.
+ * Sends one request and waits for its end.  True: *ret_result and *ret_exit; the daemon's error otherwise.
+ * Also UNAVAILABLE and DENIED when no daemon could be reached or started.
  */
-HF_MUST_CHECK bool hf_client_ask(const char *settings, const char *command, const json_t *arguments,
-                                 hf_client_watch *watch, void *context, struct hf_client_answer *ret,
-                                 struct hf_error *err);
-
-/* The folder our own program lies in, for finding holdfastd; free() it. */
-char *hf_client_program_folder(void);
+HF_MUST_CHECK bool hf_client_ask(const struct hf_settings *settings, const char *command, const json_t *arguments,
+                                 bool detach, const struct hf_client_watch *watch, json_t **ret_result,
+                                 enum hf_exit *ret_exit, struct hf_error *err);

@@ -22,10 +22,10 @@ struct options {
 };
 
 static bool parse_options(int argc, char **argv, struct options *ret);
-static bool run(struct hf_daemon *daemon, const struct options *options, struct hf_error *err);
+static bool run(struct hf_daemon *daemon, const struct options *options, bool *ret_busy, struct hf_error *err);
 static bool load_settings(struct hf_daemon *daemon, const struct options *options, struct hf_error *err);
 static bool prepare_state(const struct hf_daemon *daemon, struct hf_error *err);
-static bool take_lock(struct hf_daemon *daemon, struct hf_error *err);
+static bool take_lock(struct hf_daemon *daemon, bool *ret_busy, struct hf_error *err);
 static bool take_signals(struct hf_daemon *daemon, struct hf_error *err);
 static bool clear_up(struct hf_daemon *daemon, struct hf_error *err);
 static void tell_starter(const struct options *options, json_t *event);
@@ -56,10 +56,11 @@ hf_daemon_main(int argc, char **argv, const struct hf_daemon_program *program)
 
     _cleanup_(close_daemon) struct hf_daemon daemon = {
         .program = program, .embedded = options.embedded, .lock_fd = -1, .signal_fd = -1, .listen_fd = -1};
-    if (run(&daemon, &options, &err))
+    bool busy = false;
+    if (run(&daemon, &options, &busy, &err))
         return HF_EXIT_DONE;
     hf_log_error(&err, "holdfastd ends");
-    tell_starter(&options, hf_event_error(&err));
+    tell_starter(&options, busy ? json_pack("{s:s}", "event", "busy") : hf_event_error(&err));
     return hf_exit_of(&err);
 }
 
@@ -143,10 +144,10 @@ parse_options(int argc, char **argv, struct options *ret)
 }
 
 static bool
-run(struct hf_daemon *daemon, const struct options *options, struct hf_error *err)
+run(struct hf_daemon *daemon, const struct options *options, bool *ret_busy, struct hf_error *err)
 {
     umask(0022); // every file is made with the mode it needs
-    if (!load_settings(daemon, options, err) || !prepare_state(daemon, err) || !take_lock(daemon, err) ||
+    if (!load_settings(daemon, options, err) || !prepare_state(daemon, err) || !take_lock(daemon, ret_busy, err) ||
         !take_signals(daemon, err) ||
         !hf_records_open(daemon->settings, hf_daemon_now(daemon), &daemon->records, err) || !clear_up(daemon, err) ||
         !hf_sources_follow_file(daemon, err) || !hf_server_listen(daemon, err))
@@ -182,11 +183,14 @@ prepare_state(const struct hf_daemon *daemon, struct hf_error *err)
 }
 
 static bool
-take_lock(struct hf_daemon *daemon, struct hf_error *err)
+take_lock(struct hf_daemon *daemon, bool *ret_busy, struct hf_error *err)
 {
     struct hf_lock_holder holder = {.embedded = daemon->embedded, .pid = getpid()};
     snprintf(holder.socket, sizeof holder.socket, "%s", daemon->socket);
-    return hf_lock_take(daemon->settings->state, &holder, &daemon->lock_fd, err);
+    if (hf_lock_take(daemon->settings->state, &holder, &daemon->lock_fd, err))
+        return true;
+    *ret_busy = err->kind == HF_ERR_CONFLICT;
+    return false;
 }
 
 static bool

@@ -51,7 +51,7 @@ hf_doctor_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
         json_t *examined = NULL;
         if (!hf_worker_go_on(worker, err))
             return false;
-        hf_worker_progress(worker, "examine", i, json_array_size(sources));
+        hf_worker_progress(worker, "examine", 0, 0);
         if (!examine(json_array_get(sources, i), &examined, &worst, err))
             return false;
         if (json_array_append_new(list, examined) != 0)

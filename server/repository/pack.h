@@ -207,7 +207,8 @@ void hf_pack_directory_freep(struct hf_pack_directory **directory);
  * after the next barrier).  One thread at a time.
  */
 struct hf_pack_writer;
-HF_MUST_CHECK bool hf_pack_writer_new(struct hf_backend *backend, struct hf_pack_cipher *cipher, // takes the cipher
+HF_MUST_CHECK bool hf_pack_writer_new(struct hf_backend *backend,
+                                      const struct hf_pack_cipher *cipher, // both borrowed for the writer's life
                                       struct hf_pack_writer **ret, struct hf_error *err);
 /* The file must be told before the first slab that has pages of it. */
 HF_MUST_CHECK bool hf_pack_writer_file(struct hf_pack_writer *writer, uint32_t ordinal, uint8_t page_log2,

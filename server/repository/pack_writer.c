@@ -8,7 +8,7 @@
 
 struct hf_pack_writer {
     struct hf_backend *backend; // borrowed from the caller
-    struct hf_pack_cipher *cipher;
+    const struct hf_pack_cipher *cipher; // borrowed from the caller
     struct hf_upload *upload;
     struct hf_sha256 *sha256; // of everything appended
     uint64_t offset;          // bytes appended
@@ -26,15 +26,14 @@ static bool encode_directory(struct hf_pack_writer *writer, struct hf_buf *out, 
 static void put_trailer(uint8_t trailer[static HF_PACK_TRAILER], uint64_t offset, uint64_t length, uint32_t slabs);
 
 bool
-hf_pack_writer_new(struct hf_backend *backend, struct hf_pack_cipher *cipher, struct hf_pack_writer **ret,
+hf_pack_writer_new(struct hf_backend *backend, const struct hf_pack_cipher *cipher, struct hf_pack_writer **ret,
                    struct hf_error *err)
 {
-    _cleanup_(hf_pack_cipher_freep) struct hf_pack_cipher *taken = cipher;
     _cleanup_(hf_pack_writer_abortp) struct hf_pack_writer *writer = calloc(1, sizeof *writer);
     if (writer == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a pack");
     writer->backend = backend;
-    writer->cipher = HF_TAKE(taken);
+    writer->cipher = cipher;
     writer->slabs = HF_BUF_INIT(HF_DIRECTORY_MOST);
     writer->pages = HF_BUF_INIT(HF_DIRECTORY_MOST);
 
@@ -133,7 +132,6 @@ hf_pack_writer_abortp(struct hf_pack_writer **writer)
         return;
     hf_upload_abortp(&gone->upload);
     hf_sha256_freep(&gone->sha256);
-    hf_pack_cipher_freep(&gone->cipher);
     hf_buf_done(&gone->slabs);
     for (size_t i = 0; i < gone->file_count; i++)
         free(gone->files[i].path);

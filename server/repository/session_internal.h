@@ -62,9 +62,8 @@ struct span {
 
 struct open_pack {
     struct hf_pack_identity identity; // [once]
-    struct hf_pack_cipher *cipher;    // borrowed from the writer below, or owned until there is one
-    bool cipher_taken;                // [writer]
-    struct hf_pack_writer *writer;    // [writer]
+    struct hf_pack_cipher *cipher;    // [once] workers seal with it
+    struct hf_pack_writer *writer;    // [writer] borrows the cipher
     uint64_t serial;                  // [once] counts packs of the session, from 1
     uint32_t next_slab;               // [assembler]
     _Atomic uint64_t stored;          // bytes written so far
@@ -143,8 +142,10 @@ struct hf_session {
     int64_t started_at;
     uint64_t epoch; // writer epoch
     int vault_lock;
-    bool intent_written;
-    char why[160]; // why there is no parent
+    bool intent_written;  // and nothing yet that closes the session
+    bool commit_tried;    // the log may hold our COMMIT, whatever we were told
+    char why[160];        // why there is no parent
+    char no_tags[160];    // [assembler] why the tag cache was given up, or ""
 
     size_t parent_count; // [once]
     struct parent parents[PARENTS_MOST];
@@ -172,6 +173,7 @@ struct hf_session {
     size_t thread_count;
     pthread_t threads[66];
 
+    size_t open_files;              // [lock]
     size_t file_count, file_room;   // [lock]
     struct hf_session_file **files; // [lock] by ordinal
     size_t by_path_count;
@@ -185,7 +187,7 @@ struct hf_session {
     struct object_gather gather;            // [assembler]
     struct open_pack *data_pack, *map_pack; // [assembler]
     uint64_t pack_serial;
-    struct hf_tag_cache_writer *cache; // [assembler] or NULL
+    struct hf_tag_cache_writer *cache; // [assembler] or NULL: see no_tags
     struct hf_census *census;          // [assembler] of this backup
     size_t live_count, live_room;      // [assembler] hash table, room is a power of two
     struct live_pack *live;
@@ -196,6 +198,8 @@ struct hf_session {
 };
 
 /* session.c */
+/* Page tags only save the next backup time: what keeps them from being written is noted, and the backup goes on. */
+void session_drop_cache(struct hf_session *session, const struct hf_error *why); // [assembler]
 void session_fail(struct hf_session *session, const struct hf_error *err);          // the first failure stays
 HF_MUST_CHECK bool session_check(struct hf_session *session, struct hf_error *err); // false: it has failed
 

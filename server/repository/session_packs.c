@@ -179,8 +179,7 @@ session_open_pack_freep(struct open_pack **pack)
     if (gone == NULL)
         return;
     hf_pack_writer_abortp(&gone->writer);
-    if (!gone->cipher_taken)
-        hf_pack_cipher_freep(&gone->cipher);
+    hf_pack_cipher_freep(&gone->cipher);
     free(gone);
 }
 
@@ -328,11 +327,9 @@ static bool
 write_job(struct hf_session *session, struct hf_slab_worker *worker, struct slab_job *job, struct hf_error *err)
 {
     struct open_pack *pack = job->pack;
-    if (pack->writer == NULL) {
-        pack->cipher_taken = true;
-        if (!hf_pack_writer_new(hf_vault_backend(session->vault), pack->cipher, &pack->writer, err))
-            return false;
-    }
+    if (pack->writer == NULL &&
+        !hf_pack_writer_new(hf_vault_backend(session->vault), pack->cipher, &pack->writer, err))
+        return false;
     if (job->finish) {
         _cleanup_(session_open_pack_freep) struct open_pack *finished = HF_TAKE(job->pack);
         uint64_t bytes;

@@ -34,6 +34,8 @@ static bool store_pages(struct hf_session *session, struct span *span, uint32_t 
                         struct hf_error *err);
 static bool add_tags(struct file_work *work, const uint8_t *tags, uint32_t first, uint32_t count, struct hf_error *err);
 static bool finish_leaf(struct hf_session *session, struct hf_session_file *file, struct hf_error *err);
+static bool cache_leaf(struct hf_session *session, struct file_work *work, const struct hf_object_ref *ref,
+                       struct hf_error *err);
 static bool count_leaf(struct hf_session *session, const struct hf_leaf *leaf, struct hf_error *err);
 static bool finish_file(struct hf_session *session, struct hf_session_file *file, struct hf_error *err);
 static void give_back_span(struct hf_session *session, struct span *span);
@@ -407,20 +409,9 @@ finish_leaf(struct hf_session *session, struct hf_session_file *file, struct hf_
     if (!session_count_live(session, &ref.pack, 1, err) || !count_leaf(session, &work->leaf, err))
         return false;
 
-    if (session->cache != NULL) {
-        struct hf_cached_leaf cached = {.pages = work->leaf.pages, .ref = ref};
-        if (!hf_tag_cache_writer_tags(session->cache, work->tags, work->leaf.pages, &cached.frame, err))
-            return false;
-        if (work->cached_count == work->cached_room) {
-            const size_t room = work->cached_room > 0 ? 2 * work->cached_room : 4;
-            struct hf_cached_leaf *grown = realloc(work->cached, room * sizeof *grown);
-            if (grown == NULL)
-                return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page tags");
-            work->cached = grown;
-            work->cached_room = room;
-        }
-        work->cached[work->cached_count++] = cached;
-    }
+    struct hf_error why;
+    if (session->cache != NULL && !cache_leaf(session, work, &ref, &why))
+        session_drop_cache(session, &why);
 
     if (file->leaf_count == file->leaf_room) {
         const size_t room = file->leaf_room > 0 ? 2 * file->leaf_room : 1;
@@ -432,6 +423,24 @@ finish_leaf(struct hf_session *session, struct hf_session_file *file, struct hf_
     }
     file->leaves[file->leaf_count++] = ref;
     hf_leaf_clear(&work->leaf);
+    return true;
+}
+
+static bool
+cache_leaf(struct hf_session *session, struct file_work *work, const struct hf_object_ref *ref, struct hf_error *err)
+{
+    struct hf_cached_leaf cached = {.pages = work->leaf.pages, .ref = *ref};
+    if (work->cached_count == work->cached_room) {
+        const size_t room = work->cached_room > 0 ? 2 * work->cached_room : 4;
+        struct hf_cached_leaf *grown = realloc(work->cached, room * sizeof *grown);
+        if (grown == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page tags");
+        work->cached = grown;
+        work->cached_room = room;
+    }
+    if (!hf_tag_cache_writer_tags(session->cache, work->tags, work->leaf.pages, &cached.frame, err))
+        return false;
+    work->cached[work->cached_count++] = cached;
     return true;
 }
 
@@ -470,8 +479,9 @@ finish_file(struct hf_session *session, struct hf_session_file *file, struct hf_
                                               .size = file->size,
                                               .leaf_count = work->cached_count,
                                               .leaves = work->cached};
-        if (!hf_tag_cache_writer_file(session->cache, &cached, err))
-            return false;
+        struct hf_error why;
+        if (!hf_tag_cache_writer_file(session->cache, &cached, &why))
+            session_drop_cache(session, &why);
     }
     hf_file_digest_end(work->digest, file->size, file->digest);
     end_work(file);

@@ -1,6 +1,5 @@
 #include "server/restore/configure.h"
 
-#include <errno.h>
 #include <stdio.h>
 #include <unistd.h>
 
@@ -17,8 +16,9 @@ hf_restore_configure(struct hf_restore_plan *plan, const char *target, const str
     _cleanup_(hf_buf_done) struct hf_buf access = HF_BUF_INIT(4 * HF_KIB);
     _cleanup_(hf_buf_done) struct hf_buf none = HF_BUF_INIT(1);
     char path[4096];
+    const struct hf_manifest_file *map = hf_restore_plan_file(plan, "tablespace_map");
     snprintf(path, sizeof path, "%s/tablespace_map", target);
-    if (unlink(path) != 0 && errno != ENOENT)
+    if (map != NULL && map->size > 0 && unlink(path) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
     return hf_buf_printf(
                &settings, err,

@@ -4,7 +4,8 @@
  * The data directory of many installations holds no configuration.  Restore puts a minimal working one in
  * where it is missing (sockets only, trust for nobody: the owner of the directory alone), never over a file that
  * came with the backup; what the source had lies beside it in holdfast_config/.  Tablespaces are folders inside
- * the directory, so the map that would make links to their old places goes.
+ * the directory, so a map that would make links to their old places goes (an empty one stays: the server's
+ * manifest lists it).
  */
 #pragma once
 #include "server/restore/restore.h"

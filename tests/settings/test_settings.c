@@ -116,7 +116,7 @@ HF_TEST(what_a_file_does_not_say_has_its_default)
     const struct hf_source_settings *clinic = hf_settings_source(settings, "clinic");
     assert_null(clinic->password_file);
     assert_int_equal(clinic->max_rate, 0);
-    assert_string_equal(clinic->checkpoint, "spread");
+    assert_string_equal(clinic->checkpoint, "fast");
     assert_null(clinic->lowest_level);
     assert_int_equal(clinic->backup_every_ms, 0);
     assert_int_equal(clinic->verify_every_ms, 0);

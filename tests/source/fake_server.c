@@ -28,6 +28,8 @@ struct session {
     bool broken;
 };
 
+static _Atomic uint64_t flushed = UINT64_MAX;
+
 static void *accept_sessions(void *argument);
 static void *serve(void *argument);
 static void greet(struct session *session);
@@ -60,6 +62,7 @@ hf_test_fake_fill(struct hf_test_fake *fake, unsigned version)
     // A thread of the server before may still be sending what the test now forgets.
     *(struct hf_test_fake *)hf_test_keep(sizeof *fake) = *fake;
     *fake = (struct hf_test_fake){.version = version,
+                                  .manifest_system = HF_TEST_FAKE_SYSTEM,
                                   .timeline = 1,
                                   .stop_timeline = 1,
                                   .location = "/srv/space",
@@ -111,7 +114,7 @@ hf_test_fake_remake_manifest(struct hf_test_fake *fake)
     hf_buf_clear(&fake->manifest);
     hf_assert_ok(hf_buf_add_text(&fake->manifest, "{ \"PostgreSQL-Backup-Manifest-Version\": ", &err), &err);
     hf_assert_ok(fake->version >= 17 ? hf_buf_printf(&fake->manifest, &err, "2,\n\"System-Identifier\": %llu,\n",
-                                                     (unsigned long long)HF_TEST_FAKE_SYSTEM)
+                                                     (unsigned long long)fake->manifest_system)
                                      : hf_buf_add_text(&fake->manifest, "1,\n", &err),
                  &err);
     hf_assert_ok(hf_buf_add_text(&fake->manifest, "\"Files\": [", &err), &err);
@@ -152,6 +155,12 @@ hf_test_fake_start(const struct hf_test_fake *fake)
     char *text = conninfo[next % 2];
     snprintf(text, sizeof conninfo[0], "host=%s port=%u user=fake dbname=fake", folder, port);
     return text;
+}
+
+uint64_t
+hf_test_fake_flushed(void)
+{
+    return atomic_load(&flushed);
 }
 
 static void *
@@ -317,6 +326,8 @@ send_typed(struct session *session)
         send_message(session, 'd', "m", 1);
         send_copy(session, 'd', &fake->manifest, true);
     }
+    if (fake->second_manifest)
+        send_message(session, 'd', "m", 1);
     send_message(session, 'c', "", 0);
 }
 
@@ -381,6 +392,12 @@ replicate(struct session *session)
     alive[17] = 1;
     send_message(session, 'W', "\0\0\0", 3);
     send_message(session, 'd', alive, sizeof alive);
+    // A server that asks for an answer waits for it.
+    if (!read_query(session, &type, query) || type != 'd' || query[0] != 'r')
+        return;
+    uint64_t flush;
+    memcpy(&flush, query + 9, sizeof flush);
+    atomic_store(&flushed, be64toh(flush));
     for (size_t at = 0; at < wal->length; at += 50000, pieces++) {
         size_t part = wal->length - at < 50000 ? wal->length - at : 50000;
         send_log(session, wal->start + at + (pieces == 1 ? fake->wal_jump : 0), wal->data + at, part);

@@ -14,6 +14,7 @@
 /* Made honest by hf_test_fake_fill; a test then changes what it wants to. */
 struct hf_test_fake {
     unsigned version;                         // major
+    uint64_t manifest_system;                 // in the manifest, since 17
     const char *sysid_of_second;              // what the second connection says it is; NULL: the same
     struct hf_buf tablespace, base, manifest; // the bytes sent
     struct hf_test_wal wal;
@@ -26,6 +27,7 @@ struct hf_test_fake {
     const char *error_in_copy; // an ERROR in the middle of the base's tar; or NULL
     char odd_message;          // a message of this kind in the copy; 0: none
     bool no_manifest;
+    bool second_manifest;   // announced behind the first (15 and later)
     bool bytes_before;      // bytes before the first tar is announced
     size_t notices;         // so many before the copy
     uint32_t absurd_length; // a message with this length in the copy; 0: none
@@ -38,5 +40,7 @@ struct hf_test_fake {
 void hf_test_fake_fill(struct hf_test_fake *fake, unsigned version);
 /* Builds the manifest anew from the tars as they are now. */
 void hf_test_fake_remake_manifest(struct hf_test_fake *fake);
+/* What the client last reported as flushed, of all fake servers; UINT64_MAX while it has reported nothing. */
+uint64_t hf_test_fake_flushed(void);
 /* Serves it until the program ends; returns the connection string. */
 const char *hf_test_fake_start(const struct hf_test_fake *fake);

@@ -1,6 +1,7 @@
 /* The protocol of every release, and servers that lie. */
 #include <sys/resource.h>
 
+#include "base/digest.h"
 #include "server/source/source.h"
 #include "tests/source/fake_server.h"
 #include "tests/source/folder_sink.h"
@@ -10,6 +11,7 @@ static struct hf_test_fake fake;
 
 static void must_refuse(enum hf_error_kind kind, const char *message);
 static void begin_base(void);
+static void alter_control(size_t at, uint64_t value);
 
 HF_TEST(every_release_from_13_to_18_is_taken)
 {
@@ -49,6 +51,51 @@ HF_TEST(messages_of_any_size_make_the_same_backup)
         hf_assert_ok(hf_test_take_backup(hf_test_fake_start(&fake), 0, sink, &facts, &err), &err);
         hf_backup_facts_done(&facts);
     }
+}
+
+HF_TEST(only_what_is_on_stable_storage_is_reported_as_flushed)
+{
+    static const uint64_t said[] = {0, 0x4ff000, 0x500008};
+    static const uint64_t reported[] = {0, 0x4ff000, 0x500000}; // never more than was received
+
+    for (size_t i = 0; i < HF_LENGTH(said); i++) {
+        struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
+        const _Atomic uint64_t stable = said[i];
+        hf_test_fake_fill(&fake, 15);
+        const struct hf_source_target target = {
+            .name = "clinic", .conninfo = hf_test_fake_start(&fake), .slot_tag = HF_TEST_SLOT_TAG};
+        const struct hf_backup_request request = {.target = &target,
+                                                  .sink = &sink->sink,
+                                                  .faults = &sink->faults,
+                                                  .progress = &sink->progress,
+                                                  .label = "x",
+                                                  .wal_wait_ms = 10000,
+                                                  .wal_stable = i == 0 ? NULL : &stable};
+        struct hf_backup_facts facts;
+        struct hf_error err;
+        hf_assert_ok(hf_source_postgres.backup(&request, &facts, &err), &err);
+        assert_int_equal(hf_test_fake_flushed(), reported[i]);
+        hf_backup_facts_done(&facts);
+    }
+}
+
+HF_TEST(a_control_file_of_another_cluster_is_refused)
+{
+    alter_control(0, 4711);
+    must_refuse(HF_ERR_CORRUPT, "\"global/pg_control\" is of the system 4711, the server is 7418237648237648234");
+    static const size_t sizes[] = {216, 220, 224, 228, 252}; // blocks, segments, log blocks, log segments, checksums
+    for (size_t i = 0; i < HF_LENGTH(sizes); i++) {
+        alter_control(sizes[i], 0);
+        must_refuse(HF_ERR_CORRUPT, "\"global/pg_control\" contradicts the server's settings");
+    }
+}
+
+HF_TEST(a_manifest_of_another_cluster_is_refused)
+{
+    hf_test_fake_fill(&fake, 17);
+    fake.manifest_system = 4711;
+    hf_test_fake_remake_manifest(&fake);
+    must_refuse(HF_ERR_CORRUPT, "the server's manifest is of the system 4711");
 }
 
 HF_TEST(releases_outside_are_refused)
@@ -192,6 +239,9 @@ HF_TEST(copy_messages_out_of_order_are_refused)
     fake.bytes_before = true;
     must_refuse(HF_ERR_CORRUPT, "the server sent bytes that belong to no file");
     hf_test_fake_fill(&fake, 15);
+    fake.second_manifest = true;
+    must_refuse(HF_ERR_CORRUPT, "the server sent more behind its manifest");
+    hf_test_fake_fill(&fake, 15);
     fake.tar_name = "16401.tar";
     must_refuse(HF_ERR_CORRUPT, "the server sent the tar \"16401.tar\", \"base.tar\" was next");
     hf_test_fake_fill(&fake, 15);
@@ -246,6 +296,21 @@ HF_TEST(floods_and_absurd_lengths_stay_within_bounds)
         fake.absurd_length = absurd[i];
         must_refuse(HF_ERR_UNAVAILABLE, "could not take a base backup");
     }
+}
+
+/* One number of pg_control changed, with a right checksum. */
+static void
+alter_control(size_t at, uint64_t value)
+{
+    hf_test_fake_fill(&fake, 15);
+    uint8_t *control = memmem(fake.base.data, fake.base.length, "global/pg_control", 17);
+    control += 512;
+    if (at == 0)
+        hf_put_u64(control, value);
+    else
+        hf_put_u32(control + at, (uint32_t)value);
+    hf_put_u32(control + 288, hf_crc32c(0, control, 288));
+    hf_test_fake_remake_manifest(&fake);
 }
 
 static void

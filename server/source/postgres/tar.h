@@ -3,7 +3,7 @@
  *
  * libarchive reads the format; what may come in is decided here.  PostgreSQL sends plain ustar: folders
  * and regular files, nothing else.  So everything else is refused by name: links of both kinds, devices,
- * sparse files, other dialects of tar, names that are not plain (path.h), names that came before, files
+ * other dialects of tar (so sparse files too), names that are not plain (path.h), names that came before, files
  * whose folder did not, and the names that are ours (pg_wal/..., backup_manifest, holdfast_config).
  */
 #pragma once
