@@ -526,11 +526,11 @@ spawn(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, const stru
     return true;
 }
 
-/* Beside our own program; in the next room of a build folder; where it is installed. */
+/* Beside our own program; in its room of a build folder, seen from the top or from another room; where it is installed. */
 static bool
 find_launcher(const char *asked, char path[static PATH_MAX], struct hf_error *err)
 {
-    static const char *const places[] = {"holdfast-sandbox", "../sandbox/holdfast-sandbox"};
+    static const char *const places[] = {"holdfast-sandbox", "sandbox/holdfast-sandbox", "../sandbox/holdfast-sandbox"};
     char own[PATH_MAX - 32];
     if (asked != NULL) {
         if (realpath(asked, path) == NULL)

@@ -33,13 +33,16 @@ static bool is_over(struct hf_daemon *daemon);
 bool
 hf_daemon_loop(struct hf_daemon *daemon, struct hf_error *err)
 {
-    while (!is_over(daemon)) {
+    while (true) {
         hf_watch_schedules(daemon);
         hf_jobs_advance(daemon);
         // Endings may have put words into any client's output.
         for (size_t i = 0; i < daemon->client_count; i++)
             hf_server_flush(daemon, daemon->clients[i]);
         hf_server_sweep(daemon);
+        // After the sweep: with the last client gone the time until we leave begins, and poll() must not oversleep it.
+        if (is_over(daemon))
+            return true;
 
         _cleanup_(free_round) struct round round = {0};
         if (!make_round(daemon, &round, err))
@@ -50,7 +53,6 @@ hf_daemon_loop(struct hf_daemon *daemon, struct hf_error *err)
         if (hf_daemon_catalog(daemon) == NULL)
             return hf_fail(err, HF_ERR_UNAVAILABLE, "the catalog is gone");
     }
-    return true;
 }
 
 static bool

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "catalog/view.h"
+#include "server/job/abilities.h"
 #include "server/job/daemon_internal.h"
 
 /* The sources that will be looked at, while their list is made. */
@@ -11,7 +12,10 @@ struct gathering {
 };
 
 static bool keep_name(void *context, const struct hf_source_row *row, struct hf_error *err);
-static bool examine(const json_t *described, json_t **ret, enum hf_check_verdict *worst, struct hf_error *err);
+static bool examine(struct hf_worker *worker, const json_t *described, json_t **ret, enum hf_check_verdict *worst,
+                    struct hf_error *err);
+static bool examine_appliance(struct hf_worker *worker, json_t **ret, enum hf_check_verdict *worst,
+                              struct hf_error *err);
 static void note_unreachable(struct hf_checks *checks, const struct hf_error *why);
 static bool add_checks(json_t *list, const struct hf_checks *checks, struct hf_error *err);
 
@@ -46,13 +50,14 @@ hf_doctor_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
     json_t *sources;
     if (!hf_json_array(request, "sources", "the request", &sources, err))
         return false;
-    for (size_t i = 0; i < json_array_size(sources); i++) {
+    for (size_t i = 0; i < json_array_size(sources) + 1; i++) { // the last one is the appliance itself
         enum hf_check_verdict worst;
         json_t *examined = NULL;
         if (!hf_worker_go_on(worker, err))
             return false;
         hf_worker_progress(worker, "examine", 0, 0);
-        if (!examine(json_array_get(sources, i), &examined, &worst, err))
+        if (i < json_array_size(sources) ? !examine(worker, json_array_get(sources, i), &examined, &worst, err)
+                                         : !examine_appliance(worker, &examined, &worst, err))
             return false;
         if (json_array_append_new(list, examined) != 0)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the doctor");
@@ -73,9 +78,10 @@ keep_name(void *context, const struct hf_source_row *row, struct hf_error *err)
 
 /* What keeps us from asking at all is the first finding, so that one source never hides the others. */
 static bool
-examine(const json_t *described, json_t **ret, enum hf_check_verdict *worst, struct hf_error *err)
+examine(struct hf_worker *worker, const json_t *described, json_t **ret, enum hf_check_verdict *worst,
+        struct hf_error *err)
 {
-    static const struct hf_appliance_abilities unasked;
+    struct hf_source_identity identity;
     _cleanup_(hf_worker_source_done) struct hf_worker_source source = {0};
     _cleanup_(hf_freep) struct hf_checks *checks = calloc(1, sizeof *checks);
     _cleanup_(hf_json_freep) json_t *list = json_array();
@@ -84,14 +90,32 @@ examine(const json_t *described, json_t **ret, enum hf_check_verdict *worst, str
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the doctor");
     if (!hf_worker_source_open(described, &source, &why))
         note_unreachable(checks, &why);
-    else if (!source.engine->doctor(&source.target, &unasked, checks, &why))
+    else if (!source.engine->doctor(&source.target, &hf_abilities, checks, &why))
         note_unreachable(checks, &why);
+    else if (source.engine->identify(&source.target, &identity, &why)) // why it cannot is among the findings
+        hf_abilities_check_binaries(hf_worker_settings(worker), identity.server_version, checks);
 
     *worst = hf_checks_worst(checks);
     if (!add_checks(list, checks, err))
         return false;
     *ret = json_pack("{s:O, s:s, s:O}", "name", json_object_get(described, "name"), "worst",
                      hf_check_verdict_name(*worst), "checks", list);
+    return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the doctor");
+}
+
+static bool
+examine_appliance(struct hf_worker *worker, json_t **ret, enum hf_check_verdict *worst, struct hf_error *err)
+{
+    _cleanup_(hf_freep) struct hf_checks *checks = calloc(1, sizeof *checks);
+    _cleanup_(hf_json_freep) json_t *list = json_array();
+    if (checks == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the doctor");
+    hf_abilities_check_appliance(worker, checks);
+    *worst = hf_checks_worst(checks);
+    if (!add_checks(list, checks, err))
+        return false;
+    *ret =
+        json_pack("{s:s, s:s, s:O}", "name", "this appliance", "worst", hf_check_verdict_name(*worst), "checks", list);
     return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the doctor");
 }
 

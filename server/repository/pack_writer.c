@@ -7,7 +7,7 @@
 #define DIRECTORY_VERSION 1
 
 struct hf_pack_writer {
-    struct hf_backend *backend; // borrowed from the caller
+    struct hf_backend *backend;          // borrowed from the caller
     const struct hf_pack_cipher *cipher; // borrowed from the caller
     struct hf_upload *upload;
     struct hf_sha256 *sha256; // of everything appended

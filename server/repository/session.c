@@ -23,13 +23,16 @@
 #define SLAB_ROWS             HF_SLAB_PAGES_MOST
 
 static void take_options(struct hf_session *session, const struct hf_session_options *options);
+static bool begin(struct hf_session *session, struct hf_error *err);
+static bool read_and_build(struct hf_session *session, struct hf_error *err);
 static bool lock_vault(struct hf_session *session, struct hf_error *err);
 static bool end_leftovers(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err);
 static bool append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
 static bool write_intent(struct hf_session *session, struct hf_error *err);
 static bool write_abort(struct hf_session *session, const struct hf_id *which, const char *reason);
 static bool is_aborted(struct hf_session *session);
-static bool open_cache(struct hf_session *session, struct hf_error *err);
+static void open_cache(struct hf_session *session);
+static bool create_cache(struct hf_session *session, struct hf_error *err);
 static bool make_room(struct hf_session *session, struct hf_error *err);
 static bool grow_files(struct hf_session *session, struct hf_error *err);
 static bool index_files(struct hf_session *session, struct hf_error *err);
@@ -38,6 +41,9 @@ static bool fill_span(struct hf_session_file *file, struct hf_error *err);
 static bool publish(struct hf_session *session, const char *facts_text, const json_t *facts,
                     struct hf_session_outcome *ret, struct hf_error *err);
 static json_t *commit_public(const struct hf_session *session, const struct hf_object_ref *root);
+static bool append_commit(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
+static const struct hf_vault_session *find_session(const struct hf_vault_state *state, const struct hf_id *session);
+static void explain(const struct hf_session *session, struct hf_error *err);
 static void remove_packs(struct hf_session *session);
 static void destroy(struct hf_session *session);
 
@@ -61,26 +67,15 @@ hf_session_begin(struct hf_vault *vault, const struct hf_session_options *option
     pthread_cond_init(&session->room, NULL);
     take_options(session, options);
 
-    const struct hf_vault_state *state;
-    if ((session->source = strdup(options->source)) == NULL) {
-        hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a backup session");
-    } else if (lock_vault(session, err) && hf_vault_read(vault, NULL, NULL, &state, err) &&
-               end_leftovers(session, state, err) && hf_vault_read(vault, NULL, NULL, &state, err)) {
-        session->epoch = state->epoch;
-        if (hf_slab_worker_new(DEFAULT_LEVEL, &session->caller_worker, err) &&
-            hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &session->packs, err) &&
-            hf_object_reader_new(session->packs, &session->objects, err) && session_open_parents(session, state, err) &&
-            hf_census_new(&session->census, err) && write_intent(session, err) && open_cache(session, err) &&
-            make_room(session, err) && session_start_threads(session, err)) {
-            if (session->parent_root != NULL && session->parent_count > 0)
-                session->ageing_budget =
-                    session->parent_root->logical_bytes / (8 * HF_KIB) * session->options.ageing_budget_percent / 100;
-            *ret = session;
-            return true;
-        }
+    struct hf_error failure = {0};
+    if (!begin(session, &failure)) {
+        hf_session_abort(&session, "could_not_begin");
+        if (err != NULL)
+            *err = failure;
+        return false;
     }
-    hf_session_abort(&session, "could_not_begin");
-    return false;
+    *ret = session;
+    return true;
 }
 
 struct hf_id
@@ -134,6 +129,7 @@ hf_session_file_begin(struct hf_session *session, const struct hf_session_file_i
     if (ok) {
         file->ordinal = (uint32_t)session->file_count;
         session->files[session->file_count++] = file;
+        session->open_files++;
     }
     pthread_mutex_unlock(&session->lock);
     if (!ok) {
@@ -180,6 +176,9 @@ hf_session_file_end(struct hf_session_file **file, struct hf_error *err)
     struct span *span = HF_TAKE(taken->filling);
     span->last = true;
     session_submit_span(taken->session, span);
+    pthread_mutex_lock(&taken->session->lock);
+    taken->session->open_files--;
+    pthread_mutex_unlock(&taken->session->lock);
     return true;
 }
 
@@ -268,18 +267,21 @@ hf_session_commit(struct hf_session **session, const json_t *facts, struct hf_se
                   struct hf_error *err)
 {
     struct hf_session *taken = HF_TAKE(*session);
+    struct hf_error failure = {0};
     _cleanup_(hf_buf_done) struct hf_buf facts_text = HF_BUF_INIT(HF_FACTS_MOST);
-    if (!hf_json_canonical(facts, &facts_text, err) || !hf_session_flush(taken, err) ||
-        !publish(taken, hf_buf_text(&facts_text), facts, ret, err)) {
+    if (!hf_json_canonical(facts, &facts_text, &failure) || !hf_session_flush(taken, &failure) ||
+        !publish(taken, hf_buf_text(&facts_text), facts, ret, &failure)) {
+        explain(taken, &failure);
         hf_session_abort(&taken, "failed");
+        if (err != NULL)
+            *err = failure;
         return false;
     }
 
-    /* The backup counts.  The cache only saves time: that it could not be written is no failure of the backup. */
-    struct hf_error ignored;
     session_stop_threads(taken);
-    if (taken->cache != NULL)
-        (void)!hf_tag_cache_writer_finish(&taken->cache, taken->census, &ignored);
+    if (taken->cache != NULL && !hf_tag_cache_writer_finish(&taken->cache, taken->census, &failure))
+        session_drop_cache(taken, &failure);
+    memcpy(ret->no_tags, taken->no_tags, sizeof ret->no_tags);
     destroy(taken);
     return true;
 }
@@ -296,7 +298,10 @@ hf_session_abort(struct hf_session **session, const char *reason)
     for (size_t i = 0; i < taken->slab_count; i++)
         if (taken->all_slabs[i].finish)
             session_open_pack_freep(&taken->all_slabs[i].pack);
-    if (taken->intent_written && write_abort(taken, &taken->id, reason) && is_aborted(taken))
+    /* Nobody but our COMMIT can refer to the packs.  They go first: on a full disk that makes the room for ABORT. */
+    if (!taken->commit_tried)
+        remove_packs(taken);
+    if (taken->intent_written && write_abort(taken, &taken->id, reason) && taken->commit_tried && is_aborted(taken))
         remove_packs(taken);
     destroy(taken);
 }
@@ -314,12 +319,20 @@ session_fail(struct hf_session *session, const struct hf_error *err)
     if (!session->failed) {
         session->failed = true;
         session->failure = *err;
+        explain(session, &session->failure);
     }
     pthread_cond_broadcast(&session->work_ready);
     pthread_cond_broadcast(&session->span_done);
     pthread_cond_broadcast(&session->slab_done);
     pthread_cond_broadcast(&session->room);
     pthread_mutex_unlock(&session->lock);
+}
+
+void
+session_drop_cache(struct hf_session *session, const struct hf_error *why)
+{
+    hf_tag_cache_writer_freep(&session->cache);
+    snprintf(session->no_tags, sizeof session->no_tags, "%.*s", (int)sizeof session->no_tags - 1, why->message);
 }
 
 bool
@@ -357,6 +370,41 @@ take_options(struct hf_session *session, const struct hf_session_options *option
 }
 
 static bool
+begin(struct hf_session *session, struct hf_error *err)
+{
+    if ((session->source = strdup(session->options.source)) == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a backup session");
+    if (!lock_vault(session, err))
+        return false;
+    if (!read_and_build(session, err)) {
+        explain(session, err);
+        return false;
+    }
+    if (session->parent_root != NULL && session->parent_count > 0)
+        session->ageing_budget =
+            session->parent_root->logical_bytes / (8 * HF_KIB) * session->options.ageing_budget_percent / 100;
+    return true;
+}
+
+static bool
+read_and_build(struct hf_session *session, struct hf_error *err)
+{
+    struct hf_vault *vault = session->vault;
+    const struct hf_vault_state *state;
+    if (!hf_vault_read(vault, NULL, NULL, &state, err) || !end_leftovers(session, state, err) ||
+        !hf_vault_read(vault, NULL, NULL, &state, err))
+        return false;
+    session->epoch = state->epoch;
+    if (!hf_slab_worker_new(DEFAULT_LEVEL, &session->caller_worker, err) ||
+        !hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &session->packs, err) ||
+        !hf_object_reader_new(session->packs, &session->objects, err) || !session_open_parents(session, state, err) ||
+        !hf_census_new(&session->census, err) || !write_intent(session, err))
+        return false;
+    open_cache(session);
+    return make_room(session, err) && session_start_threads(session, err);
+}
+
+static bool
 lock_vault(struct hf_session *session, struct hf_error *err)
 {
     if (session->options.cache_folder == NULL)
@@ -372,6 +420,8 @@ lock_vault(struct hf_session *session, struct hf_error *err)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open lock \"%s\"", path);
     if (flock(session->vault_lock, LOCK_EX | LOCK_NB) == 0)
         return true;
+    if (errno != EWOULDBLOCK)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not take lock \"%s\"", path);
     hf_fail(err, HF_ERR_CONFLICT, "another process is writing a backup of \"%s\"", session->source);
     return hf_fail_hint(err, "Wait until it has finished, or cancel it: holdfast job list.");
 }
@@ -380,6 +430,8 @@ lock_vault(struct hf_session *session, struct hf_error *err)
 static bool
 end_leftovers(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err)
 {
+    if (session->vault_lock < 0)
+        return true;
     for (size_t i = 0; i < state->session_count; i++) {
         const struct hf_vault_session *left = &state->sessions[i];
         if (left->state != HF_SESSION_OPEN || !hf_id_equal(&left->appliance, &session->options.signing->appliance))
@@ -450,17 +502,21 @@ is_aborted(struct hf_session *session)
     const struct hf_vault_state *state;
     if (!hf_vault_read(session->vault, NULL, NULL, &state, &ignored))
         return false;
-    for (size_t i = 0; i < state->session_count; i++)
-        if (hf_id_equal(&state->sessions[i].session, &session->id))
-            return state->sessions[i].state == HF_SESSION_ABORTED;
-    return false;
+    const struct hf_vault_session *known = find_session(state, &session->id);
+    return known != NULL && known->state == HF_SESSION_ABORTED;
+}
+
+static void
+open_cache(struct hf_session *session)
+{
+    struct hf_error why;
+    if (session->options.cache_folder != NULL && !create_cache(session, &why))
+        session_drop_cache(session, &why);
 }
 
 static bool
-open_cache(struct hf_session *session, struct hf_error *err)
+create_cache(struct hf_session *session, struct hf_error *err)
 {
-    if (session->options.cache_folder == NULL)
-        return true;
     char vault_text[HF_ID_TEXT_BYTES], name[HF_ID_TEXT_BYTES + 8];
     const struct hf_id vault = hf_vault_id(session->vault);
     snprintf(name, sizeof name, "%s.tags", hf_id_format(&vault, vault_text));
@@ -476,14 +532,14 @@ make_room(struct hf_session *session, struct hf_error *err)
 {
     const size_t slab_bytes =
         2 * SLAB_PLAIN_ROOM + SLAB_ROWS * (sizeof(struct hf_page_run) + sizeof(struct hf_page_check));
-    session->span_count = session->options.memory_bytes / 2 / SPAN_BYTES;
-    session->slab_count = session->options.memory_bytes / 2 / slab_bytes;
-    if (session->span_count < SPANS_LEAST)
-        session->span_count = SPANS_LEAST;
-    if (session->slab_count < SLABS_LEAST)
-        session->slab_count = SLABS_LEAST;
-    session->all_spans = calloc(session->span_count, sizeof *session->all_spans);
-    session->all_slabs = calloc(session->slab_count, sizeof *session->all_slabs);
+    const size_t spans = session->options.memory_bytes / 2 / SPAN_BYTES;
+    const size_t slabs = session->options.memory_bytes / 2 / slab_bytes;
+    session->all_spans = calloc(spans > SPANS_LEAST ? spans : SPANS_LEAST, sizeof *session->all_spans);
+    session->all_slabs = calloc(slabs > SLABS_LEAST ? slabs : SLABS_LEAST, sizeof *session->all_slabs);
+    if (session->all_spans != NULL)
+        session->span_count = spans > SPANS_LEAST ? spans : SPANS_LEAST;
+    if (session->all_slabs != NULL)
+        session->slab_count = slabs > SLABS_LEAST ? slabs : SLABS_LEAST;
     bool ok = session->all_spans != NULL && session->all_slabs != NULL;
     for (size_t i = 0; ok && i < session->span_count; i++) {
         struct span *span = &session->all_spans[i];
@@ -509,6 +565,8 @@ grow_files(struct hf_session *session, struct hf_error *err)
 {
     if (session->file_count == FILES_MOST)
         return hf_fail(err, HF_ERR_NO_SPACE, "a backup holds at most %u files", FILES_MOST);
+    if (session->open_files == session->span_count)
+        return hf_fail(err, HF_ERR_NO_SPACE, "at most %zu files can be written at once", session->span_count);
     if (session->file_count < session->file_room)
         return true;
     const size_t room = session->file_room > 0 ? 2 * session->file_room : 256;
@@ -581,23 +639,18 @@ publish(struct hf_session *session, const char *facts_text, const json_t *facts,
         !hf_json_set(sealed_part, "source", json_string(session->source), err) ||
         !hf_json_set(sealed_part, "facts", json_deep_copy(facts), err))
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
-    if (!append(session,
-                &(struct hf_log_append){HF_LOG_COMMIT, hf_time_now_ms(), session->epoch, open_part, sealed_part}, err))
+    if (!append_commit(session,
+                       &(struct hf_log_append){HF_LOG_COMMIT, hf_time_now_ms(), session->epoch, open_part, sealed_part},
+                       err))
         return false;
-    session->intent_written = false; // it is closed
 
-    const struct hf_vault_state *state;
-    if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
-        return false;
-    const struct hf_vault_backup *committed = hf_vault_state_backup(state, &session->backup);
-    if (committed == NULL)
-        return hf_fail(err, HF_ERR_CONFLICT, "the backup does not count: another appliance took over the vault");
+    uint8_t hash[HF_SHA256_BYTES];
     *ret = (struct hf_session_outcome){.backup = session->backup,
-                                       .sequence = committed->sequence,
+                                       .sequence = hf_vault_log_head(hf_vault_get_log(session->vault), hash),
                                        .files = session->file_count,
-                                       .logical_bytes = logical_bytes,
-                                       .stored_bytes = committed->stored_bytes};
+                                       .logical_bytes = logical_bytes};
     for (size_t i = 0; i < session->pack_count; i++) {
+        ret->stored_bytes += session->finished[i].bytes;
         ret->data_packs += session->finished[i].kind == HF_PACK_DATA;
         ret->map_packs += session->finished[i].kind == HF_PACK_MAP;
     }
@@ -631,7 +684,59 @@ commit_public(const struct hf_session *session, const struct hf_object_ref *root
     return ok ? HF_TAKE(entry) : NULL;
 }
 
-/* Only after ABORT is in the log, or INTENT never was: no reader can come to refer to them. */
+/*
+ * Onto a log in which our session is open and nobody took the vault over, and then it counts: no step after it can
+ * fail.  Where the log moved on meanwhile the append is refused, and we look again.
+ */
+static bool
+append_commit(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err)
+{
+    const struct hf_vault_state *state;
+    struct hf_error failure;
+    do {
+        if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
+            return false;
+        const struct hf_vault_session *known = find_session(state, &session->id);
+        if (state->epoch != session->epoch || known == NULL || known->state != HF_SESSION_OPEN)
+            return hf_fail(err, HF_ERR_CONFLICT, "the backup would not count: another appliance took over the vault");
+        session->commit_tried = true;
+        if (hf_vault_log_append(hf_vault_get_log(session->vault), entry, session->options.signing, &failure)) {
+            session->intent_written = false; // it is closed
+            return true;
+        }
+    } while (failure.kind == HF_ERR_CONFLICT);
+
+    *err = failure;
+    if (!hf_vault_read(session->vault, NULL, NULL, &state, &failure))
+        return hf_fail_hint(err, "The backup may stand in the log nevertheless: look at the list of backups.");
+    if (hf_vault_state_backup(state, &session->backup) == NULL)
+        return false;
+    session->intent_written = false;
+    return hf_fail_hint(err, "The backup stands in the log and can be restored, but the disk did not confirm that it "
+                             "will last: take another one.");
+}
+
+static const struct hf_vault_session *
+find_session(const struct hf_vault_state *state, const struct hf_id *session)
+{
+    for (size_t i = state->session_count; i-- > 0;)
+        if (hf_id_equal(&state->sessions[i].session, session))
+            return &state->sessions[i];
+    return NULL;
+}
+
+/* A full disk is what a person has to do something about. */
+static void
+explain(const struct hf_session *session, struct hf_error *err)
+{
+    const char *place = hf_backend_place(hf_vault_backend(session->vault));
+    if ((err->system != ENOSPC && err->system != EDQUOT) || err->hint[0] != 0)
+        return;
+    hf_fail_within(err, "repository \"%s\" is full", place);
+    hf_fail_hint(err, "Free space there or shorten the retention, then take the backup again: what this one had "
+                      "written is removed, and earlier backups are untouched.");
+}
+
 static void
 remove_packs(struct hf_session *session)
 {
@@ -656,10 +761,10 @@ destroy(struct hf_session *session)
     }
     free(session->files);
     free(session->by_path);
-    for (size_t i = 0; i < session->span_count && session->all_spans != NULL; i++)
+    for (size_t i = 0; i < session->span_count; i++)
         free(session->all_spans[i].data);
     free(session->all_spans);
-    for (size_t i = 0; i < session->slab_count && session->all_slabs != NULL; i++) {
+    for (size_t i = 0; i < session->slab_count; i++) {
         free(session->all_slabs[i].plain);
         free(session->all_slabs[i].runs);
         free(session->all_slabs[i].checks);

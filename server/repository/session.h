@@ -58,7 +58,8 @@ struct hf_session_options {
 /*
  * Begins: reads the log, chooses the parent (the newest counting backup of the vault, NULL parent when
  * there is none), ends sessions this appliance left open (ABORT), writes INTENT.
- * CONFLICT: another process of this host writes to the vault.
+ * CONFLICT: another process of this host writes to the vault.  The lock lies in the cache folder: without one
+ * nobody is kept out, and what was left open stays open.
  */
 HF_MUST_CHECK bool hf_session_begin(struct hf_vault *vault, const struct hf_session_options *options,
                                     struct hf_session **ret, struct hf_error *err);
@@ -76,7 +77,10 @@ struct hf_session_file_info {
     void *check_context; // NULL: the page check does not look at this file
 };
 
-/* Several files may be open at once, each written by one thread.  Paths must not come twice. */
+/*
+ * Several files may be open at once, each written by one thread.  Paths must not come twice.
+ * NO_SPACE: so many are open that all spans could be half full, and everybody would wait for ever.
+ */
 HF_MUST_CHECK bool hf_session_file_begin(struct hf_session *session, const struct hf_session_file_info *info,
                                          struct hf_session_file **ret, struct hf_error *err);
 /* Blocks only while too much is in flight.  An earlier failure of any thread is reported here. */
@@ -115,11 +119,13 @@ struct hf_session_outcome {
     uint64_t sequence;
     uint64_t files, logical_bytes, stored_bytes;
     uint64_t data_packs, map_packs;
+    char no_tags[160]; // why the tag cache could not be written, so that the next backup has to make it anew; or ""
 };
 /*
  * Flushes, writes manifest and maps, syncs packs and folders, appends COMMIT, writes the tag cache.
  * facts: canonical JSON object kept in manifest and COMMIT (server/source/source.h says what is in it).
- * Frees the session in any case; after a failure nothing of the backup counts.
+ * Frees the session in any case; after a failure nothing of the backup counts, unless the hint says otherwise: a
+ * COMMIT whose sync failed may stand in the log.  NO_SPACE: the packs are gone again, and the hint says what to do.
  */
 HF_MUST_CHECK bool hf_session_commit(struct hf_session **session, const json_t *facts, struct hf_session_outcome *ret,
                                      struct hf_error *err);

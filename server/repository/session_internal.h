@@ -142,10 +142,10 @@ struct hf_session {
     int64_t started_at;
     uint64_t epoch; // writer epoch
     int vault_lock;
-    bool intent_written;  // and nothing yet that closes the session
-    bool commit_tried;    // the log may hold our COMMIT, whatever we were told
-    char why[160];        // why there is no parent
-    char no_tags[160];    // [assembler] why the tag cache was given up, or ""
+    bool intent_written; // and nothing yet that closes the session
+    bool commit_tried;   // the log may hold our COMMIT, whatever we were told
+    char why[160];       // why there is no parent
+    char no_tags[160];   // [assembler] why the tag cache was given up, or ""
 
     size_t parent_count; // [once]
     struct parent parents[PARENTS_MOST];
@@ -199,7 +199,7 @@ struct hf_session {
 
 /* session.c */
 /* Page tags only save the next backup time: what keeps them from being written is noted, and the backup goes on. */
-void session_drop_cache(struct hf_session *session, const struct hf_error *why); // [assembler]
+void session_drop_cache(struct hf_session *session, const struct hf_error *why);    // [assembler]
 void session_fail(struct hf_session *session, const struct hf_error *err);          // the first failure stays
 HF_MUST_CHECK bool session_check(struct hf_session *session, struct hf_error *err); // false: it has failed
 

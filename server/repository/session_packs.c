@@ -327,8 +327,7 @@ static bool
 write_job(struct hf_session *session, struct hf_slab_worker *worker, struct slab_job *job, struct hf_error *err)
 {
     struct open_pack *pack = job->pack;
-    if (pack->writer == NULL &&
-        !hf_pack_writer_new(hf_vault_backend(session->vault), pack->cipher, &pack->writer, err))
+    if (pack->writer == NULL && !hf_pack_writer_new(hf_vault_backend(session->vault), pack->cipher, &pack->writer, err))
         return false;
     if (job->finish) {
         _cleanup_(session_open_pack_freep) struct open_pack *finished = HF_TAKE(job->pack);

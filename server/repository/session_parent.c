@@ -129,7 +129,10 @@ open_parent(struct hf_session *session, const struct hf_vault_state *state, cons
     return true;
 }
 
-/* What is not there, or has another size than the log says, cannot be built on: cheap, so it is looked at each time. */
+/*
+ * What is not there, cannot be looked at, or has another size than the log says cannot be built on: cheap, so it is
+ * looked at each time.
+ */
 static bool
 find_lost_packs(struct hf_session *session, struct hf_error *err)
 {
@@ -141,10 +144,15 @@ find_lost_packs(struct hf_session *session, struct hf_error *err)
         const struct hf_id *pack = &session->parent_root->summary[i].pack;
         const struct hf_vault_pack *known = hf_vault_state_pack(state, pack);
         char name[HF_PACK_NAME_BYTES];
-        bool found;
+        bool found = false;
         uint64_t size = 0;
-        if (!hf_backend_stat(hf_vault_backend(session->vault), hf_pack_name(&vault, pack, name), &found, &size, err))
+        struct hf_error reason = {0};
+        if (!hf_backend_stat(hf_vault_backend(session->vault), hf_pack_name(&vault, pack, name), &found, &size,
+                             &reason) &&
+            reason.kind == HF_ERR_NO_MEMORY) {
+            *err = reason;
             return false;
+        }
         if ((!found || known == NULL || known->bytes != size) && !add_heal(session, pack, HF_HEAL_WHOLE_PACK, err))
             return false;
     }

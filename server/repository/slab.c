@@ -106,8 +106,13 @@ hf_slab_prove(struct hf_slab_worker *worker, const struct hf_pack_cipher *cipher
               const uint8_t *sealed, size_t sealed_length, const uint8_t *plain, size_t length, struct hf_error *err)
 {
     struct hf_slab_info seen;
-    if (!hf_slab_open(worker, cipher, info->number, sealed, sealed_length, &seen, &worker->proof, err))
-        return hf_fail_within(err, "a slab that was just sealed does not open: memory or compressor is faulty");
+    struct hf_error reason;
+    if (!hf_slab_open(worker, cipher, info->number, sealed, sealed_length, &seen, &worker->proof, &reason)) {
+        if (err != NULL)
+            *err = reason;
+        return reason.kind == HF_ERR_CORRUPT &&
+               hf_fail_within(err, "a slab that was just sealed does not open: memory or compressor is faulty");
+    }
     if (worker->proof.length != length || memcmp(worker->proof.data, plain, length) != 0)
         return hf_fail(err, HF_ERR_CORRUPT,
                        "a slab that was just sealed opens to other bytes: memory or compressor is "

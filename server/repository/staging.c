@@ -17,7 +17,6 @@ enum swept { SWEPT_REMOVED, SWEPT_KEPT, SWEPT_FAILED };
 static void staging_folder(const char *object, char folder[static HF_PATH_BYTES]);
 static int create_locked(int folder, const char *name);
 static bool lock_fully(int fd);
-static bool has_name(int fd);
 static bool lacks_noreplace(int system);
 static bool sweep_folder(const struct hf_tree *tree, const char *path, uint64_t *objects, uint64_t *bytes,
                          struct hf_error *err);
@@ -48,7 +47,14 @@ hf_staged_open(const struct hf_tree *tree, const char *object, const char *name,
         if (fd < 0)
             return hf_fail_errno(err, HF_ERR_NONE, "could not create \"%s/%s\" in repository \"%s\"", path, name,
                                  tree->place);
-        if (has_name(fd))
+        struct stat status;
+        if (fstat(fd, &status) != 0) {
+            hf_fail_errno(err, HF_ERR_NONE, "could not look at \"%s/%s\" in repository \"%s\"", path, name,
+                          tree->place);
+            unlinkat(staged.folder, name, 0); // nobody else would before the next sweep
+            return false;
+        }
+        if (status.st_nlink > 0)
             staged.fd = HF_TAKE_FD(fd);
     }
     if (staged.fd < 0)
@@ -160,13 +166,6 @@ lock_fully(int fd)
         locked = flock(fd, LOCK_EX);
     while (locked != 0 && errno == EINTR);
     return locked == 0;
-}
-
-static bool
-has_name(int fd)
-{
-    struct stat status;
-    return fstat(fd, &status) == 0 && status.st_nlink > 0;
 }
 
 /* What file systems without RENAME_NOREPLACE answer (NFS, some FUSE). */

@@ -57,8 +57,7 @@ hf_vault_find(struct hf_repository *repository, const char *engine, const char *
     _cleanup_(hf_freep) struct hf_id *ids = NULL;
     size_t count;
     struct lineage_search search = {.matches = false};
-    vault_lineage_hash(engine, identity, search.hash);
-    if (!hf_repository_vaults(repository, &ids, &count, err))
+    if (!vault_lineage_hash(engine, identity, search.hash, err) || !hf_repository_vaults(repository, &ids, &count, err))
         return false;
     *ret_found = false;
     for (size_t i = 0; i < count && !*ret_found; i++) {
@@ -210,14 +209,14 @@ static bool
 write_lineage(struct hf_vault *vault, const struct hf_vault_new *how, struct hf_error *err)
 {
     char hash[2 * HF_SHA256_BYTES + 1];
-    vault_lineage_hash(how->engine, how->identity, hash);
     _cleanup_(hf_json_freep) json_t *open_part = json_object();
     _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
     const struct hf_log_append entry = {HF_LOG_LINEAGE, how->now, 0, open_part, sealed_part};
     const struct hf_vault_state *state;
     if (open_part == NULL || sealed_part == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
-    return hf_json_set(open_part, "engine", json_string(how->engine), err) &&
+    return vault_lineage_hash(how->engine, how->identity, hash, err) &&
+           hf_json_set(open_part, "engine", json_string(how->engine), err) &&
            hf_json_set(open_part, "lineage", json_string(hash), err) &&
            hf_json_set(sealed_part, "identity", json_string(how->identity), err) &&
            hf_json_set(sealed_part, "name", json_string(how->name), err) &&

@@ -87,17 +87,19 @@ vault_state_session_brought(const struct hf_vault_state *state, const struct hf_
     return false;
 }
 
-void
-vault_lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1])
+bool
+vault_lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1],
+                   struct hf_error *err)
 {
     uint8_t digest[HF_SHA256_BYTES];
     _cleanup_(hf_sha256_freep) struct hf_sha256 *running = NULL;
-    if (!hf_sha256_new(&running, NULL)) // no memory for a few hundred bytes: nothing sensible goes on
-        abort();
+    if (!hf_sha256_new(&running, err))
+        return false;
     hf_sha256_add(running, engine, strlen(engine) + 1);
     hf_sha256_add(running, identity, strlen(identity));
     hf_sha256_end(running, digest);
     hf_hex_format(digest, sizeof digest, text);
+    return true;
 }
 
 bool
@@ -157,17 +159,19 @@ apply_lineage(struct hf_vault_state *state, const struct hf_log_entry *entry, st
     char hash[2 * HF_SHA256_BYTES + 1];
     if (state->engine != NULL)
         return hf_fail(err, HF_ERR_CORRUPT, "a second LINEAGE");
-    if (!copy_member(entry->public_part, "engine", &state->engine, err) ||
-        !hf_json_string(entry->public_part, "lineage", "LINEAGE", &lineage, err))
+    _cleanup_(hf_freep) char *engine = NULL, *identity = NULL, *name = NULL;
+    if (!copy_member(entry->public_part, "engine", &engine, err) ||
+        !hf_json_string(entry->public_part, "lineage", "LINEAGE", &lineage, err) ||
+        (entry->sealed_part != NULL &&
+         (!copy_member(entry->sealed_part, "identity", &identity, err) ||
+          !copy_member(entry->sealed_part, "name", &name, err) || !vault_lineage_hash(engine, identity, hash, err))))
         return false;
-    if (entry->sealed_part == NULL)
-        return true;
-    if (!copy_member(entry->sealed_part, "identity", &state->identity, err) ||
-        !copy_member(entry->sealed_part, "name", &state->name, err))
-        return false;
-    vault_lineage_hash(state->engine, state->identity, hash);
-    return strcmp(lineage, hash) == 0 ||
-           hf_fail(err, HF_ERR_CORRUPT, "its lineage is not the hash of engine and identity");
+    if (entry->sealed_part != NULL && strcmp(lineage, hash) != 0)
+        return hf_fail(err, HF_ERR_CORRUPT, "its lineage is not the hash of engine and identity");
+    state->engine = HF_TAKE(engine);
+    state->identity = HF_TAKE(identity);
+    state->name = HF_TAKE(name);
+    return true;
 }
 
 static bool
@@ -221,10 +225,9 @@ apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, str
     if (grown == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for backups");
     state->backups = grown;
-    if (!add_packs(state, entry, &backup, err))
-        return false;
-    if (entry->sealed_part != NULL && !read_sealed(entry, &backup, err)) {
+    if ((entry->sealed_part != NULL && !read_sealed(entry, &backup, err)) || !add_packs(state, entry, &backup, err)) {
         free(backup.source);
+        free(backup.facts);
         return false;
     }
     session->state = HF_SESSION_COMMITTED;

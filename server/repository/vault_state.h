@@ -14,10 +14,11 @@ HF_MUST_CHECK bool vault_state_new(struct hf_vault_state **ret, struct hf_error 
 bool vault_state_session_brought(const struct hf_vault_state *state, const struct hf_id *by,
                                  const struct hf_id *session);
 /* What LINEAGE says of engine and identity, in hex. */
-void vault_lineage_hash(const char *engine, const char *identity, char text[static 2 * HF_SHA256_BYTES + 1]);
+HF_MUST_CHECK bool vault_lineage_hash(const char *engine, const char *identity,
+                                      char text[static 2 * HF_SHA256_BYTES + 1], struct hf_error *err);
 /*
  * Applies the next entry.  CORRUPT when its parts do not have the shape of their kind, or a second one says what
- * only one can; the state is then of no use any more.
+ * only one can; the state is then of no use any more.  After NO_MEMORY it is as it was: the entry can come again.
  */
 HF_MUST_CHECK bool vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry,
                                      struct hf_error *err);

@@ -14,7 +14,8 @@
 #define READ_BYTES       (1 * HF_MIB)
 #define XIDS_A_PAGE      (PAGE_BYTES * 4)
 #define PAGES_A_LOG_FILE 32
-#define XIDS_THAT_COUNT  32 // fewer could all have been cut off by a crash
+#define VM_HEADER        24 // of a page of the visibility map; then two bits a block
+#define VM_BLOCKS        ((PAGE_BYTES - VM_HEADER) * 4)
 
 struct hf_pages_watch {
     struct hf_recovery_facts facts;
@@ -32,13 +33,26 @@ struct commit_log {
     size_t page_count;
     uint8_t **pages; // by number; NULL: not read yet
     struct hf_verify_check *check;
-    int64_t rows; // compared with it
+    int64_t rows;                         // compared with it
+    char last_file[HF_BACKUP_PATH_BYTES]; // where it was last found wrong, and by which page: told once for each pair
+    uint32_t last_page;
+};
+
+/* The visibility map of one relation: the blocks of which it says that all rows are visible hold some. */
+struct visibility {
+    int fd; // -1: it has none
+    uint32_t page_number;
+    bool page_read;
+    uint8_t page[PAGE_BYTES];
 };
 
 struct offline {
     const struct hf_offline_options *options;
     struct hf_page_faults faults;
     struct commit_log log;
+    struct visibility visibility; // of the relation that is being read
+    struct hf_verify_check *blocks;
+    int64_t visible; // blocks compared with it
     uint8_t *buffer;
 };
 
@@ -58,8 +72,14 @@ static enum xid_status xid_status(struct commit_log *log, uint32_t xid);
 static void check_log_pages(struct commit_log *log);
 static void compare_rows(struct offline *offline, const struct hf_backup_file *file, uint64_t first_page,
                          const uint8_t *pages, size_t length);
+static void open_visibility(struct offline *offline, int folder, const char *name);
+static bool is_visible(struct visibility *map, uint32_t block, bool *ret_end);
+static void compare_visible(struct offline *offline, const struct hf_backup_file *file, uint64_t first_page,
+                            const uint8_t *pages, size_t length);
+static void check_end(struct offline *offline, const struct hf_backup_file *file, uint32_t block);
 static bool walk(struct offline *offline, int folder, const char *path, int depth, struct hf_error *err);
 static bool check_file(struct offline *offline, int folder, const char *name, const char *path, struct hf_error *err);
+static bool has_next_segment(int folder, const char *name);
 
 bool
 hf_pages_watch_new(const struct hf_recovery_facts *facts, struct hf_pages_watch **ret, struct hf_error *err)
@@ -107,32 +127,39 @@ hf_pages_watch_settle(struct hf_pages_watch *watch, struct hf_verify_check *chec
 }
 
 const struct hf_zero_block *
-hf_pages_watch_zeros(struct hf_pages_watch *watch, size_t *ret_count)
+hf_pages_watch_zeros(struct hf_pages_watch *watch, size_t *ret_count, bool *ret_cut)
 {
     if (watch->zero_count > 0)
         qsort(watch->zeros, watch->zero_count, sizeof *watch->zeros, by_place);
     *ret_count = watch->zero_count;
+    *ret_cut = watch->zeros_cut;
     return watch->zeros;
 }
 
 bool
 hf_pages_check_offline(const struct hf_offline_options *options, struct hf_verify_check *pages,
-                       struct hf_verify_check *commit_log, struct hf_error *err)
+                       struct hf_verify_check *blocks, struct hf_verify_check *commit_log, struct hf_error *err)
 {
     _cleanup_(hf_freep) uint8_t *buffer = malloc(READ_BYTES);
-    struct offline offline = {.options = options, .log = {.folder = -1, .check = commit_log}, .buffer = buffer};
+    struct offline offline = {.options = options,
+                              .log = {.folder = -1, .check = commit_log},
+                              .visibility = {.fd = -1},
+                              .blocks = blocks,
+                              .buffer = buffer};
     _cleanup_(hf_closep) int folder = open(options->data, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (offline.buffer == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page checks");
     if (folder < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", options->data);
     hf_check_begin(pages);
+    hf_check_begin(blocks);
     hf_check_begin(commit_log);
     hf_page_faults_init(&offline.faults);
     atomic_store(&offline.faults.start_lsn, UINT64_MAX); // nothing is being written any more: no page may fail
     const bool ok = open_log(&offline, err) && walk(&offline, folder, "", 0, err);
     if (ok) {
         settle(&offline.faults, true, pages);
+        hf_check_pass(blocks, offline.visible);
         if (offline.log.page_count == 0) {
             hf_check_cannot_tell(commit_log, "which transactions there were is not known");
         } else {
@@ -141,6 +168,7 @@ hf_pages_check_offline(const struct hf_offline_options *options, struct hf_verif
         }
     }
     close_log(&offline.log);
+    hf_closep(&offline.visibility.fd);
     hf_page_faults_done(&offline.faults);
     return ok;
 }
@@ -196,6 +224,10 @@ xid_status(struct commit_log *log, uint32_t xid)
     return page == NULL ? XID_UNREADABLE : (enum xid_status)(page[at / 4] >> (at % 4 * 2) & 3);
 }
 
+/*
+ * A page that is not there was lost.  One that says nothing of any of its 32,768 transactions most likely was, too;
+ * but all of them may have been parts of one transaction that a crash cut off, so that alone is no proof.
+ */
 static void
 check_log_pages(struct commit_log *log)
 {
@@ -204,13 +236,13 @@ check_log_pages(struct commit_log *log)
         const uint32_t left = log->next - xid, room = XIDS_A_PAGE - xid % XIDS_A_PAGE;
         const uint32_t count = left < room ? left : room;
         const uint8_t *page = log_page(log, xid / XIDS_A_PAGE);
-        const size_t from = (xid % XIDS_A_PAGE + 3) / 4, to = (xid % XIDS_A_PAGE + count) / 4;
+        const uint32_t number = xid / XIDS_A_PAGE % PAGES_A_LOG_FILE;
         char name[32];
         snprintf(name, sizeof name, "pg_xact/%04X", xid / XIDS_A_PAGE / PAGES_A_LOG_FILE);
         if (page == NULL)
-            hf_check_found(log->check, "commit_log_missing", xid / XIDS_A_PAGE % PAGES_A_LOG_FILE, "%s", name);
-        else if (count >= XIDS_THAT_COUNT && to > from && memcmp(page + from, zeros, to - from) == 0)
-            hf_check_found(log->check, "commit_log_empty", xid / XIDS_A_PAGE % PAGES_A_LOG_FILE, "%s", name);
+            hf_check_found(log->check, "commit_log_missing", number, "%s", name);
+        else if (count == XIDS_A_PAGE && memcmp(page, zeros, PAGE_BYTES) == 0)
+            hf_check_cannot_tell(log->check, "%s, page %u says nothing of any of its transactions", name, number);
         xid += count;
     }
 }
@@ -244,10 +276,78 @@ compare_rows(struct offline *offline, const struct hf_backup_file *file, uint64_
             const enum xid_status status = xid_status(log, xmin);
             if (status == XID_COMMITTED || status == XID_SUB_COMMITTED)
                 continue;
+            if (log->last_page == xmin / XIDS_A_PAGE && strcmp(log->last_file, file->path) == 0) {
+                log->check->bad++; // counted, but named once
+                continue;
+            }
+            log->last_page = xmin / XIDS_A_PAGE;
+            snprintf(log->last_file, sizeof log->last_file, "%s", file->path);
             hf_check_found(
                 log->check, "commit_log_disagrees", file->first_block + (int64_t)(first_page + start / PAGE_BYTES),
-                "pg_xact/%04X and %s: transaction %u", xmin / XIDS_A_PAGE / PAGES_A_LOG_FILE, file->path, xmin);
+                "%s and pg_xact/%04X: transaction %u", file->path, xmin / XIDS_A_PAGE / PAGES_A_LOG_FILE, xmin);
         }
+    }
+}
+
+/*
+ * VACUUM marks a block as all visible when it has seen its rows, never one that is all zeros; cutting a table off
+ * clears the marks behind its end.  So a marked block that is empty, or is not there, was lost.
+ */
+static void
+open_visibility(struct offline *offline, int folder, const char *name)
+{
+    struct visibility *map = &offline->visibility;
+    char map_name[64];
+    const int length = snprintf(map_name, sizeof map_name, "%.*s_vm", (int)strcspn(name, "."), name);
+    hf_closep(&map->fd);
+    map->page_read = false;
+    map->fd = length > 0 && (size_t)length < sizeof map_name
+                  ? openat(folder, map_name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC)
+                  : -1;
+}
+
+/* False also past the map's end. */
+static bool
+is_visible(struct visibility *map, uint32_t block, bool *ret_end)
+{
+    const uint32_t number = block / VM_BLOCKS, at = block % VM_BLOCKS;
+    *ret_end = map->fd < 0;
+    if (!*ret_end && (!map->page_read || map->page_number != number)) {
+        *ret_end = pread(map->fd, map->page, PAGE_BYTES, (off_t)number * PAGE_BYTES) != PAGE_BYTES;
+        map->page_read = !*ret_end;
+        map->page_number = number;
+    }
+    return !*ret_end && (map->page[VM_HEADER + at / 4] >> (at % 4 * 2) & 1) != 0;
+}
+
+static void
+compare_visible(struct offline *offline, const struct hf_backup_file *file, uint64_t first_page, const uint8_t *pages,
+                size_t length)
+{
+    bool end = false;
+    for (size_t start = 0; !end && start + PAGE_BYTES <= length; start += PAGE_BYTES) {
+        const uint8_t *page = pages + start;
+        const uint32_t block = file->first_block + (uint32_t)(first_page + start / PAGE_BYTES);
+        const bool visible = is_visible(&offline->visibility, block, &end);
+        offline->visible += visible;
+        if (visible && page[0] == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0)
+            hf_check_found(offline->blocks, "zeroed_block", block, "%s", file->path);
+    }
+}
+
+/* The relation ends at `block`: nothing from there on may be marked.  The first and the number of them are told. */
+static void
+check_end(struct offline *offline, const struct hf_backup_file *file, uint32_t block)
+{
+    bool end = false, told = false;
+    for (; !end && block < UINT32_MAX; block++) {
+        if (!is_visible(&offline->visibility, block, &end))
+            continue;
+        if (!told)
+            hf_check_found(offline->blocks, "missing_block", block, "%s", file->path);
+        else
+            offline->blocks->bad++;
+        told = true;
     }
 }
 
@@ -382,17 +482,37 @@ check_file(struct offline *offline, int folder, const char *name, const char *pa
     _cleanup_(hf_closep) int fd = openat(folder, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0 || fstat(fd, &status) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\" of the copy", path);
+    uint32_t database, file_node;
     if (!describe(offline->options->facts, path, (uint64_t)status.st_size, &file))
         return true;
-    for (uint64_t page = 0;; page += READ_BYTES / PAGE_BYTES) {
-        const ssize_t got = pread(fd, offline->buffer, READ_BYTES, (off_t)(page * PAGE_BYTES));
+    const bool main = main_fork(path, &database, &file_node);
+    if (main)
+        open_visibility(offline, folder, name);
+    uint64_t page = 0;
+    ssize_t got;
+    do {
+        got = pread(fd, offline->buffer, READ_BYTES, (off_t)(page * PAGE_BYTES));
         if (got < 0)
             return hf_fail_errno(err, HF_ERR_NONE, "could not read \"%s\" of the copy", path);
-        if (got == 0)
-            return true;
         hf_source_postgres.check_pages(&offline->faults, &file, page, offline->buffer, (size_t)got);
         compare_rows(offline, &file, page, offline->buffer, (size_t)got);
-        if ((size_t)got < READ_BYTES)
-            return true;
-    }
+        if (main)
+            compare_visible(offline, &file, page, offline->buffer, (size_t)got);
+        page += (uint64_t)got / PAGE_BYTES;
+    } while ((size_t)got == READ_BYTES);
+
+    if (main && (page < offline->options->facts->segment_blocks || !has_next_segment(folder, name)))
+        check_end(offline, &file, file.first_block + (uint32_t)page);
+    return true;
+}
+
+/* The relation ends with a segment that is not full, or that has none behind it. */
+static bool
+has_next_segment(int folder, const char *name)
+{
+    char next[64];
+    const size_t base = strcspn(name, ".");
+    const unsigned long segment = name[base] == '.' ? strtoul(name + base + 1, NULL, 10) : 0;
+    const int length = snprintf(next, sizeof next, "%.*s.%lu", (int)base, name, segment + 1);
+    return length > 0 && (size_t)length < sizeof next && faccessat(folder, next, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
 }

@@ -17,24 +17,28 @@ void hf_pages_watch_check(void *context, const char *path, uint64_t file_size, u
                           const uint8_t *pages, size_t length);
 /* Settles the check: bad pages by name.  Pending ones are for the check after replay. */
 void hf_pages_watch_settle(struct hf_pages_watch *watch, struct hf_verify_check *check);
-/* Blocks that are zeros in the middle of a relation, sorted; borrowed from the watch. */
-const struct hf_zero_block *hf_pages_watch_zeros(struct hf_pages_watch *watch, size_t *ret_count);
+/* Blocks that are zeros, sorted; borrowed from the watch.  *ret_cut: there were more than are kept. */
+const struct hf_zero_block *hf_pages_watch_zeros(struct hf_pages_watch *watch, size_t *ret_count, bool *ret_cut);
 
 /*
- * Every relation below `data` once more, when no server has it open; settles two checks.
+ * Every relation below `data` once more, when no server has it open; settles three checks.
  *
  * `pages`: no page may fail now, replay has mended what was being written during the backup.
  *
+ * `blocks`: a block of which the visibility map says that all its rows are visible is there and not all zeros.
+ *
  * `commit_log` (pg_xact, two bits a transaction), for the transactions from oldest_xid up to next_xid: a row
  * whose hint bits say that its transaction committed while the log does not is proof that the log is not the
- * one this row was written under; and a whole page of the log (at least 32 transactions) that says nothing
- * of any transaction was lost, whether a row tells or not.
+ * one this row was written under; a page that is not there was lost.  A whole page that says nothing of any
+ * transaction, with no row to tell, leaves the check undetermined.
  */
 struct hf_offline_options {
     const char *data;
     const struct hf_recovery_facts *facts;
-    uint32_t oldest_xid, next_xid; // 0, 0: not known, then the commit log cannot be judged
+    uint32_t oldest_xid, next_xid; // 0, 0: not known, then the commit log cannot be judged.  Older rows are frozen,
+                                   // and their part of the log may be gone
     const atomic_bool *cancel;     // or NULL
 };
 HF_MUST_CHECK bool hf_pages_check_offline(const struct hf_offline_options *options, struct hf_verify_check *pages,
-                                          struct hf_verify_check *commit_log, struct hf_error *err);
+                                          struct hf_verify_check *blocks, struct hf_verify_check *commit_log,
+                                          struct hf_error *err);

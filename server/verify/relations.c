@@ -10,18 +10,26 @@
 #define RELATIONS_MOST    (4u << 20)
 #define FINDINGS_OF_TABLE 8
 
-/* SQLSTATEs that tell of the host and not of the data. */
-#define STATE_UNDEFINED_FILE "58P01" // a library of an extension is not on this host
+/* Classes of SQLSTATE. */
+#define CLASS_NO_RESOURCES "53"
+#define CLASS_INTERVENTION "57" // cancelled, or the server went down
+#define CLASS_SYNTAX       "42" // names that are not found
+#define CLASS_CORRUPT      "XX" // also what the server never expected
+#define CLASS_SYSTEM       "58" // files that do not open or read
 
 struct relation {
     uint32_t oid;
     char kind;  // pg_class.relkind
+    bool heap;  // rows lie as PostgreSQL's own tables have them
     bool btree; // an index we can check
     bool index_valid;
-    bool has_btree; // a table that can be counted through a whole btree
+    bool sorts_text; // an index in the order of the database's collation
+    bool has_btree;  // a table that can be counted through a whole btree
     uint64_t bytes;
-    char name[200];   // schema.name, for people
-    char quoted[300]; // for SQL
+    char name[200];      // schema.name, for people
+    char quoted[300];    // for SQL
+    char schema[140];    // quoted
+    char collation[160]; // an index: one that it sorts by and that this host has in another version; "" for none
 };
 
 struct database {
@@ -48,19 +56,24 @@ struct look {
 static bool list_databases(struct look *look, struct database **ret, size_t *ret_count, struct hf_error *err);
 static bool check_database(struct look *look, const struct database *database, struct hf_database_facts *ret,
                            struct hf_error *err);
+static void judge_unreachable(struct look *look, const char *message);
+static void leave_unexamined(struct look *look, const char *why);
 static void find_amcheck(struct look *look, PGconn *conn);
 static bool list_relations(struct look *look, PGconn *conn, struct hf_error *err);
 static bool take_relation(void *context, char *const *values, int count);
 static void *check_work(void *context);
 static void check_relation(struct look *look, PGconn *conn, const struct relation *relation);
+static void check_sequence(struct look *look, PGconn *conn, const struct relation *relation);
 static bool count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index,
                         int64_t *ret);
 static void check_heap(struct look *look, PGconn *conn, const struct relation *relation);
 static bool take_heap_fault(void *context, char *const *values, int count);
 static void check_btree(struct look *look, PGconn *conn, const struct relation *relation);
+static bool ask_amcheck(const struct look *look, PGconn *conn, const struct relation *relation,
+                        struct hf_query_refusal *refusal);
 static void check_zero_blocks(struct look *look, PGconn *conn);
 static bool belongs_here(const struct look *look, const struct hf_zero_block *zero);
-static void check_zero_block(struct look *look, PGconn *conn, const struct hf_zero_block *zero);
+static void check_zeros_of_file(struct look *look, PGconn *conn, const struct hf_zero_block *zeros, size_t count);
 static void refused(struct look *look, struct hf_verify_check *check, const char *what, const struct relation *relation,
                     const struct hf_query_refusal *refusal);
 static int64_t block_in(const char *message);
@@ -106,8 +119,7 @@ hf_relations_check(const struct hf_relations_options *options, struct hf_verify_
     const int64_t examined[] = {(int64_t)count, look.tables_read, look.heaps,
                                 look.btrees,    look.counted,     (int64_t)options->zero_block_count};
     for (size_t i = 0; i < HF_LENGTH(all); i++)
-        if (all[i]->verdict == HF_VERDICT_NOT_RUN)
-            hf_check_pass(all[i], examined[i]);
+        hf_check_pass(all[i], examined[i]);
     return true;
 }
 
@@ -177,8 +189,7 @@ check_database(struct look *look, const struct database *database, struct hf_dat
     if (!hf_query_connect(&look->options->target, database->name, CONNECT_SECONDS, &conn, err)) {
         if (err->kind == HF_ERR_NO_MEMORY)
             return false;
-        hf_check_found(look->tables, "unreachable_database", -1, "%s", database->name);
-        hf_check_fail(look->tables, "%s", err->message);
+        judge_unreachable(look, err->message);
         return true;
     }
     find_amcheck(look, conn);
@@ -187,6 +198,7 @@ check_database(struct look *look, const struct database *database, struct hf_dat
             return false;
         hf_check_found(look->tables, "unreadable_catalog", -1, "%s", database->name);
         hf_check_fail(look->tables, "%s", err->message);
+        leave_unexamined(look, err->message);
         return true;
     }
     for (size_t i = 0; i < look->relation_count; i++) {
@@ -208,6 +220,37 @@ check_database(struct look *look, const struct database *database, struct hf_dat
     check_zero_blocks(look, conn);
     ret->rows = look->rows;
     return true;
+}
+
+/* A database that this host cannot serve says nothing about the copy. */
+static void
+judge_unreachable(struct look *look, const char *message)
+{
+    static const char *const of_the_host[] = {"is incompatible with operating system",
+                                              "could not access file",
+                                              "could not load library",
+                                              "too many clients",
+                                              "out of memory",
+                                              "no space left"};
+    leave_unexamined(look, message);
+    for (size_t i = 0; i < HF_LENGTH(of_the_host); i++)
+        if (strcasestr(message, of_the_host[i]) != NULL) {
+            hf_check_cannot_tell(look->environment, "%s", message);
+            hf_check_cannot_tell(look->tables, "%s", message);
+            return;
+        }
+    hf_check_found(look->tables, "unreachable_database", -1, "%s", look->database->name);
+    hf_check_fail(look->tables, "%s", message);
+}
+
+/* What was not looked at has not passed. */
+static void
+leave_unexamined(struct look *look, const char *why)
+{
+    struct hf_verify_check *const rest[] = {look->heap, look->indexes, look->reverse, look->zeros};
+    for (size_t i = 0; i < HF_LENGTH(rest); i++)
+        hf_check_cannot_tell(rest[i], "not all of database \"%s\" could be looked into: %.300s", look->database->name,
+                             why);
 }
 
 /* Where amcheck is, or put it there: the copy is ours to change. */
@@ -233,7 +276,10 @@ find_amcheck(struct look *look, PGconn *conn)
 static bool
 list_relations(struct look *look, PGconn *conn, struct hf_error *err)
 {
-    /* Temporary tables of dead sessions are nobody's.  Shared relations are looked at once, in template1's turn. */
+    /*
+     * Temporary tables of dead sessions are nobody's; a materialized view that was never filled cannot be read.
+     * Shared relations are looked at once, in template1's turn.  Collation 100 is the database's own.
+     */
     static const char sql[] =
         "SELECT c.oid, c.relkind, coalesce(am.amname = 'btree' AND c.relkind = 'i', false), "
         "       coalesce(i.indisvalid AND i.indisready AND i.indislive, true), "
@@ -242,10 +288,16 @@ list_relations(struct look *look, PGconn *conn, struct hf_error *err)
         "               WHERE x.indrelid = c.oid AND xa.amname = 'btree' AND x.indpred IS NULL AND x.indisvalid "
         "                 AND x.indisready), "
         "       pg_relation_size(c.oid), n.nspname || '.' || c.relname, quote_ident(n.nspname) || '.' || "
-        "quote_ident(c.relname) "
+        "quote_ident(c.relname), "
+        "       coalesce(am.amname = 'heap', false), coalesce(100 = ANY (i.indcollation::oid[]), false), "
+        "       quote_ident(n.nspname), "
+        "       (SELECT format('collation \"%s\" has version %s, this host has %s', o.collname, o.collversion, "
+        "                      pg_collation_actual_version(o.oid)) "
+        "        FROM pg_collation o WHERE o.oid = ANY (i.indcollation::oid[]) "
+        "          AND o.collversion <> pg_collation_actual_version(o.oid) LIMIT 1) "
         "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam "
         "LEFT JOIN pg_index i ON i.indexrelid = c.oid "
-        "WHERE c.relkind IN ('r', 'm', 't', 'i') AND c.relpersistence <> 't' "
+        "WHERE c.relkind IN ('r', 'm', 't', 'i', 'S') AND c.relpersistence <> 't' AND c.relispopulated "
         "  AND (NOT c.relisshared OR current_database() = 'template1') "
         "ORDER BY 6 DESC";
     struct hf_query_refusal refusal;
@@ -261,7 +313,8 @@ static bool
 take_relation(void *context, char *const *values, int count)
 {
     struct look *look = context;
-    if (count < 8 || values[0] == NULL || values[1] == NULL || values[6] == NULL || values[7] == NULL)
+    if (count < 12 || values[0] == NULL || values[1] == NULL || values[6] == NULL || values[7] == NULL ||
+        values[10] == NULL)
         return true;
     if (look->relation_count == look->relation_room) {
         const size_t room = look->relation_room > 0 ? 2 * look->relation_room : 1024;
@@ -279,9 +332,13 @@ take_relation(void *context, char *const *values, int count)
                                   .btree = values[2] != NULL && values[2][0] == 't',
                                   .index_valid = values[3] != NULL && values[3][0] == 't',
                                   .has_btree = values[4] != NULL && values[4][0] == 't',
+                                  .heap = values[8] != NULL && values[8][0] == 't',
+                                  .sorts_text = values[9] != NULL && values[9][0] == 't',
                                   .bytes = values[5] != NULL ? strtoull(values[5], NULL, 10) : 0};
     snprintf(relation->name, sizeof relation->name, "%s", values[6]);
     snprintf(relation->quoted, sizeof relation->quoted, "%s", values[7]);
+    snprintf(relation->schema, sizeof relation->schema, "%s", values[10]);
+    snprintf(relation->collation, sizeof relation->collation, "%s", values[11] != NULL ? values[11] : "");
     if (look->options->total != NULL)
         atomic_fetch_add(look->options->total, relation->bytes);
     return true;
@@ -303,7 +360,7 @@ check_work(void *context)
             hf_query_closep(&conn);
             if (!hf_query_connect(&look->options->target, look->database->name, CONNECT_SECONDS, &conn, &err)) {
                 pthread_mutex_lock(&look->lock);
-                hf_check_fail(look->tables, "%s", err.message);
+                judge_unreachable(look, err.message);
                 pthread_mutex_unlock(&look->lock);
                 return NULL;
             }
@@ -321,6 +378,10 @@ check_relation(struct look *look, PGconn *conn, const struct relation *relation)
         check_btree(look, conn, relation);
         return;
     }
+    if (relation->kind == 'S') {
+        check_sequence(look, conn, relation);
+        return;
+    }
     int64_t rows, through_index;
     const bool counted = count_table(look, conn, relation, false, &rows);
     pthread_mutex_lock(&look->lock);
@@ -328,7 +389,8 @@ check_relation(struct look *look, PGconn *conn, const struct relation *relation)
     if (counted && relation->kind != 't')
         look->rows += (uint64_t)rows;
     pthread_mutex_unlock(&look->lock);
-    check_heap(look, conn, relation);
+    if (relation->heap)
+        check_heap(look, conn, relation);
     if (!counted || !relation->has_btree || !count_table(look, conn, relation, true, &through_index))
         return;
     pthread_mutex_lock(&look->lock);
@@ -340,18 +402,37 @@ check_relation(struct look *look, PGconn *conn, const struct relation *relation)
     pthread_mutex_unlock(&look->lock);
 }
 
-/* The planner is told which way; a plan of the other kind would only cost time, and then both counts agree. */
+/* One row, on a page that says it is a sequence's: the server checks that when it is asked for the last value. */
+static void
+check_sequence(struct look *look, PGconn *conn, const struct relation *relation)
+{
+    char oid[16];
+    const char *const parameters[] = {oid};
+    struct hf_query_refusal refusal;
+    snprintf(oid, sizeof oid, "%u", relation->oid);
+    const bool ok = hf_query_run(conn, "SELECT pg_sequence_last_value($1::oid)", parameters, 1, NULL, NULL, &refusal);
+    pthread_mutex_lock(&look->lock);
+    look->tables_read++;
+    pthread_mutex_unlock(&look->lock);
+    if (!ok)
+        refused(look, look->tables, "unreadable_sequence", relation, &refusal);
+}
+
+/* The planner is told which way; a table that is empty or has no index that fits it reads the same way twice. */
 static bool
 count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index, int64_t *ret)
 {
     char sql[400];
     struct hf_query_refusal refusal;
-    const char *const settings[2][4] = {
-        {"SET enable_seqscan = on", "SET enable_indexonlyscan = off", "SET enable_indexscan = off", NULL},
-        {"SET enable_seqscan = off", "SET enable_indexonlyscan = on", "SET enable_bitmapscan = off", NULL}};
+    /* All of them each time: what the count before has set stays. */
+    static const char *const settings[] = {"enable_seqscan", "enable_indexscan", "enable_indexonlyscan",
+                                           "enable_bitmapscan"};
+    static const bool wanted[2][HF_LENGTH(settings)] = {{true, false, false, false}, {false, true, true, false}};
     bool ok = true;
-    for (size_t i = 0; ok && settings[through_index][i] != NULL; i++)
-        ok = hf_query_run(conn, settings[through_index][i], NULL, 0, NULL, NULL, &refusal);
+    for (size_t i = 0; ok && i < HF_LENGTH(settings); i++) {
+        snprintf(sql, sizeof sql, "SET %s = %s", settings[i], wanted[through_index][i] ? "on" : "off");
+        ok = hf_query_run(conn, sql, NULL, 0, NULL, NULL, &refusal);
+    }
     snprintf(sql, sizeof sql, "SELECT count(*) FROM ONLY %s", relation->quoted);
     if (ok && hf_query_number(conn, sql, NULL, 0, ret, &refusal))
         return true;
@@ -414,55 +495,78 @@ take_heap_fault(void *context, char *const *values, int count)
 static void
 check_btree(struct look *look, PGconn *conn, const struct relation *relation)
 {
-    char sql[200], oid[16], ignored[8];
-    struct hf_query_refusal refusal;
-    const char *const parameters[] = {oid};
-    snprintf(oid, sizeof oid, "%u", relation->oid);
-    if (!relation->btree ||
-        !relation->index_valid) { // other kinds have no check in amcheck; an invalid one is not used
-        pthread_mutex_lock(&look->lock);
-        look->other_indexes++;
-        pthread_mutex_unlock(&look->lock);
-        return;
-    }
+    const char *differs = relation->collation[0] != 0                                 ? relation->collation
+                          : relation->sorts_text && look->database->collation_differs ? look->database->collation_why
+                                                                                      : NULL;
+    const bool can = relation->btree && relation->index_valid; // other kinds have no check, an invalid one is not used
     pthread_mutex_lock(&look->lock);
-    if (look->amcheck[0] == 0)
+    look->other_indexes += !can;
+    if (can && look->amcheck[0] == 0)
         hf_check_cannot_tell(look->indexes, "%s", look->amcheck_why);
-    if (look->database->collation_differs)
-        hf_check_cannot_tell(look->indexes, "%s", look->database->collation_why);
+    if (can && differs != NULL)
+        hf_check_cannot_tell(look->indexes, "%s.%s: %s", look->database->name, relation->name, differs);
+    if (can && relation->collation[0] != 0)
+        hf_check_cannot_tell(look->environment, "%s", relation->collation);
     pthread_mutex_unlock(&look->lock);
-    if (look->amcheck[0] == 0)
+    if (!can || look->amcheck[0] == 0)
         return;
 
-    snprintf(sql, sizeof sql, "SELECT %sbt_index_check(index => $1::oid::regclass, heapallindexed => true)::text",
-             look->amcheck);
-    const bool ok = hf_query_text(conn, sql, parameters, 1, ignored, sizeof ignored, &refusal);
+    struct hf_query_refusal refusal;
+    bool ok = ask_amcheck(look, conn, relation, &refusal);
+    if (!ok && strncmp(refusal.state, CLASS_SYNTAX, 2) == 0) {
+        /* A function in the index names things without their schema: it was made with these in its path. */
+        char path[200];
+        snprintf(path, sizeof path, "SET search_path = pg_catalog, %s, public", relation->schema);
+        ok = hf_query_run(conn, path, NULL, 0, NULL, NULL, &refusal) && ask_amcheck(look, conn, relation, &refusal);
+        struct hf_query_refusal ignored;
+        (void)!hf_query_run(conn, "SET search_path = pg_catalog", NULL, 0, NULL, NULL, &ignored);
+    }
     pthread_mutex_lock(&look->lock);
     look->btrees++;
     pthread_mutex_unlock(&look->lock);
-    if (ok || look->database->collation_differs)
+    if (ok || differs != NULL)
         return; // in another order everything looks wrong: said above, by name
     refused(look, look->indexes, "damaged_index", relation, &refusal);
+}
+
+static bool
+ask_amcheck(const struct look *look, PGconn *conn, const struct relation *relation, struct hf_query_refusal *refusal)
+{
+    char sql[200], oid[16], ignored[8];
+    const char *const parameters[] = {oid};
+    snprintf(oid, sizeof oid, "%u", relation->oid);
+    snprintf(sql, sizeof sql, "SELECT %sbt_index_check(index => $1::oid::regclass, heapallindexed => true)::text",
+             look->amcheck);
+    return hf_query_text(conn, sql, parameters, 1, ignored, sizeof ignored, refusal);
 }
 
 static void
 check_zero_blocks(struct look *look, PGconn *conn)
 {
     const struct hf_relations_options *options = look->options;
-    bool any = false;
-    for (size_t i = 0; i < options->zero_block_count; i++)
-        any = any || belongs_here(look, &options->zero_blocks[i]);
-    if (!any)
-        return;
-    struct hf_query_refusal refusal;
-    if (!hf_query_run(conn, "CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA pg_catalog", NULL, 0, NULL, NULL,
-                      &refusal)) {
-        hf_check_cannot_tell(look->zeros, "pageinspect cannot be had: %.200s", refusal.message);
-        return;
+    bool prepared = false;
+    for (size_t i = 0, count; i < options->zero_block_count; i += count) {
+        const struct hf_zero_block *first = &options->zero_blocks[i];
+        for (count = 1; i + count < options->zero_block_count && first[count].database == first->database &&
+                        first[count].file_node == first->file_node;
+             count++)
+            ;
+        if (!belongs_here(look, first))
+            continue;
+        struct hf_query_refusal refusal;
+        if (!prepared && !hf_query_run(conn, "CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA pg_catalog", NULL, 0,
+                                       NULL, NULL, &refusal)) {
+            hf_check_cannot_tell(look->zeros, "pageinspect cannot be had in database \"%s\": %.200s",
+                                 look->database->name, refusal.message);
+            return;
+        }
+        prepared = true;
+        check_zeros_of_file(look, conn, first, count);
+        if (look->options->cancel != NULL && atomic_load(look->options->cancel))
+            return;
     }
-    for (size_t i = 0; i < options->zero_block_count; i++)
-        if (belongs_here(look, &options->zero_blocks[i]))
-            check_zero_block(look, conn, &options->zero_blocks[i]);
+    if (options->zero_blocks_cut)
+        hf_check_cannot_tell(look->zeros, "more than %d blocks are empty", HF_ZERO_BLOCKS_MOST);
 }
 
 /* Shared relations are looked at in template1's turn. */
@@ -473,57 +577,90 @@ belongs_here(const struct look *look, const struct hf_zero_block *zero)
            (zero->database == 0 && strcmp(look->database->name, "template1") == 0);
 }
 
+struct zero_finding {
+    struct look *look;
+    char name[200];
+};
+
+static bool
+take_used_block(void *context, char *const *values, int count)
+{
+    struct zero_finding *finding = context;
+    if (count > 0 && values[0] != NULL)
+        hf_check_found(finding->look->zeros, "zeroed_block", strtoll(values[0], NULL, 10), "%s.%s",
+                       finding->look->database->name, finding->name);
+    return true;
+}
+
 /*
- * Replay may have filled it since; an empty page that was never used is fine too.  But a block that an
- * index of the table points into was used, and its rows are gone.
+ * Replay may have filled them since; an empty page that was never used is fine too.  But a block that an index of
+ * the table points into was used, and its rows are gone.  The indexes are read once for all blocks of the table.
  */
 static void
-check_zero_block(struct look *look, PGconn *conn, const struct hf_zero_block *zero)
+check_zeros_of_file(struct look *look, PGconn *conn, const struct hf_zero_block *zeros, size_t count)
 {
     static const char find[] = "SELECT c.oid::text FROM pg_class c WHERE c.relkind IN ('r', 'm', 't') AND "
                                "pg_relation_filenode(c.oid) = $1::oid";
-    static const char still[] =
-        "SELECT count(*) FROM (SELECT get_raw_page($1::oid::regclass::text, 'main', $2::int8::int4) AS page) p "
-        "WHERE p.page = decode(repeat('00', length(p.page)), 'hex')";
     static const char used[] =
-        "SELECT count(*) FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a ON a.oid = c.relam, "
-        "generate_series(1, pg_relation_size(i.indexrelid) / current_setting('block_size')::int8 - 1) AS leaf, "
-        "LATERAL (SELECT type FROM bt_page_stats(i.indexrelid::regclass::text, leaf::int4)) s, "
-        "LATERAL (SELECT ctid, htid, tids FROM bt_page_items(i.indexrelid::regclass::text, leaf::int4)) t "
-        "WHERE i.indrelid = $1::oid AND a.amname = 'btree' AND i.indisvalid AND s.type = 'l' "
-        "AND (split_part(trim('()' from t.htid::text), ',', 1) = $2 "
-        "     OR EXISTS (SELECT FROM unnest(t.tids) x WHERE split_part(trim('()' from x::text), ',', 1) = $2))";
-    char file_node[16], block[16], relation[16], name[200];
+        "WITH zero AS MATERIALIZED (SELECT b FROM unnest($2::int8[]) b WHERE b < pg_relation_size($1::oid) / "
+        "    current_setting('block_size')::int8 "
+        "    AND get_raw_page($1::oid::regclass::text, 'main', b::int4) = "
+        "        decode(repeat('00', current_setting('block_size')::int4), 'hex')), "
+        "entry AS (SELECT t.htid, t.tids FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a "
+        "    ON a.oid = c.relam, "
+        "    generate_series(1, pg_relation_size(i.indexrelid) / current_setting('block_size')::int8 - 1) AS leaf, "
+        "    LATERAL (SELECT type FROM bt_page_stats(i.indexrelid::regclass::text, leaf::int4)) s, "
+        "    LATERAL (SELECT htid, tids FROM bt_page_items(i.indexrelid::regclass::text, leaf::int4)) t "
+        "    WHERE i.indrelid = $1::oid AND a.amname = 'btree' AND i.indisvalid AND s.type = 'l' "
+        "    AND EXISTS (SELECT FROM zero)) "
+        "SELECT DISTINCT b FROM (SELECT (htid::text::point)[0]::int8 AS b FROM entry WHERE htid IS NOT NULL "
+        "    UNION ALL SELECT (x::text::point)[0]::int8 FROM entry, unnest(tids) x) e JOIN zero USING (b) ORDER BY b";
+    char file_node[16], relation[16];
+    struct zero_finding finding = {.look = look};
     struct hf_query_refusal refusal;
-    int64_t count;
-    snprintf(file_node, sizeof file_node, "%u", zero->file_node);
-    snprintf(block, sizeof block, "%u", zero->block);
-    const char *const by_node[] = {file_node}, *const by_block[] = {relation, block};
+    _cleanup_(hf_buf_done) struct hf_buf blocks = HF_BUF_INIT(HF_ZERO_BLOCKS_MOST * 12 + 16);
+    snprintf(file_node, sizeof file_node, "%u", zeros->file_node);
+    const char *const by_node[] = {file_node};
     if (!hf_query_text(conn, find, by_node, 1, relation, sizeof relation, &refusal))
         return; // an index, a map, or a table that replay has dropped or rewritten
-    if (!hf_query_number(conn, still, by_block, 2, &count, &refusal) || count == 0)
-        return; // filled since, or cut off: other checks see what is wrong with the rest
-    if (!hf_query_number(conn, used, by_block, 2, &count, &refusal)) {
-        hf_check_cannot_tell(look->zeros, "the indexes cannot be looked into: %.200s", refusal.message);
+    const char *const of_relation[] = {relation};
+    if (!hf_query_text(conn, "SELECT $1::oid::regclass::text", of_relation, 1, finding.name, sizeof finding.name,
+                       &refusal))
+        return; // dropped since
+    bool ok = hf_buf_add_text(&blocks, "{", NULL);
+    for (size_t i = 0; ok && i < count; i++)
+        ok = hf_buf_printf(&blocks, NULL, "%s%u", i > 0 ? "," : "", zeros[i].block);
+    if (!ok || !hf_buf_add_text(&blocks, "}", NULL)) {
+        look->out_of_memory = true;
         return;
     }
-    const char *const of_relation[] = {relation};
-    if (count > 0 && hf_query_text(conn, "SELECT $1::oid::regclass::text", of_relation, 1, name, sizeof name, &refusal))
-        hf_check_found(look->zeros, "zeroed_block", zero->block, "%s.%s", look->database->name, name);
+    const char *const parameters[] = {relation, hf_buf_text(&blocks)};
+    if (!hf_query_run(conn, used, parameters, 2, take_used_block, &finding, &refusal))
+        hf_check_cannot_tell(look->zeros, "the indexes of %s.%s cannot be looked into: %.200s", look->database->name,
+                             finding.name, refusal.message);
 }
 
-/* A refusal is a finding, unless it tells of this host. */
+/* A refusal is a finding, unless it tells of this host, or of a function that somebody wrote. */
 static void
 refused(struct look *look, struct hf_verify_check *check, const char *what, const struct relation *relation,
         const struct hf_query_refusal *refusal)
 {
+    const bool library = strstr(refusal->message, "could not access file") != NULL ||
+                         strstr(refusal->message, "could not load library") != NULL ||
+                         strstr(refusal->message, "could not find function") != NULL;
+    const bool gone = refusal->state[0] == 0 || strncmp(refusal->state, CLASS_INTERVENTION, 2) == 0;
+    /* No function of a user runs while a table is counted; an index may hold any. */
+    const bool by_function = relation->kind == 'i' && strncmp(refusal->state, CLASS_CORRUPT, 2) != 0 &&
+                             strncmp(refusal->state, CLASS_SYSTEM, 2) != 0;
     pthread_mutex_lock(&look->lock);
-    if (strcmp(refusal->state, STATE_UNDEFINED_FILE) == 0 && strstr(refusal->message, "pg_xact") == NULL &&
-        strstr(refusal->message, "base/") == NULL)
-        hf_check_cannot_tell(check, "%s.%s: %.300s", look->database->name, relation->name, refusal->message);
-    else if (strncmp(refusal->state, "53", 2) == 0 || strcmp(refusal->state, "57014") == 0)
-        hf_check_cannot_tell(check, "%s.%s: the copy ran out of room or time: %.200s", look->database->name,
+    if (gone)
+        hf_check_cannot_tell(check, "%s.%s: the copy went away while it was read: %.200s", look->database->name,
                              relation->name, refusal->message);
+    else if (strncmp(refusal->state, CLASS_NO_RESOURCES, 2) == 0)
+        hf_check_cannot_tell(check, "%s.%s: the copy ran out of room: %.200s", look->database->name, relation->name,
+                             refusal->message);
+    else if (library || by_function || strstr(refusal->message, "Input/output error") != NULL)
+        hf_check_cannot_tell(check, "%s.%s: %.300s", look->database->name, relation->name, refusal->message);
     else
         hf_check_found(check, what, block_in(refusal->message), "%s.%s: %.140s", look->database->name, relation->name,
                        refusal->message);

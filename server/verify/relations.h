@@ -2,7 +2,7 @@
  * relations.h - every table read, every index checked, in every database of the promoted copy
  *
  * Four looks that together see what one alone does not:
- *   - each table is counted by reading all of it, and verify_heapam looks at every tuple, its transactions and TOAST;
+ *   - each table is counted by reading all of it (a sequence is asked for its value), and verify_heapam looks at every tuple, its transactions and TOAST;
  *   - each btree is checked against its table (bt_index_check, heapallindexed): a row without its index entry shows;
  *   - each table with a btree is counted once more through it: an index entry whose row is gone shows, as a
  *     difference or as a read beyond the end of a file that was cut;
@@ -34,6 +34,7 @@ struct hf_relations_options {
     unsigned jobs;                           // connections at once
     const struct hf_zero_block *zero_blocks; // sorted by database
     size_t zero_block_count;
+    bool zero_blocks_cut;           // there were more
     const atomic_bool *cancel;      // or NULL
     _Atomic uint64_t *done, *total; // bytes of relations looked at; or NULL
 };

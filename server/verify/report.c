@@ -64,26 +64,25 @@ hf_check_begin(struct hf_verify_check *check)
     check->began_ns = hf_monotonic_ns();
 }
 
-/* What was found wrong, or settled before, is not talked away. */
+/* What was found wrong, or settled before, is not talked away; what was found weighs more than what is not known. */
 void
 hf_check_pass(struct hf_verify_check *check, int64_t examined)
 {
     check->examined = examined;
-    if (check->bad > 0 || check->verdict == HF_VERDICT_FAILED) {
-        if (check->verdict == HF_VERDICT_FAILED)
-            return;
-        const struct hf_finding *first = &check->findings[0];
-        if (check->finding_count > 0 && first->block >= 0)
-            hf_check_fail(check, "%lld found, the first: %s, block %lld", (long long)check->bad, first->object,
-                          (long long)first->block);
-        else if (check->finding_count > 0)
-            hf_check_fail(check, "%lld found, the first: %s", (long long)check->bad, first->object);
-        else
-            hf_check_fail(check, "%lld found", (long long)check->bad);
+    if (check->verdict == HF_VERDICT_FAILED)
         return;
+    const struct hf_finding *first = &check->findings[0];
+    if (check->bad > 0 && check->finding_count == 0) {
+        hf_check_fail(check, "%lld found", (long long)check->bad);
+    } else if (check->bad > 0 && first->block >= 0) {
+        hf_check_fail(check, "%lld found, the first: %s, block %lld", (long long)check->bad, first->object,
+                      (long long)first->block);
+    } else if (check->bad > 0) {
+        hf_check_fail(check, "%lld found, the first: %s", (long long)check->bad, first->object);
+    } else if (check->verdict != HF_VERDICT_NOT_DETERMINABLE) {
+        check->reason[0] = 0;
+        settle(check, HF_VERDICT_PASSED);
     }
-    check->reason[0] = 0;
-    settle(check, HF_VERDICT_PASSED);
 }
 
 void

@@ -51,6 +51,7 @@ struct hf_verify_check *hf_report_declare(struct hf_verify_report *report, const
                                           bool required, const char *method);
 struct hf_verify_check *hf_report_find(struct hf_verify_report *report, const char *id);
 void hf_check_begin(struct hf_verify_check *check);
+/* At the end of the check: it passes, unless there are findings (failed) or something could not be determined. */
 void hf_check_pass(struct hf_verify_check *check, int64_t examined);
 void hf_check_fail(struct hf_verify_check *check, const char *format, ...) HF_PRINTF(2, 3);
 void hf_check_cannot_tell(struct hf_verify_check *check, const char *format, ...) HF_PRINTF(2, 3);

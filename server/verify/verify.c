@@ -58,6 +58,7 @@ static bool start_copy(struct attempt *attempt, struct hf_error *err);
 static bool become_consistent(struct attempt *attempt, struct hf_error *err);
 static void judge_start_failure(struct attempt *attempt, struct hf_verify_check *check);
 static bool replay(struct attempt *attempt, PGconn *conn, struct hf_error *err);
+static void ask_transactions(struct attempt *attempt, PGconn *conn);
 static bool promote(struct attempt *attempt, PGconn *conn, struct hf_error *err);
 static bool check_relations(struct attempt *attempt, struct hf_error *err);
 static bool stop_copy(struct attempt *attempt, struct hf_error *err);
@@ -129,6 +130,8 @@ declare_checks(struct hf_verify_report *report)
     hf_report_declare(report, "index_to_table", "Every index entry has its row", true, "count_through_index");
     hf_report_declare(report, "zero_blocks", "No used block is empty", true, "index_into_zero_blocks");
     hf_report_declare(report, "page_checksums_after", "No page is damaged after recovery", true, "page_checksum");
+    hf_report_declare(report, "visible_blocks", "No block is lost that held rows", true,
+                      "visibility_map_against_blocks");
     hf_report_declare(report, "commit_log", "The commit log agrees with the rows", true, "hint_bits_against_pg_xact");
 }
 
@@ -464,7 +467,6 @@ become_consistent(struct attempt *attempt, struct hf_error *err)
     const struct hf_query_target target = target_of(attempt);
     _cleanup_(hf_query_closep) PGconn *conn = NULL;
     struct hf_error failure;
-    struct hf_query_refusal refusal;
     struct hf_verify_check *replayed = check_of(attempt, "replay");
     hf_check_begin(replayed);
     if (!hf_query_connect(&target, "postgres", 30, &conn, &failure) &&
@@ -476,15 +478,31 @@ become_consistent(struct attempt *attempt, struct hf_error *err)
     snprintf(attempt->outcome->engine_version, sizeof attempt->outcome->engine_version, "%d.%d",
              PQserverVersion(conn) / 10000, PQserverVersion(conn) % 10000);
 
+    if (!replay(attempt, conn, err))
+        return false;
+    if (replayed->verdict != HF_VERDICT_PASSED)
+        return true;
+    ask_transactions(attempt, conn);
+    return promote(attempt, conn, err);
+}
+
+/*
+ * Which transactions the commit log must know: those before the checkpoint that the backup began with, as far back as
+ * a database still has rows that are not frozen.  Asked after replay, which may have cut the log off behind those.
+ */
+static void
+ask_transactions(struct attempt *attempt, PGconn *conn)
+{
     int64_t oldest, next;
-    if (hf_query_number(conn, "SELECT oldest_xid::text::int8 FROM pg_control_checkpoint()", NULL, 0, &oldest,
-                        &refusal) &&
+    struct hf_query_refusal refusal;
+    if (hf_query_number(conn,
+                        "SELECT datfrozenxid::text::int8 FROM pg_database ORDER BY age(datfrozenxid) DESC, 1 LIMIT 1",
+                        NULL, 0, &oldest, &refusal) &&
         hf_query_number(conn, "SELECT split_part(next_xid, ':', 2)::int8 FROM pg_control_checkpoint()", NULL, 0, &next,
                         &refusal)) {
         attempt->oldest_xid = (uint32_t)oldest;
         attempt->next_xid = (uint32_t)next;
     }
-    return replay(attempt, conn, err) && (replayed->verdict != HF_VERDICT_PASSED || promote(attempt, conn, err));
 }
 
 /* Why it ended: by the host's doing nothing is proven; else the server's own last words are the finding. */
@@ -600,7 +618,7 @@ check_relations(struct attempt *attempt, struct hf_error *err)
         .cancel = attempt->options->cancel,
         .done = attempt->options->done,
         .total = attempt->options->total};
-    options.zero_blocks = hf_pages_watch_zeros(attempt->pages, &options.zero_block_count);
+    options.zero_blocks = hf_pages_watch_zeros(attempt->pages, &options.zero_block_count, &options.zero_blocks_cut);
     return hf_relations_check(&options, &attempt->outcome->report, &attempt->outcome->relations, err);
 }
 
@@ -630,8 +648,8 @@ check_offline(struct attempt *attempt, struct hf_error *err)
                                                .oldest_xid = attempt->oldest_xid,
                                                .next_xid = attempt->next_xid,
                                                .cancel = attempt->options->cancel};
-    return hf_pages_check_offline(&options, check_of(attempt, "page_checksums_after"), check_of(attempt, "commit_log"),
-                                  err);
+    return hf_pages_check_offline(&options, check_of(attempt, "page_checksums_after"),
+                                  check_of(attempt, "visible_blocks"), check_of(attempt, "commit_log"), err);
 }
 
 static void

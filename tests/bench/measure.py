@@ -34,9 +34,13 @@ class Memory:
     how: str  # "cgroup v1", "cgroup v2" or "sum of VmHWM"
 
 
+def own_user():
+    return pwd.getpwuid(os.geteuid()).pw_name
+
+
 def other_user():
     """Who runs the database server and all tools that are not Holdfast: PostgreSQL refuses root."""
-    return "postgres" if os.geteuid() == 0 else pwd.getpwuid(os.geteuid()).pw_name
+    return "postgres" if os.geteuid() == 0 else own_user()
 
 
 class Window:
@@ -99,7 +103,7 @@ class Window:
 
     def sync(self, folder):
         """Until the file system of the folder has everything on the disk (syncfs)."""
-        self.run(["sync", "-f", folder])
+        self.run(["sync", "-f", folder], user=own_user())
 
 
 def empty(group, by_force):

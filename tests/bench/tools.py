@@ -5,12 +5,11 @@ What it does inside a Window is measured.  All tools but Holdfast run as the dat
 """
 import json
 import os
-import pwd
 import shutil
 import subprocess
 
 from cluster import BIN, give
-from measure import Failure, Window, other_user
+from measure import Failure, Window, other_user, own_user
 
 PASSWORD = "a password of the benchmark"
 
@@ -54,7 +53,7 @@ class Holdfast(Tool):
         super().__init__(folder, cluster)
         self.command = f"{os.environ.get('HOLDFAST_BUILD', '')}/holdfast"
         self.environment |= {"HOLDFAST_SETTINGS": f"{self.folder}/holdfast.yaml"}
-        self.user = pwd.getpwuid(os.geteuid()).pw_name
+        self.user = own_user()
 
     @staticmethod
     def version():

@@ -13,6 +13,7 @@
 #include <sodium.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -113,6 +114,23 @@ int
 __wrap_openat64(int at, const char *path, int flags, mode_t mode)
 {
     return fails(DISK, "openat") ? -1 : __real_openat64(at, path, flags, mode);
+}
+
+/* openat2() has no function of its own. */
+long __real_syscall(long number, ...);
+long __wrap_syscall(long number, ...);
+long
+__wrap_syscall(long number, ...)
+{
+    va_list list;
+    long arguments[6];
+    va_start(list, number);
+    for (size_t i = 0; i < HF_LENGTH(arguments); i++)
+        arguments[i] = va_arg(list, long);
+    va_end(list);
+    if (number == SYS_openat2 && fails(DISK, "openat2"))
+        return -1;
+    return __real_syscall(number, arguments[0], arguments[1], arguments[2], arguments[3], arguments[4], arguments[5]);
 }
 
 static void
@@ -280,6 +298,7 @@ assert_clear(const struct hf_error *err)
     } else {
         assert_int_equal(err->kind, HF_ERR_NO_MEMORY);
         assert_true(strncmp(err->message, "out of memory", 13) == 0 || strstr(err->message, ": out of memory") != NULL);
+        assert_null(strstr(err->message, "faulty")); // memory that is missing is not memory that lies
     }
 }
 
@@ -305,11 +324,13 @@ survive(enum call_kind kind, unsigned at, bool for_good)
     if (!ok)
         assert_clear(&err);
     assert_true(ok || met);
+    const struct hf_vault_state *state; // what was being read when memory ended can be read again
+    hf_assert_ok(hf_vault_read(stage.vault.vault, NULL, NULL, &state, &err), &err);
     assert_repository_is_well(&backups);
     assert_true(!ok || backups == 2);
     /* A COMMIT whose sync failed may stand in the log all the same: it says so, and it restores. */
     if (!ok && backups > 1)
-        assert_non_null(strstr(err.hint, "The backup stands in the log"));
+        assert_non_null(strstr(err.hint, "in the log"));
     return met;
 }
 

@@ -645,6 +645,21 @@ HF_TEST(missing_configuration_is_written_and_the_tablespace_map_goes)
     stored_done(&stored);
 }
 
+HF_TEST(an_empty_tablespace_map_stays_since_the_servers_manifest_lists_it)
+{
+    struct stored stored;
+    struct hf_error err;
+    struct hf_session_outcome outcome;
+    store(&stored, SMALL);
+    stored.model.files[6].size = 0;
+    const struct hf_session_options options = model_options(&stored.vault);
+    hf_assert_ok(model_back_up(&stored.model, stored.vault.vault, &options, &outcome, &err), &err);
+    stored.backup = outcome.backup;
+    configure(&stored);
+    assert_true(exists(&stored, "tablespace_map"));
+    stored_done(&stored);
+}
+
 HF_TEST(configuration_that_came_with_the_backup_is_kept)
 {
     struct stored stored;

@@ -23,9 +23,10 @@ static size_t compare_folder(const char *left, const char *right, const char *pa
 static void hand_over(const char *folder);
 static struct hf_test_cluster *start_copy(const struct hf_test_cluster *cluster,
                                           const struct hf_test_folder_sink *sink);
+static const struct hf_page_fault *fault_in(const struct hf_test_folder_sink *sink, const char *path);
 static size_t slots_left(const struct hf_test_cluster *cluster);
 static void put_relation(const struct hf_test_cluster *cluster, const char *name, uint32_t first_block, size_t pages,
-                         bool damage_last);
+                         uint32_t lsn_high, bool damage_last);
 
 HF_TEST(an_idle_cluster_arrives_byte_for_byte)
 {
@@ -272,22 +273,27 @@ HF_TEST(damaged_pages_are_named_and_the_backup_is_kept)
 
     fill(cluster);
     // Second segments of relations nobody refers to, so that the block number of their pages matters.
-    put_relation(cluster, "base/1/99999.1", 131072, 5, false);
-    put_relation(cluster, "base/1/99998.2", 2 * 131072, 3, true);
+    put_relation(cluster, "base/1/99999.1", 131072, 5, 0, false);
+    put_relation(cluster, "base/1/99998.2", 2 * 131072, 3, 0, true);
+    // A page that says it was written long after the backup's end: that is damage too, and not to be repaired.
+    put_relation(cluster, "base/1/99997", 0, 2, 0x7fffffff, true);
 
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(cluster, NULL), 0, sink, &facts, &err), &err);
-    assert_int_equal(sink->faults.bad, 1);
+    assert_int_equal(sink->faults.bad, 2);
     assert_int_equal(sink->faults.pending, 0);
-    assert_string_equal(sink->faults.items[0].path, "base/1/99998.2");
-    assert_int_equal(sink->faults.items[0].block, 2 * 131072 + 2);
-    assert_int_equal(sink->faults.items[0].verdict, HF_PAGE_BAD);
+    const struct hf_page_fault *second = fault_in(sink, "base/1/99998.2"), *future = fault_in(sink, "base/1/99997");
+    assert_int_equal(second->block, 2 * 131072 + 2);
+    assert_int_equal(second->verdict, HF_PAGE_BAD);
+    assert_int_equal(future->block, 1);
+    assert_int_equal(future->lsn >> 32, 0x7fffffff);
+    assert_int_equal(future->verdict, HF_PAGE_BAD);
 
     _cleanup_(hf_json_freep) json_t *stored = NULL;
     hf_assert_ok(hf_backup_facts_to_json(&facts, &sink->faults, &stored, &err), &err);
     json_t *pages = json_object_get(stored, "pages");
-    assert_int_equal(json_integer_value(json_object_get(pages, "bad")), 1);
+    assert_int_equal(json_integer_value(json_object_get(pages, "bad")), 2);
     json_t *fault = json_array_get(json_object_get(pages, "list"), 0);
-    assert_string_equal(json_string_value(json_object_get(fault, "path")), "base/1/99998.2");
+    assert_string_equal(json_string_value(json_object_get(fault, "path")), sink->faults.items[0].path);
     assert_string_equal(json_string_value(json_object_get(fault, "verdict")), "bad");
     hf_backup_facts_done(&facts);
 }
@@ -449,6 +455,16 @@ start_copy(const struct hf_test_cluster *cluster, const struct hf_test_folder_si
     return copy;
 }
 
+static const struct hf_page_fault *
+fault_in(const struct hf_test_folder_sink *sink, const char *path)
+{
+    for (size_t i = 0; i < sink->faults.count; i++)
+        if (strcmp(sink->faults.items[i].path, path) == 0)
+            return &sink->faults.items[i];
+    fail_msg("no fault was found in \"%s\"", path);
+    return NULL;
+}
+
 static size_t
 slots_left(const struct hf_test_cluster *cluster)
 {
@@ -463,7 +479,7 @@ slots_left(const struct hf_test_cluster *cluster)
 /* A file of good pages, the last one altered behind its checksum when asked. */
 static void
 put_relation(const struct hf_test_cluster *cluster, const char *name, uint32_t first_block, size_t pages,
-             bool damage_last)
+             uint32_t lsn_high, bool damage_last)
 {
     static uint8_t bytes[16][HF_POSTGRES_PAGE_BYTES];
     char path[160];
@@ -472,7 +488,8 @@ put_relation(const struct hf_test_cluster *cluster, const char *name, uint32_t f
     for (size_t i = 0; i < pages; i++) {
         memset(bytes[i], (int)(0x30 + i), sizeof bytes[i]);
         memset(bytes[i], 0, HF_POSTGRES_PAGE_HEADER_BYTES);
-        hf_put_u32(bytes[i] + 4, 0x10); // an LSN long ago
+        hf_put_u32(bytes[i], lsn_high);
+        hf_put_u32(bytes[i] + 4, 0x10);
         hf_put_u16(bytes[i] + 12, 24);
         hf_put_u16(bytes[i] + 14, 8192);
         hf_put_u16(bytes[i] + 16, 8192);

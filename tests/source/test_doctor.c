@@ -57,7 +57,7 @@ HF_TEST(each_neglected_precondition_is_named_with_its_remedy)
     must_find("data_checksums", HF_CHECK_WARNING, "data_checksums is off", "pg_checksums --enable");
     must_find("extensions", HF_CHECK_WARNING, "missing here: hstore (postgres)", "Install");
     must_find("locales", HF_CHECK_WARNING, "missing here: C.UTF-8", "Generate");
-    must_find("system_identifier", HF_CHECK_FAILED, "it was 4711", "holdfast source adopt");
+    must_find("system_identifier", HF_CHECK_FAILED, "it was 4711", "holdfast source add");
     assert_int_equal(hf_checks_worst(&checks), HF_CHECK_FAILED);
     hf_test_sql(conn, "SELECT pg_drop_replication_slot('holdfast_t1_stream')");
     PQfinish(conn);

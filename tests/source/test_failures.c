@@ -95,7 +95,7 @@ HF_TEST(wal_level_minimal_is_named_as_the_cause)
 {
     const char *const minimal[] = {"wal_level = minimal", "max_wal_senders = 0", NULL};
     struct hf_test_cluster *source = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = minimal});
-    must_fail(hf_test_cluster_conninfo(source, NULL), 0, NULL, HF_ERR_USAGE, "max_wal_senders",
+    must_fail(hf_test_cluster_conninfo(source, NULL), 0, NULL, HF_ERR_DENIED, "max_wal_senders",
               "Set wal_level = replica and max_wal_senders = 10 in postgresql.conf on the source and restart it.");
 }
 
@@ -124,7 +124,7 @@ HF_TEST(another_database_at_the_same_address_is_refused_before_a_byte)
 {
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
     must_fail(hf_test_cluster_conninfo(common_cluster(), NULL), 4711, sink, HF_ERR_CONFLICT, "is now another database",
-              "holdfast source adopt");
+              "holdfast source add");
     assert_int_equal(sink->files + sink->directories, 0);
 }
 

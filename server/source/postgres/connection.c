@@ -41,7 +41,8 @@ static const struct meaning meanings[] = {
      "Set ssl = on with a certificate on the source, or name another sslmode in the connection string if the way to it "
      "cannot be listened to."},
     {"28P01", NULL, HF_ERR_DENIED,
-     "Check the password in the passfile, and that it has not expired: SELECT rolvaliduntil FROM pg_roles WHERE "
+     "Check the password in the source's password_file or passfile, and that it has not expired: SELECT rolvaliduntil "
+     "FROM pg_roles WHERE "
      "rolname "
      "= '%U'; a new one is set with ALTER ROLE %U PASSWORD '...';"},
     {"28000", "pg_hba.conf", HF_ERR_DENIED,
@@ -54,7 +55,7 @@ static const struct meaning meanings[] = {
     {"42501", "WAL sender", HF_ERR_DENIED, "Run on the source: ALTER ROLE %U REPLICATION;"},
     {"42501", "walsender", HF_ERR_DENIED, "Run on the source: ALTER ROLE %U REPLICATION;"},
     {"42501", NULL, HF_ERR_DENIED, ""},
-    {"53300", "(currently 0)", HF_ERR_USAGE,
+    {"53300", "(currently 0)", HF_ERR_DENIED,
      "Set wal_level = replica and max_wal_senders = 10 in postgresql.conf on the source and restart it."},
     {"53300", "max_wal_senders", HF_ERR_CONFLICT,
      "Raise max_wal_senders by 2 in postgresql.conf on the source and restart it, or end another backup or standby. "
@@ -64,10 +65,10 @@ static const struct meaning meanings[] = {
     {"53400", "max_replication_slots", HF_ERR_CONFLICT,
      "Raise max_replication_slots in postgresql.conf on the source and restart it, or drop a slot nobody uses: SELECT "
      "slot_name FROM pg_replication_slots WHERE NOT active;"},
-    {"55000", "max_replication_slots", HF_ERR_USAGE,
+    {"55000", "max_replication_slots", HF_ERR_DENIED,
      "Set max_replication_slots = 10 in postgresql.conf on the source and restart it."},
-    {"55000", "wal_level", HF_ERR_USAGE, "Set wal_level = replica in postgresql.conf on the source and restart it."},
-    {"55000", "full_page_writes", HF_ERR_USAGE,
+    {"55000", "wal_level", HF_ERR_DENIED, "Set wal_level = replica in postgresql.conf on the source and restart it."},
+    {"55000", "full_page_writes", HF_ERR_DENIED,
      "Set full_page_writes = on in postgresql.conf on the primary and reload it, then run CHECKPOINT there."},
     {"57P03", NULL, HF_ERR_UNAVAILABLE, "The server is starting, stopping or recovering: try again when it is up."},
     {"57", NULL, HF_ERR_UNAVAILABLE, ""},
@@ -301,8 +302,8 @@ hf_postgres_identify(PGconn *conn, const struct hf_source_target *target, const 
                        "\"%s\" is now another database: its system identifier is %" PRIu64 ", it was %" PRIu64,
                        target->name, identity.system_identifier, target->system_identifier) ||
                hf_fail_hint(err,
-                            "If the server was replaced, upgraded or made anew, say so with \"holdfast source adopt\". "
-                            "Nothing was stored.");
+                            "If the server was replaced, upgraded or made anew, add it as a new source under another "
+                            "name: \"holdfast source add\". Nothing was stored.");
     identity.timeline = (uint32_t)timeline;
     *ret = identity;
     return true;
@@ -589,9 +590,9 @@ fail_connect(const struct hf_source_target *target, PGconn *conn, enum hf_postgr
         return hf_fail(err, HF_ERR_DENIED,
                        "could not connect to \"%s\": the server asks for a password and none was given",
                        target->name) ||
-               hf_fail_hint(
-                   err, "Put it into a file of mode 0600, one line host:port:*:user:password, and name that file with "
-                        "passfile=... in the connection string.");
+               hf_fail_hint(err,
+                            "Put it alone into a file of mode 0600 and name that file in the source's password_file; "
+                            "libpq's passfile=... in the connection string works as well.");
 
     hf_fail(err, HF_ERR_UNAVAILABLE, "could not connect to \"%s\": %s", target->name, words);
     explain(&refusal, conn, use, err);

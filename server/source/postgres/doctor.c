@@ -584,7 +584,8 @@ check_system_identifier(struct doctor *doctor, const struct hf_postgres_identity
     if (known != 0 && known != identity->system_identifier) {
         find(check, HF_CHECK_FAILED, "its system identifier is %" PRIu64 ", it was %" PRIu64,
              identity->system_identifier, known);
-        mend(check, "If the server was replaced, upgraded or made anew, say so with \"holdfast source adopt\".");
+        mend(check, "If the server was replaced, upgraded or made anew, add it as a new source under another "
+                    "name: \"holdfast source add\".");
         return;
     }
     find(check, HF_CHECK_OK, "its system identifier is %" PRIu64, identity->system_identifier);

@@ -2,7 +2,6 @@
 
 #include <inttypes.h>
 #include <stdio.h>
-#include <string.h>
 
 #include "server/source/postgres/connection.h"
 
@@ -15,19 +14,13 @@ static bool ask_superuser(const struct hf_source_target *target, struct hf_sourc
 bool
 hf_postgres_ask_identity(const struct hf_source_target *target, struct hf_source_identity *ret, struct hf_error *err)
 {
+    struct hf_postgres_identity server;
     struct hf_source_identity identity = {0};
     _cleanup_(hf_postgres_closep) PGconn *conn = NULL;
-    _cleanup_(hf_postgres_clearp) PGresult *row = NULL;
     if (!hf_postgres_connect(target, HF_POSTGRES_BACKUP, &patience, &conn, err) ||
-        !hf_postgres_send(conn, "ask which database it is", "IDENTIFY_SYSTEM", err) ||
-        !hf_postgres_next(conn, &patience, "ask which database it is", PGRES_TUPLES_OK, &row, err))
+        !hf_postgres_identify(conn, target, &patience, &server, err))
         return false;
-    const char *identifier = PQntuples(row) == 1 && PQnfields(row) >= 1 ? PQgetvalue(row, 0, 0) : "";
-    char *after;
-    identity.system_identifier = strtoull(identifier, &after, 10);
-    if (*identifier == 0 || *after != 0 || identity.system_identifier == 0)
-        return hf_fail(err, HF_ERR_CORRUPT, "source \"%s\" names itself \"%.40s\", which is no system identifier",
-                       target->name, identifier);
+    identity.system_identifier = server.system_identifier;
     snprintf(identity.text, sizeof identity.text, "%" PRIu64, identity.system_identifier);
     identity.server_version = (uint32_t)PQserverVersion(conn);
     if (!ask_superuser(target, &identity))

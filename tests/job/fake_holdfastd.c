@@ -1,0 +1,188 @@
+/*
+ * fake_holdfastd.c - holdfastd with jobs that do what tests of the daemon need
+ */
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "server/job/kinds.h"
+
+static const char *
+text_of(const json_t *object, const char *member)
+{
+    const char *text = json_string_value(json_object_get(object, member));
+    return text == NULL ? "" : text;
+}
+
+/* Says that it began, and waits for the file "release" in its folder. */
+static bool
+run_nap(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    char path[512], release[512];
+    const char *folder = text_of(request, "folder");
+    snprintf(path, sizeof path, "%s/began-%s-%d", folder, text_of(request, "source"), (int)getpid());
+    snprintf(release, sizeof release, "%s/release", folder);
+    hf_worker_progress(worker, "nap", 1, 10);
+    hf_worker_note(worker, HF_LOG_WARNING, "napping");
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not make \"%s\"", path);
+    close(fd);
+    while (access(release, F_OK) != 0) {
+        if (!hf_worker_go_on(worker, err))
+            return false;
+        usleep(2000);
+    }
+    *ret_result = json_pack("{s:i}", "pid", (int)getpid());
+    return true;
+}
+
+static bool
+run_crash(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    (void)worker;
+    (void)request;
+    (void)ret_result;
+    (void)err;
+    kill(getpid(), SIGKILL);
+    return false;
+}
+
+static bool
+run_silent(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    (void)worker;
+    (void)request;
+    (void)ret_result;
+    (void)err;
+    _exit(7);
+}
+
+/* Speaks out of turn. */
+static bool
+run_liar(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    const char *text = text_of(request, "text");
+    (void)worker;
+    (void)ret_result;
+    (void)err;
+    (void)!write(HF_WORKER_EVENTS_FD, text, strlen(text));
+    sleep(30);
+    return false;
+}
+
+static bool
+run_fail(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    (void)worker;
+    (void)request;
+    (void)ret_result;
+    hf_fail(err, HF_ERR_NO_SPACE, "the disk is full");
+    return hf_fail_hint(err, "Make room.");
+}
+
+static bool
+run_news(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    (void)request;
+    (void)ret_result;
+    (void)err;
+    hf_worker_bad_news(worker);
+    return true;
+}
+
+/* Writes an entry of a kind into the vault of the database "identity", as a backup would. */
+static bool
+run_write(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    struct hf_vault *vault;
+    const struct hf_vault_state *state;
+    const struct hf_id session = hf_id_new();
+    _cleanup_(hf_json_freep) json_t *part = json_pack("{s:o, s:s, s:[], s:n}", "session", hf_json_id_text(&session),
+                                                      "operation", "test", "parents", "builds_on");
+    if (!hf_worker_vault_of(worker, "postgresql", text_of(request, "identity"), &vault, err) ||
+        !hf_vault_read(vault, NULL, NULL, &state, err))
+        return false;
+    const struct hf_log_append append = {
+        .kind = (enum hf_log_kind)json_integer_value(json_object_get(request, "kind")), .time = 1, .public_part = part};
+    if (!hf_vault_log_append(hf_vault_get_log(vault), &append, hf_worker_signing(worker), err))
+        return false;
+    const struct hf_id id = hf_vault_id(vault);
+    *ret_result = json_pack("{s:o, s:o}", "vault", hf_json_id_text(&id), "session", hf_json_id_text(&session));
+    return true;
+}
+
+/* Has any bytes signed. */
+static bool
+run_sign(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    const struct hf_signing *signing = hf_worker_signing(worker);
+    const char *text = text_of(request, "text");
+    uint8_t signature[HF_SIGNATURE_BYTES];
+    (void)ret_result;
+    return signing->sign(signing->context, text, strlen(text), signature, err);
+}
+
+/* Says what it was handed. */
+static bool
+run_show(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    struct hf_vault *vault;
+    (void)request;
+    (void)err;
+    *ret_result =
+        json_pack("{s:b, s:b, s:s}", "credential", hf_worker_credential(worker) != NULL, "vault",
+                  hf_worker_vault(worker, &vault, NULL), "repository", hf_worker_settings(worker)->repository);
+    return true;
+}
+
+static bool
+refuse_to_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err)
+{
+    (void)daemon;
+    (void)job;
+    (void)ret_request;
+    return hf_fail(err, HF_ERR_USAGE, "this is not how it is asked for");
+}
+
+static bool
+conclude_show(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+              struct hf_error *err)
+{
+    (void)daemon;
+    return why != NULL || hf_json_set(*result, "concluded_for", json_string(hf_job_requested_by(job)), err);
+}
+
+static bool
+fail_to_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                 struct hf_error *err)
+{
+    (void)daemon;
+    (void)job;
+    (void)result;
+    (void)why;
+    return hf_fail(err, HF_ERR_NO_SPACE, "the record could not be written");
+}
+
+int
+main(int argc, char **argv)
+{
+    static const struct hf_job_kind kinds[] = {
+        {.name = "nap", .of_source = true, .run = run_nap},
+        {.name = "nap2", .of_source = true, .run = run_nap},
+        {.name = "crash", .run = run_crash},
+        {.name = "silent", .run = run_silent},
+        {.name = "liar", .run = run_liar},
+        {.name = "fail", .run = run_fail},
+        {.name = "news", .run = run_news},
+        {.name = "write", .of_source = true, .needs = HF_JOB_NEEDS_LINEAGE, .signs = {HF_LOG_INTENT}, .run = run_write},
+        {.name = "sign", .run = run_sign},
+        {.name = "show", .needs = HF_JOB_NEEDS_CREDENTIAL, .run = run_show, .conclude = conclude_show},
+        {.name = "unprepared", .prepare = refuse_to_prepare, .run = run_show},
+        {.name = "unconcluded", .run = run_show, .conclude = fail_to_conclude},
+    };
+    const struct hf_daemon_program program = {.kinds = kinds, .kind_count = HF_LENGTH(kinds)};
+    return hf_daemon_main(argc, argv, &program);
+}
