@@ -280,7 +280,7 @@ open_signer(struct hf_records *records, struct hf_error *err)
     if (path == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the signing key");
     if (!hf_signer_open(path, &records->signer, err))
-        return hf_fail_within(err, "could not open the signing key");
+        return false;
 
     const struct hf_public_key *key = hf_signer_public_key(records->signer);
     const struct hf_root_bundle *known = hf_repository_signers(records->repository);

@@ -1,5 +1,6 @@
 #include "server/job/wire.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
@@ -36,18 +37,15 @@ hf_wire_receive(struct hf_wire *wire, struct hf_error *err)
 {
     uint8_t piece[PIECE_BYTES];
     drop_taken(wire);
-    // The buffer has room for one longest line and a piece: a whole line in it is taken before more is read.
-    size_t room = wire->in.limit - wire->in.length;
-    if (room < PIECE_BYTES)
-        return hf_fail(err, HF_ERR_NO_SPACE, "a line is longer than %zu bytes", wire->in.limit - PIECE_BYTES);
-
+    // The buffer has room for one longest line and a piece, and whole lines are taken before more is read.
+    assert(wire->in.limit - wire->in.length >= PIECE_BYTES);
     ssize_t got;
     do
         got = read(wire->fd, piece, sizeof piece);
     while (got < 0 && errno == EINTR);
     if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
         return true;
-    if (got < 0 && errno != ECONNRESET)
+    if (got < 0 && errno != ECONNRESET) // a reset is an end
         return hf_fail_errno(err, HF_ERR_NONE, "could not read from the other process");
     if (got <= 0) {
         wire->ended = true;
@@ -60,10 +58,12 @@ bool
 hf_wire_next(struct hf_wire *wire, json_t **ret, struct hf_error *err)
 {
     const uint8_t *begin = wire->in.data + wire->taken;
-    size_t left = wire->in.length - wire->taken;
+    size_t left = wire->in.length - wire->taken, most = wire->in.limit - PIECE_BYTES;
     const uint8_t *end = left == 0 ? NULL : memchr(begin, '\n', left);
     if (end == NULL) {
         *ret = NULL;
+        if (left > most)
+            return hf_fail(err, HF_ERR_NO_SPACE, "a line is longer than %zu bytes", most);
         if (wire->ended && left > 0)
             return hf_fail(err, HF_ERR_CORRUPT, "the last line has no end");
         return true;

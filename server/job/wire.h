@@ -47,11 +47,11 @@ struct hf_wire {
 void hf_wire_init(struct hf_wire *wire, int fd, size_t most_in, size_t most_out);
 void hf_wire_done(struct hf_wire *wire); // closes it
 
-/* Reads what is there.  False on errors and for a line that is too long (NO_SPACE); the end is not an error. */
+/* Reads what is there; the end is not an error.  Take every line with hf_wire_next() before reading again. */
 HF_MUST_CHECK bool hf_wire_receive(struct hf_wire *wire, struct hf_error *err);
 /*
- * Takes the next whole line as a JSON object; *ret is NULL when there is none yet.  CORRUPT: the line is no object.
- * Bytes without a line end at the end of the stream are CORRUPT too.
+ * Takes the next whole line as a JSON object; *ret is NULL when there is none yet.  CORRUPT: the line is no object,
+ * or the stream ended inside of one.  NO_SPACE: it is too long.  After a failure the connection is of no more use.
  */
 HF_MUST_CHECK bool hf_wire_next(struct hf_wire *wire, json_t **ret, struct hf_error *err);
 /* Receives until there is a line: for blocking descriptors.  *ret is NULL at the end of the stream. */

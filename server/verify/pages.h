@@ -29,8 +29,8 @@ const struct hf_zero_block *hf_pages_watch_zeros(struct hf_pages_watch *watch, s
  *
  * `commit_log` (pg_xact, two bits a transaction), for the transactions from oldest_xid up to next_xid: a row
  * whose hint bits say that its transaction committed while the log does not is proof that the log is not the
- * one this row was written under; a page that is not there was lost.  A whole page that says nothing of any
- * transaction, with no row to tell, leaves the check undetermined.
+ * one this row was written under; a page that is not there was lost.  A page that says nothing of any of its
+ * transactions (32 at least), with no row to tell, leaves the check undetermined.
  */
 struct hf_offline_options {
     const char *data;

@@ -47,6 +47,30 @@ hf_query_closep(PGconn **conn)
 }
 
 bool
+hf_query_is_of_host(const char *message)
+{
+    static const char *const words[] = {
+        "could not access file", // a library: of a file of the data it says "could not open file"
+        "could not load library",
+        "could not find function",
+        "incompatible with server",           // a library of another version
+        "incompatible with operating system", // a locale
+        "is not supported by this host",
+        "No space left",
+        "Cannot allocate memory",
+        "out of memory",
+        "could not resize shared memory",
+        "could not map anonymous shared memory",
+        "Input/output error",
+        "too many clients",
+    };
+    for (size_t i = 0; i < HF_LENGTH(words); i++)
+        if (strstr(message, words[i]) != NULL)
+            return true;
+    return false;
+}
+
+bool
 hf_query_run(PGconn *conn, const char *sql, const char *const *parameters, int parameter_count, hf_query_row *row,
              void *context, struct hf_query_refusal *refusal)
 {

@@ -5,10 +5,11 @@
 #include <stdio.h>
 #include <string.h>
 
-#define CONNECT_SECONDS   30
-#define JOBS_MOST         32
-#define RELATIONS_MOST    (4u << 20)
-#define FINDINGS_OF_TABLE 8
+#define CONNECT_SECONDS      30
+#define JOBS_MOST            32
+#define RELATIONS_MOST       (4u << 20)
+#define FINDINGS_OF_TABLE    8
+#define INDEX_FUNCTIONS_MOST 64
 
 /* Classes of SQLSTATE. */
 #define CLASS_NO_RESOURCES "53"
@@ -69,6 +70,7 @@ static bool count_table(struct look *look, PGconn *conn, const struct relation *
 static void check_heap(struct look *look, PGconn *conn, const struct relation *relation);
 static bool take_heap_fault(void *context, char *const *values, int count);
 static void check_btree(struct look *look, PGconn *conn, const struct relation *relation);
+static bool lend_search_path(PGconn *conn, const struct relation *relation);
 static bool ask_amcheck(const struct look *look, PGconn *conn, const struct relation *relation,
                         struct hf_query_refusal *refusal);
 static void check_zero_blocks(struct look *look, PGconn *conn);
@@ -222,23 +224,15 @@ check_database(struct look *look, const struct database *database, struct hf_dat
     return true;
 }
 
-/* A database that this host cannot serve says nothing about the copy. */
 static void
 judge_unreachable(struct look *look, const char *message)
 {
-    static const char *const of_the_host[] = {"is incompatible with operating system",
-                                              "could not access file",
-                                              "could not load library",
-                                              "too many clients",
-                                              "out of memory",
-                                              "no space left"};
     leave_unexamined(look, message);
-    for (size_t i = 0; i < HF_LENGTH(of_the_host); i++)
-        if (strcasestr(message, of_the_host[i]) != NULL) {
-            hf_check_cannot_tell(look->environment, "%s", message);
-            hf_check_cannot_tell(look->tables, "%s", message);
-            return;
-        }
+    if (hf_query_is_of_host(message)) {
+        hf_check_cannot_tell(look->environment, "%s", message);
+        hf_check_cannot_tell(look->tables, "%s", message);
+        return;
+    }
     hf_check_found(look->tables, "unreachable_database", -1, "%s", look->database->name);
     hf_check_fail(look->tables, "%s", message);
 }
@@ -513,20 +507,40 @@ check_btree(struct look *look, PGconn *conn, const struct relation *relation)
 
     struct hf_query_refusal refusal;
     bool ok = ask_amcheck(look, conn, relation, &refusal);
-    if (!ok && strncmp(refusal.state, CLASS_SYNTAX, 2) == 0) {
-        /* A function in the index names things without their schema: it was made with these in its path. */
-        char path[200];
-        snprintf(path, sizeof path, "SET search_path = pg_catalog, %s, public", relation->schema);
-        ok = hf_query_run(conn, path, NULL, 0, NULL, NULL, &refusal) && ask_amcheck(look, conn, relation, &refusal);
-        struct hf_query_refusal ignored;
-        (void)!hf_query_run(conn, "SET search_path = pg_catalog", NULL, 0, NULL, NULL, &ignored);
-    }
+    if (!ok && strncmp(refusal.state, CLASS_SYNTAX, 2) == 0 && lend_search_path(conn, relation))
+        ok = ask_amcheck(look, conn, relation, &refusal);
     pthread_mutex_lock(&look->lock);
     look->btrees++;
     pthread_mutex_unlock(&look->lock);
     if (ok || differs != NULL)
         return; // in another order everything looks wrong: said above, by name
     refused(look, look->indexes, "damaged_index", relation, &refusal);
+}
+
+/*
+ * Functions in the index that name things without their schema worked where they were made, but amcheck allows
+ * pg_catalog only.  In the copy they may have a path of their own.
+ */
+static bool
+lend_search_path(PGconn *conn, const struct relation *relation)
+{
+    static const char find[] =
+        "SELECT format('ALTER FUNCTION %s SET search_path = pg_catalog, %s, public', refobjid::regprocedure, $2::text) "
+        "FROM pg_depend WHERE classid = 'pg_class'::regclass AND objid = $1::oid AND refclassid = 'pg_proc'::regclass "
+        "ORDER BY refobjid LIMIT 1 OFFSET $3::int8";
+    char oid[16], offset[16], sql[1000];
+    const char *const parameters[] = {oid, relation->schema, offset};
+    struct hf_query_refusal refusal;
+    bool any = false;
+    snprintf(oid, sizeof oid, "%u", relation->oid);
+    for (unsigned i = 0; i < INDEX_FUNCTIONS_MOST; i++) {
+        snprintf(offset, sizeof offset, "%u", i);
+        if (!hf_query_text(conn, find, parameters, 3, sql, sizeof sql, &refusal) ||
+            !hf_query_run(conn, sql, NULL, 0, NULL, NULL, &refusal))
+            break;
+        any = true;
+    }
+    return any;
 }
 
 static bool
@@ -645,9 +659,6 @@ static void
 refused(struct look *look, struct hf_verify_check *check, const char *what, const struct relation *relation,
         const struct hf_query_refusal *refusal)
 {
-    const bool library = strstr(refusal->message, "could not access file") != NULL ||
-                         strstr(refusal->message, "could not load library") != NULL ||
-                         strstr(refusal->message, "could not find function") != NULL;
     const bool gone = refusal->state[0] == 0 || strncmp(refusal->state, CLASS_INTERVENTION, 2) == 0;
     /* No function of a user runs while a table is counted; an index may hold any. */
     const bool by_function = relation->kind == 'i' && strncmp(refusal->state, CLASS_CORRUPT, 2) != 0 &&
@@ -659,7 +670,7 @@ refused(struct look *look, struct hf_verify_check *check, const char *what, cons
     else if (strncmp(refusal->state, CLASS_NO_RESOURCES, 2) == 0)
         hf_check_cannot_tell(check, "%s.%s: the copy ran out of room: %.200s", look->database->name, relation->name,
                              refusal->message);
-    else if (library || by_function || strstr(refusal->message, "Input/output error") != NULL)
+    else if (by_function || hf_query_is_of_host(refusal->message))
         hf_check_cannot_tell(check, "%s.%s: %.300s", look->database->name, relation->name, refusal->message);
     else
         hf_check_found(check, what, block_in(refusal->message), "%s.%s: %.140s", look->database->name, relation->name,

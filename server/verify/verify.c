@@ -10,6 +10,7 @@
 #include "base/time.h"
 #include "sandbox/engine_postgres.h"
 #include "sandbox/tree.h"
+#include "server/repository/check.h"
 #include "server/source/postgres/manifest.h"
 #include "server/source/postgres/wal_format.h"
 #include "server/verify/pages.h"
@@ -41,17 +42,24 @@ struct attempt {
     uint32_t oldest_xid, next_xid;
 };
 
+/* Where the damages of the store are noted. */
+struct noting {
+    struct attempt *attempt;
+    struct hf_verify_check *check;
+};
+
 static void declare_checks(struct hf_verify_report *report);
 static void begin_phase(struct attempt *attempt, const char *name);
 static void end_phase(struct attempt *attempt);
 static bool read_facts(struct attempt *attempt, struct hf_error *err);
+static bool settle_log(struct attempt *attempt, const struct hf_error *failure, struct hf_error *err);
 static bool restore_copy(struct attempt *attempt, struct hf_error *err);
 static bool plan_copy(struct attempt *attempt, struct hf_error *err);
 static bool open_scratch(struct attempt *attempt, struct hf_error *err);
 static bool write_copy(struct attempt *attempt, struct hf_error *err);
 static bool settle_store(struct attempt *attempt, struct hf_verify_check *check, const struct hf_error *failure,
                          struct hf_error *err);
-static void note_damage(struct attempt *attempt, const char *message);
+static void note_damage(void *context, const struct hf_damage *damage);
 static bool check_manifest(struct attempt *attempt, struct hf_error *err);
 static bool run_copy(struct attempt *attempt, struct hf_error *err);
 static bool start_copy(struct attempt *attempt, struct hf_error *err);
@@ -87,7 +95,8 @@ hf_verify_run(struct hf_vault *vault, const struct hf_id *backup, const struct h
     hf_check_begin(key);
     hf_check_pass(key, 1); // the caller holds an open vault: the slot it names unwrapped the root key
 
-    const bool ok = read_facts(&attempt, err) && restore_copy(&attempt, err) && run_copy(&attempt, err);
+    const bool ok = read_facts(&attempt, err) &&
+                    (!ret->facts_known || (restore_copy(&attempt, err) && run_copy(&attempt, err)));
     hf_sandbox_freep(&attempt.sandbox);
     hf_restore_plan_freep(&attempt.plan);
     hf_pages_watch_freep(&attempt.pages);
@@ -157,21 +166,40 @@ end_phase(struct attempt *attempt)
         (hf_monotonic_ns() - attempt->phase_began_ns) / 1000000;
 }
 
+/* A log or facts that do not read are a damage of the store, and all that can be said. */
 static bool
 read_facts(struct attempt *attempt, struct hf_error *err)
 {
     char text[HF_ID_TEXT_BYTES];
     const struct hf_vault_state *state;
-    if (!hf_vault_read(attempt->vault, NULL, NULL, &state, err))
-        return false;
+    struct hf_error failure;
+    if (!hf_vault_read(attempt->vault, NULL, NULL, &state, &failure))
+        return settle_log(attempt, &failure, err);
     const struct hf_vault_backup *backup = hf_vault_state_backup(state, &attempt->backup);
     if (backup == NULL || backup->pruned)
         return hf_fail(err, HF_ERR_NOT_FOUND, "the vault has no backup \"%s\"", hf_id_format(&attempt->backup, text));
     _cleanup_(hf_json_freep) json_t *facts = NULL;
-    if (!hf_json_parse(backup->facts, strlen(backup->facts), "the backup's facts", &facts, err) ||
-        !hf_facts_from_json(facts, &attempt->outcome->facts, err))
-        return hf_fail_within(err, "backup \"%s\"", hf_id_format(&attempt->backup, text));
+    if (!hf_json_parse(backup->facts, strlen(backup->facts), "the backup's facts", &facts, &failure) ||
+        !hf_facts_from_json(facts, &attempt->outcome->facts, &failure)) {
+        hf_fail_within(&failure, "backup \"%s\"", hf_id_format(&attempt->backup, text));
+        return settle_log(attempt, &failure, err);
+    }
     attempt->outcome->facts_known = true;
+    return true;
+}
+
+static bool
+settle_log(struct attempt *attempt, const struct hf_error *failure, struct hf_error *err)
+{
+    struct hf_verify_check *packs = check_of(attempt, "packs");
+    if (failure->kind != HF_ERR_CORRUPT) {
+        *err = *failure;
+        return false;
+    }
+    hf_check_begin(packs);
+    attempt->outcome->store_damaged = true;
+    hf_check_found(packs, hf_damage_kind_name(HF_DAMAGE_LOG), -1, "%.250s", failure->message);
+    hf_check_fail(packs, "%s", failure->message);
     return true;
 }
 
@@ -259,11 +287,22 @@ write_copy(struct attempt *attempt, struct hf_error *err)
     return check_manifest(attempt, err);
 }
 
-/* Bytes that are missing or do not hold are the store's fault; a disk that gives errors proves nothing. */
+/*
+ * Bytes that are missing or do not hold are the store's fault; a disk that gives errors proves nothing.  A restore
+ * stops at the first fault, so the store is asked once more for all of them, and a second opinion it is too: when
+ * it finds nothing, the fault lay here.
+ */
 static bool
 settle_store(struct attempt *attempt, struct hf_verify_check *check, const struct hf_error *failure,
              struct hf_error *err)
 {
+    struct hf_check_report report;
+    struct hf_error other;
+    const struct hf_check_options options = {.level = 2,
+                                             .backup = &attempt->backup,
+                                             .cancel = attempt->options->cancel,
+                                             .damage = note_damage,
+                                             .context = &(struct noting){attempt, check}};
     if (fatal(failure)) {
         *err = *failure;
         return false;
@@ -272,31 +311,40 @@ settle_store(struct attempt *attempt, struct hf_verify_check *check, const struc
         hf_check_cannot_tell(check, "%s", failure->message);
         return true;
     }
-    attempt->outcome->store_damaged = true;
-    note_damage(attempt, failure->message);
-    hf_check_found(check, "damaged_object", -1, "%.250s", failure->message);
-    hf_check_fail(check, "%s", failure->message);
+    if (!hf_vault_check(attempt->vault, &options, &report, &other)) {
+        if (fatal(&other)) {
+            *err = other;
+            return false;
+        }
+        hf_check_cannot_tell(check, "%s", other.message);
+    } else if (report.damages == 0) {
+        hf_check_cannot_tell(check, "the copy could not be made, although the store is sound: %s", failure->message);
+    } else {
+        attempt->outcome->store_damaged = true;
+        hf_check_fail(check, "%s", failure->message);
+    }
     return true;
 }
 
-/* The message names pack and slab ("pack "7f..", slab 3: ..."): what the next backup is to store anew. */
+/* What the next backup is to store anew.  Past the limit of the list a damaged slab stands for its whole pack. */
 static void
-note_damage(struct attempt *attempt, const char *message)
+note_damage(void *context, const struct hf_damage *damage)
 {
-    struct hf_verify_outcome *outcome = attempt->outcome;
-    for (const char *at = message; (at = strstr(at, "pack \"")) != NULL; at += 6) {
-        char text[HF_ID_TEXT_BYTES] = {0};
-        struct hf_id pack;
-        unsigned slab;
-        if (strlen(at) < 6 + 32 || outcome->damage_count == HF_VERIFY_DAMAGES_MOST)
-            return;
-        memcpy(text, at + 6, 32);
-        if (!hf_id_parse(text, &pack, NULL))
-            continue;
-        outcome->damages[outcome->damage_count].pack = pack;
-        outcome->damages[outcome->damage_count++].slab = sscanf(at + 38, "\", slab %u", &slab) == 1 ? slab : UINT32_MAX;
+    const struct noting *noting = context;
+    struct hf_verify_outcome *outcome = noting->attempt->outcome;
+    hf_check_found(noting->check, hf_damage_kind_name(damage->kind), -1, "%.250s", damage->message);
+    if (hf_id_is_none(&damage->pack))
         return;
-    }
+    for (size_t i = 0; i < outcome->damage_count; i++)
+        if (hf_id_equal(&outcome->damages[i].pack, &damage->pack) &&
+            (outcome->damages[i].slab == HF_DAMAGE_NO_SLAB || outcome->damage_count == HF_VERIFY_DAMAGES_MOST)) {
+            outcome->damages[i].slab = HF_DAMAGE_NO_SLAB;
+            return;
+        }
+    if (outcome->damage_count == HF_VERIFY_DAMAGES_MOST)
+        return; // the check's count goes on; these are found by the next verification
+    outcome->damages[outcome->damage_count].pack = damage->pack;
+    outcome->damages[outcome->damage_count++].slab = damage->slab;
 }
 
 struct manifest_walk {
@@ -471,7 +519,10 @@ become_consistent(struct attempt *attempt, struct hf_error *err)
     hf_check_begin(replayed);
     if (!hf_query_connect(&target, "postgres", 30, &conn, &failure) &&
         !hf_query_connect(&target, "template1", 30, &conn, &failure)) {
-        hf_check_fail(replayed, "%s", failure.message);
+        if (hf_query_is_of_host(failure.message))
+            hf_check_cannot_tell(replayed, "%s", failure.message);
+        else
+            hf_check_fail(replayed, "%s", failure.message);
         return true;
     }
     attempt->outcome->recovery_ms = (int64_t)((hf_monotonic_ns() - attempt->began_ns) / 1000000);
@@ -509,10 +560,6 @@ ask_transactions(struct attempt *attempt, PGconn *conn)
 static void
 judge_start_failure(struct attempt *attempt, struct hf_verify_check *check)
 {
-    static const char *const of_the_host[] = {"could not load library",         "No space left",
-                                              "could not resize shared memory", "could not map anonymous shared memory",
-                                              "Cannot allocate memory",         "incompatible with server",
-                                              "is not supported by this host"};
     struct hf_sandbox_exit end;
     struct hf_error ignored;
     _cleanup_(hf_buf_done) struct hf_buf log = HF_BUF_INIT(32 * HF_MIB);
@@ -534,11 +581,10 @@ judge_start_failure(struct attempt *attempt, struct hf_verify_check *check)
         hf_check_cannot_tell(check, "the copy was ended at a limit of its sandbox: %s", hf_sandbox_end_name(end.end));
         return;
     }
-    for (size_t i = 0; i < HF_LENGTH(of_the_host); i++)
-        if (strstr(line, of_the_host[i]) != NULL) {
-            hf_check_cannot_tell(check, "this host cannot run it: %s", line);
-            return;
-        }
+    if (hf_query_is_of_host(line)) {
+        hf_check_cannot_tell(check, "this host cannot run it: %s", line);
+        return;
+    }
     hf_check_fail(check, "the server did not start: %s", line[0] != 0 ? line : "it left without a word");
 }
 

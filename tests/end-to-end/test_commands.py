@@ -143,7 +143,9 @@ def a_wrong_password_is_named_and_nothing_is_left():
 @test
 def a_role_without_replication_is_told_the_command_that_gives_it():
     source.sql("ALTER ROLE keeper NOREPLICATION")
-    wrong.bad(1, "backup", "clinic", says="ALTER ROLE")
+    wrong.bad(1, "backup", "clinic", says="ALTER ROLE keeper REPLICATION")
+    assert "ALTER ROLE keeper REPLICATION" in wrong.bad(3, "doctor", "clinic").out
+    assert len(wrong.backups()) == 1
     source.sql("ALTER ROLE keeper REPLICATION")
 
 
@@ -151,7 +153,7 @@ def a_role_without_replication_is_told_the_command_that_gives_it():
 def a_server_that_allows_no_replication_is_told_the_line_of_pg_hba():
     source.set_hba("local all all trust\n")
     source.reload()
-    wrong.bad(1, "backup", "clinic", says="pg_hba.conf")
+    wrong.bad(1, "backup", "clinic", says=["pg_hba.conf", "local replication keeper"])
     source.set_hba(Cluster.HBA)
     source.reload()
 
@@ -220,11 +222,11 @@ def a_key_that_others_may_read_is_refused_and_so_is_a_wrong_or_missing_one():
     os.rename(wrong.key, right)
     wrong.bad(1, "status", says=wrong.key)
     shutil.copy(main.key, wrong.key)
-    wrong.bad(1, "backup", "clinic", says="key")
+    wrong.bad(1, "backup", "clinic", says="wrong key file")
     os.rename(right, wrong.key)
     signing = os.path.join(wrong.state, "signing.key")
     os.rename(signing, signing + ".away")
-    wrong.bad(1, "backup", "clinic", says="signing")
+    wrong.bad(1, "backup", "clinic", says=["could not open the signing key", signing])
     os.rename(signing + ".away", signing)
     assert len(wrong.backups()) == 1
 
@@ -291,7 +293,7 @@ def a_server_killed_in_the_middle_fails_the_backup_and_keeps_no_slot():
     source.stop(signal.SIGKILL)
     answer = broken.finish(process)
     source.start()
-    assert answer.code == 1 and "clinic" in answer.errors or "connection" in answer.errors, answer
+    assert answer.code == 1 and "the connection was lost" in answer.errors, answer
     assert len(broken.backups()) == 1
     assert source.no_slots()
     the_next_backup_works()
@@ -302,7 +304,7 @@ def a_cut_connection_fails_the_backup_and_the_next_one_works():
     proxy = Proxy(source.port, 3 << 20)
     broken.add_source(source, *FAST, host="127.0.0.1", port=proxy.port)
     before = len(broken.backups())
-    broken.bad(1, "backup", "clinic", says="connection")
+    broken.bad(1, "backup", "clinic", says="the connection was lost")
     proxy.close()
     assert len(broken.backups()) == before
     wait_for("the server to drop the slot", source.no_slots)
@@ -318,7 +320,40 @@ def control_c_ends_a_backup_and_leaves_nothing():
     assert answer.code == 1 and "cancelled" in answer.errors, answer
     assert len(broken.backups()) == before
     wait_for("the server to drop the slot", source.no_slots)
-    assert broken.good("job", "list")["jobs"][0]["state"] == "cancelled"
+    assert newest_job(broken)["state"] == "cancelled"
+    the_next_backup_works()
+
+
+@test
+def a_client_that_is_killed_takes_its_backup_along():
+    before = len(broken.backups())
+    process = slow_backup()
+    process.kill()
+    process.communicate()
+    wait_for("the job to be cancelled", lambda: newest_job(broken)["state"] == "cancelled")
+    assert len(broken.backups()) == before
+    wait_for("the server to drop the slot", source.no_slots)
+    the_next_backup_works()
+
+
+def newest_job(appliance):
+    return appliance.good("job", "list")["jobs"][0]
+
+
+@test
+def a_detached_backup_goes_on_alone_until_it_is_cancelled():
+    broken.add_source(source, *SLOW)
+    before = len(broken.backups())
+    job = broken.good("backup", "clinic", "--detach")["job"]
+    watcher = broken.start("job", "watch", job)
+    wait_for("the copy", lambda: source.sql("SELECT count(*) FROM pg_stat_replication WHERE state = 'backup'") == "1")
+    time.sleep(2.5)  # longer than a daemon without work stays
+    assert newest_job(broken)["job"] == job and newest_job(broken)["state"] == "running"
+    broken.good("job", "cancel", job)
+    answer = broken.finish(watcher, 30)
+    assert answer.code == 1 and "cancelled" in answer.errors, answer
+    assert len(broken.backups()) == before
+    wait_for("the server to drop the slot", source.no_slots)
     the_next_backup_works()
 
 
@@ -339,7 +374,7 @@ def a_killed_worker_fails_its_backup_and_the_next_one_works():
     process = slow_backup()
     kill(worker_of(broken))
     answer = broken.finish(process)
-    assert answer.code == 1 and answer.errors, answer
+    assert answer.code == 1 and "killed by signal 9" in answer.errors, answer
     assert len(broken.backups()) == before
     wait_for("the server to drop the slot", source.no_slots)
     the_next_backup_works()
@@ -361,7 +396,7 @@ def a_daemon_killed_during_a_backup_loses_the_job_and_nothing_else():
     wait_for("the worker to go with its daemon", lambda: not alive(worker))
     wait_for("the server to drop the slot", source.no_slots)
     assert len(broken.backups()) == before
-    assert broken.good("job", "list")["jobs"][0]["state"] == "lost"
+    assert newest_job(broken)["state"] == "lost"
     the_next_backup_works()
 
 
@@ -378,6 +413,20 @@ def a_daemon_killed_during_a_verification_leaves_no_sandbox_behind():
     assert nothing_left(broken)
     assert broken.good("verify", "clinic")["result"] == "passed"
     wait_for("the scratch to go", lambda: nothing_left(broken))
+
+
+@test
+def a_verification_that_is_cancelled_or_whose_worker_is_killed_changes_no_state_and_leaves_no_sandbox():
+    before = broken.backups()
+    for end in (lambda process: process.send_signal(signal.SIGINT), lambda process: kill(worker_of(broken))):
+        process = broken.start("verify", "clinic")
+        below = wait_for("the sandbox", lambda: sandbox_below(broken.daemon()))
+        end(process)
+        answer = broken.finish(process, 30)
+        assert answer.code in (1, 3), answer
+        wait_for("the sandbox to go", lambda: not any(alive(pid) for pid in below if pid != broken.daemon()))
+        assert broken.backups() == before
+        assert nothing_left(broken)
 
 
 def sandbox_below(daemon):
@@ -406,7 +455,7 @@ def a_full_repository_keeps_the_earlier_backup_and_goes_on_when_there_is_room():
     with open(ballast, "wb") as file:
         file.write(bytes(max(0, free - (1 << 20))))
     source.sql("CREATE TABLE growth AS SELECT md5(random()::text) AS noise FROM generate_series(1, 120000)")
-    full.bad(1, "backup", "clinic", says=["space"])
+    full.bad(1, "backup", "clinic", says=["is full", "earlier backups are untouched"])
     assert len(full.backups()) == 1
     os.unlink(ballast)
     assert full.good("repo", "check", "--level", "2")["damage_count"] == 0
@@ -414,6 +463,17 @@ def a_full_repository_keeps_the_earlier_backup_and_goes_on_when_there_is_room():
     assert len(full.backups()) == 2
     assert full.good("verify", "clinic")["result"] == "passed"
     source.sql("DROP TABLE growth")
+
+
+@test
+def a_restore_to_a_disk_that_is_too_small_says_so_and_works_elsewhere():
+    place = folder("disk")
+    if not mount_small(place, 8 << 20):
+        skip("needs the right to mount")
+    broken.bad(1, "restore", "clinic", "--to", os.path.join(place, "copy"), says=["No space left", "restore to another disk"])
+    target = os.path.join(broken.folder, "elsewhere")
+    broken.good("restore", "clinic", "--to", target)
+    assert copied_rows(target) == source.fingerprint()
 
 
 @test
@@ -432,35 +492,38 @@ def a_scratch_that_is_too_small_makes_the_verification_inconclusive_and_the_stat
 
 # What happens to the stored bytes
 
-def two_backups():
+def proven_backup():
     appliance = Appliance()
     appliance.add_source(source, "--verify-after-backup", "no")
     appliance.good("backup", "clinic")
+    assert appliance.good("verify", "clinic")["result"] == "passed"
     return appliance
 
 
 def damage_is_found_and_healed(appliance, pack):
     name = os.path.basename(pack)
+    target = os.path.join(appliance.folder, "healed")
+    appliance.bad(1, "restore", "clinic", "--to", target, says=name)
     answer = appliance.bad(3, "verify", "clinic")
-    assert name in answer.out + answer.errors, answer
-    assert answer.json["result"] == "failed", answer
+    assert answer.json["result"] == "failed" and answer.json["state"] == "damaged", answer
+    assert name in answer.json["reason"], answer
     check = appliance.bad(3, "repo", "check", "--level", "1").json
-    assert name in [row["pack"] for row in check["damages"]], check
+    assert [row["pack"] for row in check["damages"]] == [name], check
     assert appliance.backups()[0]["state"] == "damaged"
     assert appliance.bad(3, "status").json["sources"][0]["health"] == "damaged"
+
     healed = appliance.good("backup", "clinic")
     answer = appliance.good("verify", "clinic", "--backup", healed["backup"])
-    assert answer["result"] == "passed", answer
-    states = [row["state"] for row in appliance.backups()]
-    assert states == ["proven", "damaged"], states
-    target = os.path.join(appliance.folder, "healed")
+    assert answer["result"] == "passed" and answer["state"] == "proven", answer
+    assert [row["state"] for row in appliance.backups()] == ["proven", "damaged"]
+    shutil.rmtree(target, ignore_errors=True)
     appliance.good("restore", "clinic", "--to", target)
     assert copied_rows(target) == source.fingerprint()
 
 
 @test
 def a_flipped_byte_is_found_named_and_healed_by_the_next_backup():
-    appliance = two_backups()
+    appliance = proven_backup()
     pack = appliance.packs()[0]
     with open(pack, "r+b") as file:
         file.seek(os.path.getsize(pack) // 2)
@@ -472,8 +535,16 @@ def a_flipped_byte_is_found_named_and_healed_by_the_next_backup():
 
 @test
 def a_lost_pack_is_found_named_and_healed_by_the_next_backup():
-    appliance = two_backups()
+    appliance = proven_backup()
     pack = appliance.packs()[0]
+    os.unlink(pack)
+    damage_is_found_and_healed(appliance, pack)
+
+
+@test
+def a_lost_pack_of_maps_is_found_named_and_healed_by_the_next_backup():
+    appliance = proven_backup()
+    pack = appliance.packs()[-1]
     os.unlink(pack)
     damage_is_found_and_healed(appliance, pack)
 
@@ -544,6 +615,16 @@ def a_catalog_of_garbage_is_set_aside_and_made_again_and_the_status_says_so():
     status = stored.holdfast("status").json
     assert status["catalog_set_aside"] and os.path.exists(status["catalog_set_aside"]), status
     assert stored.backups() == before
+
+
+@test
+def a_repository_that_is_away_is_named_and_comes_back_as_it_was():
+    stored.end_daemon()
+    os.rename(stored.repository, stored.folder + "/away")
+    stored.bad(1, "backup", "clinic", says=["could not open repository folder", stored.repository])
+    assert not os.path.exists(stored.repository)
+    os.rename(stored.folder + "/away", stored.repository)
+    assert len(stored.backups()) == 2
 
 
 @test

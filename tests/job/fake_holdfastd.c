@@ -114,6 +114,32 @@ run_write(struct hf_worker *worker, const json_t *request, json_t **ret_result, 
     return true;
 }
 
+/* A backup of nothing: INTENT and COMMIT in the vault of the database "identity". */
+static bool
+run_commit(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    struct hf_vault *vault;
+    const struct hf_vault_state *state;
+    const struct hf_id session = hf_id_new(), backup = hf_id_new(), pack = hf_id_new();
+    _cleanup_(hf_json_freep) json_t *intent = json_pack("{s:o, s:s, s:[], s:n}", "session", hf_json_id_text(&session),
+                                                        "operation", "backup", "parents", "builds_on");
+    _cleanup_(hf_json_freep) json_t *commit =
+        json_pack("{s:o, s:o, s:n, s:{s:o, s:i, s:i}, s:[], s:[]}", "session", hf_json_id_text(&session), "backup",
+                  hf_json_id_text(&backup), "parent", "root", "pack", hf_json_id_text(&pack), "slab", 0, "index", 0,
+                  "packs", "dropped");
+    _cleanup_(hf_json_freep) json_t *sealed = json_pack("{s:s, s:{}}", "source", text_of(request, "source"), "facts");
+    const struct hf_log_append first = {.kind = HF_LOG_INTENT, .time = 1, .public_part = intent};
+    const struct hf_log_append second = {
+        .kind = HF_LOG_COMMIT, .time = 2, .public_part = commit, .sealed_part = sealed};
+    if (!hf_worker_vault_of(worker, "postgresql", text_of(request, "identity"), &vault, err) ||
+        !hf_vault_read(vault, NULL, NULL, &state, err) ||
+        !hf_vault_log_append(hf_vault_get_log(vault), &first, hf_worker_signing(worker), err) ||
+        !hf_vault_log_append(hf_vault_get_log(vault), &second, hf_worker_signing(worker), err))
+        return false;
+    *ret_result = json_pack("{s:o}", "backup", hf_json_id_text(&backup));
+    return true;
+}
+
 /* Has any bytes signed. */
 static bool
 run_sign(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
@@ -178,6 +204,11 @@ main(int argc, char **argv)
         {.name = "fail", .run = run_fail},
         {.name = "news", .run = run_news},
         {.name = "write", .of_source = true, .needs = HF_JOB_NEEDS_LINEAGE, .signs = {HF_LOG_INTENT}, .run = run_write},
+        {.name = "commit",
+         .of_source = true,
+         .needs = HF_JOB_NEEDS_LINEAGE,
+         .signs = {HF_LOG_INTENT, HF_LOG_COMMIT},
+         .run = run_commit},
         {.name = "sign", .run = run_sign},
         {.name = "show", .needs = HF_JOB_NEEDS_CREDENTIAL, .run = run_show, .conclude = conclude_show},
         {.name = "unprepared", .prepare = refuse_to_prepare, .run = run_show},

@@ -362,6 +362,37 @@ HF_TEST(two_sources_of_one_database_share_its_vault_and_another_database_gets_an
     assert_int_equal(strlen(text_of(json_object_get(other, "result"), "vault")), 32);
 }
 
+static json_t *
+committing(const char *source, const char *identity)
+{
+    return json_pack("{s:s, s:s}", "source", source, "identity", identity);
+}
+
+HF_TEST(a_source_that_has_backups_stays_with_its_database)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    job_bench_start(&bench);
+    _cleanup_(hf_json_freep) json_t *first = job_bench_ask(&bench, "commit", committing("clinic", "7001"));
+    _cleanup_(hf_json_freep) json_t *next = job_bench_ask(&bench, "commit", committing("clinic", "7001"));
+    assert_int_equal(number_of(first, "exit"), HF_EXIT_DONE);
+    assert_int_equal(number_of(next, "exit"), HF_EXIT_DONE);
+    _cleanup_(hf_json_freep) json_t *other = job_bench_ask(&bench, "commit", committing("clinic", "7002"));
+    assert_string_equal(text_of(other, "kind"), "conflict");
+    assert_string_equal(text_of(other, "message"),
+                        "source \"clinic\" is another database than the one its backups are of");
+
+    // No vault was made for the stranger, and what was done is known at once.
+    _cleanup_(hf_json_freep) json_t *rebuilt = job_bench_ask(&bench, "catalog rebuild", NULL);
+    assert_int_equal(number_of(json_object_get(rebuilt, "result"), "vaults"), 2);
+    _cleanup_(hf_json_freep) json_t *list = job_bench_ask(&bench, "backups", NULL);
+    const json_t *backups = json_object_get(json_object_get(list, "result"), "backups");
+    assert_int_equal(json_array_size(backups), 2);
+    assert_string_equal(text_of(json_array_get(backups, 0), "backup"),
+                        text_of(json_object_get(next, "result"), "backup"));
+    assert_string_equal(text_of(json_array_get(backups, 0), "state"), "unproven");
+}
+
 HF_TEST(jobs_of_a_daemon_that_was_killed_are_lost_and_their_workers_gone)
 {
     _cleanup_(job_bench_done) struct job_bench bench;

@@ -28,7 +28,7 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "    connection: \"host=db.example user=holdfast\"\n"
                                  "    password_file: /etc/holdfast/clinic.password\n"
                                  "    max_rate: 64MiB\n"
-                                 "    checkpoint: fast\n"
+                                 "    checkpoint: spread\n"
                                  "    lowest_level: L1\n"
                                  "    backup_every: 6h\n"
                                  "    verify_every: 1d\n"
@@ -92,7 +92,7 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
     assert_string_equal(clinic->connection, "host=db.example user=holdfast");
     assert_string_equal(clinic->password_file, "/etc/holdfast/clinic.password");
     assert_int_equal(clinic->max_rate, 64 * HF_MIB);
-    assert_string_equal(clinic->checkpoint, "fast");
+    assert_string_equal(clinic->checkpoint, "spread");
     assert_string_equal(clinic->lowest_level, "L1");
     assert_int_equal(clinic->backup_every_ms, 6 * 3600 * 1000);
     assert_int_equal(clinic->verify_every_ms, 24 * 3600 * 1000);
@@ -418,6 +418,6 @@ HF_TEST(the_reference_tells_every_setting_with_type_default_and_limits)
     assert_non_null(strstr(hf_buf_text(&text), "  repository  (required)\n      Folder of the repository"));
     assert_non_null(strstr(hf_buf_text(&text), "a whole number of threads, 0 to 256; default: 0."));
     assert_non_null(strstr(hf_buf_text(&text), "a size such as 64KiB or 2GiB, 32KiB to 1GiB, or off; default: off."));
-    assert_non_null(strstr(hf_buf_text(&text), "One of: fast, spread; default: spread."));
+    assert_non_null(strstr(hf_buf_text(&text), "One of: fast, spread; default: fast."));
     assert_non_null(strstr(hf_buf_text(&text), "For each source, below \"sources\""));
 }
