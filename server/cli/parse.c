@@ -162,9 +162,9 @@ match(const char *first, const char *second, bool *ret_second)
     size_t length = strlen(first);
     for (size_t i = 0; i < hf_cli_command_count; i++) {
         const char *words = hf_cli_commands[i].words;
-        *ret_second = words[length] == ' ';
         if (strncmp(words, first, length) != 0)
-            continue;
+            continue; // and it may be shorter than `first`
+        *ret_second = words[length] == ' ';
         if (words[length] == '\0' || (*ret_second && second != NULL && strcmp(words + length + 1, second) == 0))
             return &hf_cli_commands[i];
     }

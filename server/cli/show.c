@@ -28,6 +28,8 @@ static const struct {
 };
 
 static const char *text_of(const json_t *object, const char *member);
+static const char *word_of(const json_t *object, const char *member);
+static const char *or_dash(const char *text);
 static const char *time_of(const json_t *object, const char *member, char text[static TEXT_BYTES]);
 static const char *bytes_of(const json_t *object, const char *member, char text[static TEXT_BYTES]);
 static const char *count_of(const json_t *object, const char *member, char text[static TEXT_BYTES]);
@@ -84,7 +86,7 @@ hf_show_init(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struc
                        "     It must not lie beside the repository alone: a lost disk would take both.\n\n"
                        "  2. The public key, with which anyone can check the evidence:\n\n       ",
                        key_file) ||
-        !hf_add_plain(out, text_of(result, "public_key"), err) ||
+        !hf_add_plain(out, word_of(result, "public_key"), err) ||
         !hf_buf_printf(
             out, err,
             "\n\n  3. The repository's id and the line \"log\" above: they tell an older copy from this one.\n\n"
@@ -100,7 +102,7 @@ bool
 hf_show_source_added(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
-    const char *name = text_of(result, "name");
+    const char *name = word_of(result, "name");
     return hf_buf_printf(out, err,
                          "Source \"%s\" is recorded.  Next:\n"
                          "  holdfast doctor %s   looks whether a backup can be taken\n"
@@ -112,7 +114,7 @@ bool
 hf_show_source_removed(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
-    return hf_buf_printf(out, err, "Source \"%s\" is removed.  Its backups stay.\n", text_of(result, "name"));
+    return hf_buf_printf(out, err, "Source \"%s\" is removed.  Its backups stay.\n", word_of(result, "name"));
 }
 
 bool
@@ -150,7 +152,7 @@ hf_show_doctor(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
         return hf_buf_printf(out, err, "There are no sources to look at.\n");
     json_array_foreach(sources, index, source)
     {
-        if (!hf_buf_printf(out, err, "%s: ", text_of(source, "name")) ||
+        if (!hf_buf_printf(out, err, "%s: ", word_of(source, "name")) ||
             !add_word(cli, text_of(source, "worst"), out, err) || !hf_buf_add_text(out, "\n", err))
             return false;
         json_array_foreach(json_object_get(source, "checks"), at, check)
@@ -184,7 +186,7 @@ hf_show_backup(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
                                   bad))
         return false;
     return hf_buf_printf(out, err, "\nIt is unproven until it was started in the sandbox: \"holdfast verify %s\".\n",
-                         text_of(result, "source"));
+                         word_of(result, "source"));
 }
 
 bool
@@ -250,7 +252,7 @@ hf_show_restore(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
            hf_buf_printf(out, err,
                          "\nThe folder is not encrypted.  Start PostgreSQL %s on it; the settings that the "
                          "server had lie in holdfast_config/.\n",
-                         text_of(result, "server_version") == NULL ? "" : text_of(result, "server_version"));
+                         word_of(result, "server_version"));
 }
 
 bool
@@ -263,9 +265,9 @@ hf_show_status(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
                  *row;
     char stored[TEXT_BYTES], left[TEXT_BYTES];
     size_t index;
-    if (!hf_buf_printf(out, err, "repository  ") || !hf_add_plain(out, text_of(repository, "place"), err) ||
-        !hf_buf_printf(out, err, "  %s stored, %s free\n\n", bytes_of(repository, "stored_bytes", stored),
-                       bytes_of(repository, "free_bytes", left)))
+    if (!hf_buf_printf(out, err, "repository  ") || !hf_add_plain(out, word_of(repository, "place"), err) ||
+        !hf_buf_printf(out, err, "  %s stored, %s free\n\n", or_dash(bytes_of(repository, "stored_bytes", stored)),
+                       or_dash(bytes_of(repository, "free_bytes", left))))
         return false;
     if (json_array_size(sources) == 0)
         return hf_buf_printf(out, err, "There are no sources.  \"holdfast source add --help\" says how to add one.\n");
@@ -320,7 +322,7 @@ hf_show_evidence(struct hf_cli *cli, const json_t *result, struct hf_buf *out, s
             return false;
     }
     return hf_table_print(&table, cli->colour, out, err) && hf_buf_printf(out, err, "\nThe documents lie in \"") &&
-           hf_add_plain(out, text_of(result, "repository"), err) &&
+           hf_add_plain(out, word_of(result, "repository"), err) &&
            hf_buf_printf(out, err, "/evidence\"; \"holdfast evidence verify\" checks one.\n");
 }
 
@@ -362,13 +364,13 @@ hf_show_rebuild(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
     int64_t differences = json_integer_value(json_object_get(result, "differences"));
     (void)cli;
     if (!hf_buf_printf(out, err, "Made the catalog again from %s log entries of %s vaults.\n",
-                       count_of(result, "entries", entries), count_of(result, "vaults", vaults)))
+                       or_dash(count_of(result, "entries", entries)), or_dash(count_of(result, "vaults", vaults))))
         return false;
     if (differences == 0)
         return hf_buf_printf(out, err, "It is equal to the one in use, row for row.\n");
     return hf_buf_printf(out, err, "The one in use differed in %" PRId64 " rows and was replaced.  One of them:\n  ",
                          differences) &&
-           hf_add_plain(out, text_of(result, "first"), err) && hf_buf_add_text(out, "\n", err);
+           hf_add_plain(out, word_of(result, "first"), err) && hf_buf_add_text(out, "\n", err);
 }
 
 bool
@@ -403,27 +405,40 @@ bool
 hf_show_job_cancelled(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
-    return hf_buf_printf(out, err, "Job %s was asked to stop.\n", text_of(result, "job"));
+    return hf_buf_printf(out, err, "Job %s was asked to stop.\n", word_of(result, "job"));
 }
 
 bool
 hf_show_settings(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
-    return hf_buf_add_text(out, text_of(result, "reference"), err);
+    return hf_buf_add_text(out, word_of(result, "reference"), err);
 }
 
 bool
 hf_show_version(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
-    return hf_buf_printf(out, err, "holdfast %s\n", text_of(result, "version"));
+    return hf_buf_printf(out, err, "holdfast %s\n", word_of(result, "version"));
 }
 
 static const char *
 text_of(const json_t *object, const char *member)
 {
     return json_string_value(json_object_get(object, member));
+}
+
+/* For a sentence, where nothing would leave a hole. */
+static const char *
+word_of(const json_t *object, const char *member)
+{
+    return or_dash(text_of(object, member));
+}
+
+static const char *
+or_dash(const char *text)
+{
+    return text == NULL ? "-" : text;
 }
 
 /* "2026-11-22 14:03:07Z" of "2026-11-22T14:03:07.123Z"; NULL when there is none. */
@@ -495,7 +510,7 @@ show_check_row(struct hf_cli *cli, const json_t *check, struct hf_buf *out, stru
     const char *verdict = text_of(check, "verdict");
     int width = 18 - (verdict == NULL ? 1 : (int)strlen(verdict));
     if (!hf_buf_add_text(out, "  ", err) || !add_word(cli, verdict, out, err) ||
-        !hf_buf_printf(out, err, "%*s", width, "") || !hf_add_plain(out, text_of(check, "title"), err) ||
+        !hf_buf_printf(out, err, "%*s", width, "") || !hf_add_plain(out, word_of(check, "title"), err) ||
         !hf_buf_add_text(out, "\n", err))
         return false;
     if (verdict != NULL && (strcmp(verdict, "ok") == 0 || strcmp(verdict, "passed") == 0))
@@ -542,7 +557,7 @@ add_status_row(struct hf_table *table, const json_t *source, struct hf_error *er
 {
     char taken[TEXT_BYTES], proven[TEXT_BYTES], count[TEXT_BYTES], stored[TEXT_BYTES], next[TEXT_BYTES];
     const json_t *attempt = json_object_get(source, "last_attempt");
-    const char *health = text_of(source, "health"), *tried = text_of(attempt, "result");
+    const char *health = word_of(source, "health"), *tried = text_of(attempt, "result");
     return hf_table_add(table, text_of(source, "name"), NULL, err) &&
            hf_table_add(table, strcmp(health, "none") == 0 ? "no backup" : health, colour_of(health), err) &&
            hf_table_add(table, time_of(json_object_get(source, "newest_backup"), "committed_at", taken), NULL, err) &&
@@ -563,25 +578,23 @@ show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
     size_t index;
     json_array_foreach(json_object_get(result, "damages"), index, row)
     {
-        if (!hf_buf_printf(out, err, "\nDamaged: backup %s of source %s, found %s: ", text_of(row, "backup"),
-                           text_of(row, "source"), time_of(row, "found_at", when)) ||
-            !hf_add_plain(out, text_of(row, "reason") == NULL ? "-" : text_of(row, "reason"), err) ||
-            !hf_buf_add_text(out, "\n", err))
+        if (!hf_buf_printf(out, err, "\nDamaged: backup %s of source %s, found %s: ", word_of(row, "backup"),
+                           word_of(row, "source"), or_dash(time_of(row, "found_at", when))) ||
+            !hf_add_plain(out, word_of(row, "reason"), err) || !hf_buf_add_text(out, "\n", err))
             return false;
     }
     json_array_foreach(json_object_get(result, "gaps"), index, row)
     {
-        if (!hf_buf_printf(out, err, "\nGap: %s to %s, noticed %s: ", text_of(row, "from"), text_of(row, "to"),
-                           time_of(row, "noticed_at", when)) ||
-            !hf_add_plain(out, text_of(row, "cause") == NULL ? "-" : text_of(row, "cause"), err) ||
-            !hf_buf_add_text(out, "\n", err))
+        if (!hf_buf_printf(out, err, "\nGap: %s to %s, noticed %s: ", word_of(row, "from"), word_of(row, "to"),
+                           or_dash(time_of(row, "noticed_at", when))) ||
+            !hf_add_plain(out, word_of(row, "cause"), err) || !hf_buf_add_text(out, "\n", err))
             return false;
     }
     json_array_foreach(json_object_get(result, "jobs"), index, row)
     {
         const char *phase = text_of(row, "phase");
-        if (!hf_buf_printf(out, err, "%s%s %s: %s%s%s\n", index == 0 ? "\n" : "", text_of(row, "kind"),
-                           text_of(row, "subject"), text_of(row, "state"), phase == NULL ? "" : ", ",
+        if (!hf_buf_printf(out, err, "%s%s %s: %s%s%s\n", index == 0 ? "\n" : "", word_of(row, "kind"),
+                           word_of(row, "subject"), word_of(row, "state"), phase == NULL ? "" : ", ",
                            phase == NULL ? "" : phase))
             return false;
     }
@@ -600,9 +613,9 @@ show_damage_rows(const json_t *damages, struct hf_buf *out, struct hf_error *err
     json_array_foreach(damages, index, row)
     {
         const char *pack = text_of(row, "pack"), *file = text_of(row, "file");
-        if (!hf_buf_printf(out, err, "  %s%s%s: ", text_of(row, "kind"), pack == NULL ? "" : " pack ",
+        if (!hf_buf_printf(out, err, "  %s%s%s: ", word_of(row, "kind"), pack == NULL ? "" : " pack ",
                            pack == NULL ? "" : pack) ||
-            !hf_add_plain(out, text_of(row, "message"), err) ||
+            !hf_add_plain(out, word_of(row, "message"), err) ||
             (file != NULL && (!hf_buf_add_text(out, " in ", err) || !hf_add_plain(out, file, err))) ||
             !hf_buf_add_text(out, "\n", err))
             return false;

@@ -62,7 +62,8 @@ hf_signer_open(const char *path, struct hf_signer **ret, struct hf_error *err)
         if (why.kind == HF_ERR_NOT_FOUND)
             (void)hf_fail_hint(&why,
                                "The signing key is made once, when the appliance is set up. Put the file back from "
-                               "its recovery kit; a new key would be unknown to those who hold the public one.");
+                               "your copy of the state folder; a new key would be unknown to those who hold the "
+                               "public one.");
         if (err != NULL)
             *err = why;
         return hf_fail_within(err, "could not open the signing key");

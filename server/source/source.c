@@ -9,11 +9,6 @@
 static const struct hf_source_engine *const engines[] = {&hf_source_postgres};
 
 static bool grow(struct hf_page_faults *faults);
-static json_t *text_to_json(const char *text);
-static json_t *tablespaces_to_json(const struct hf_backup_facts *facts);
-static json_t *faults_to_json(struct hf_page_faults *faults);
-static json_t *fault_to_json(const struct hf_page_fault *fault);
-static const char *format_lsn(uint64_t lsn, char *text, size_t size);
 
 bool
 hf_backup_sink_put(const struct hf_backup_sink *sink, const struct hf_backup_file *file, const void *data,
@@ -87,66 +82,6 @@ hf_backup_facts_done(struct hf_backup_facts *facts)
     *facts = (struct hf_backup_facts){0};
 }
 
-bool
-hf_backup_facts_to_json(const struct hf_backup_facts *facts, struct hf_page_faults *faults, json_t **ret,
-                        struct hf_error *err)
-{
-    const struct {
-        const char *name;
-        uint64_t value;
-    } positions[] = {
-        {"start_lsn", facts->start_lsn},
-        {"stop_lsn", facts->stop_lsn},
-        {"wal_first_lsn", facts->wal_first_lsn},
-        {"wal_end_lsn", facts->wal_end_lsn},
-    };
-    const struct {
-        const char *name;
-        int64_t value;
-    } numbers[] = {
-        {"server_version", facts->server_version},
-        {"start_timeline", facts->start_timeline},
-        {"stop_timeline", facts->stop_timeline},
-        {"wal_commits", (int64_t)facts->wal_commits},
-        {"wal_last_commit_at", facts->wal_last_commit_at},
-        {"wal_segment_bytes", facts->wal_segment_bytes},
-        {"block_bytes", facts->block_bytes},
-        {"segment_blocks", facts->segment_blocks},
-        {"control_version", facts->control_version},
-        {"catalog_version", facts->catalog_version},
-        {"max_connections", facts->max_connections},
-        {"max_worker_processes", facts->max_worker_processes},
-        {"max_wal_senders", facts->max_wal_senders},
-        {"max_prepared_xacts", facts->max_prepared_xacts},
-        {"max_locks_per_xact", facts->max_locks_per_xact},
-        {"started_at", facts->started_at},
-        {"stopped_at", facts->stopped_at},
-        {"files", (int64_t)facts->files},
-        {"bytes_received", (int64_t)facts->bytes_received},
-        {"manifest_files", (int64_t)facts->manifest_files},
-    };
-    _cleanup_(hf_json_freep) json_t *object = json_object();
-    char text[32];
-
-    snprintf(text, sizeof text, "%" PRIu64, facts->system_identifier);
-    if (!hf_json_set(object, "system_identifier", json_string(text), err) ||
-        !hf_json_set(object, "server_version_text", text_to_json(facts->server_version_text), err) ||
-        !hf_json_set(object, "data_checksums", json_boolean(facts->data_checksums), err) ||
-        !hf_json_set(object, "from_standby", json_boolean(facts->from_standby), err) ||
-        !hf_json_set(object, "tablespaces", tablespaces_to_json(facts), err) ||
-        !hf_json_set(object, "pages", faults_to_json(faults), err))
-        return false;
-    for (size_t i = 0; i < HF_LENGTH(positions); i++)
-        if (!hf_json_set(object, positions[i].name, json_string(format_lsn(positions[i].value, text, sizeof text)),
-                         err))
-            return false;
-    for (size_t i = 0; i < HF_LENGTH(numbers); i++)
-        if (!hf_json_set(object, numbers[i].name, json_integer(numbers[i].value), err))
-            return false;
-    *ret = HF_TAKE(object);
-    return true;
-}
-
 const char *
 hf_check_verdict_name(enum hf_check_verdict verdict)
 {
@@ -206,65 +141,4 @@ grow(struct hf_page_faults *faults)
     faults->items = items;
     faults->capacity = capacity;
     return true;
-}
-
-static json_t *
-text_to_json(const char *text)
-{
-    return text == NULL ? json_string("") : hf_json_foreign_text(text, strlen(text), STORED_TEXT_MOST);
-}
-
-static json_t *
-tablespaces_to_json(const struct hf_backup_facts *facts)
-{
-    _cleanup_(hf_json_freep) json_t *list = json_array();
-
-    for (size_t i = 0; i < facts->tablespace_count; i++) {
-        json_t *entry = json_object();
-        if (json_array_append_new(list, entry) != 0 ||
-            json_object_set_new(entry, "oid", json_integer(facts->tablespaces[i].oid)) != 0 ||
-            json_object_set_new(entry, "location", text_to_json(facts->tablespaces[i].location)) != 0)
-            return NULL;
-    }
-    return HF_TAKE(list);
-}
-
-static json_t *
-faults_to_json(struct hf_page_faults *faults)
-{
-    _cleanup_(hf_json_freep) json_t *object = json_object();
-    json_t *list = json_array();
-    bool ok = json_object_set_new(object, "list", list) == 0;
-
-    pthread_mutex_lock(&faults->lock);
-    for (size_t i = 0; ok && i < faults->count && i < HF_PAGE_FAULTS_STORED; i++)
-        ok = json_array_append_new(list, fault_to_json(&faults->items[i])) == 0;
-    bool unlisted = faults->unlisted || faults->count > HF_PAGE_FAULTS_STORED;
-    ok = ok && json_object_set_new(object, "checked", json_integer((json_int_t)atomic_load(&faults->pages))) == 0 &&
-         json_object_set_new(object, "bad", json_integer((json_int_t)faults->bad)) == 0 &&
-         json_object_set_new(object, "pending", json_integer((json_int_t)faults->pending)) == 0 &&
-         json_object_set_new(object, "unlisted", json_boolean(unlisted)) == 0;
-    pthread_mutex_unlock(&faults->lock);
-    return ok ? HF_TAKE(object) : NULL;
-}
-
-static json_t *
-fault_to_json(const struct hf_page_fault *fault)
-{
-    _cleanup_(hf_json_freep) json_t *entry = json_object();
-    char text[32];
-
-    if (json_object_set_new(entry, "path", text_to_json(fault->path)) != 0 ||
-        json_object_set_new(entry, "block", json_integer(fault->block)) != 0 ||
-        json_object_set_new(entry, "lsn", json_string(format_lsn(fault->lsn, text, sizeof text))) != 0 ||
-        json_object_set_new(entry, "verdict", json_string(fault->verdict == HF_PAGE_BAD ? "bad" : "pending")) != 0)
-        return NULL;
-    return HF_TAKE(entry);
-}
-
-static const char *
-format_lsn(uint64_t lsn, char *text, size_t size)
-{
-    snprintf(text, size, "%X/%X", (unsigned)(lsn >> 32), (unsigned)lsn);
-    return text;
 }

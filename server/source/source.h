@@ -201,8 +201,6 @@ void hf_backup_facts_done(struct hf_backup_facts *facts);
  * anything.  Owner of *ret: the caller.
  */
 #define HF_PAGE_FAULTS_STORED 1000
-HF_MUST_CHECK bool hf_backup_facts_to_json(const struct hf_backup_facts *facts, struct hf_page_faults *faults,
-                                           json_t **ret, struct hf_error *err);
 
 /* ------------------------------------------------------------------------------------------ the doctor */
 

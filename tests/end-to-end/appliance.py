@@ -62,7 +62,7 @@ def wait_for(what, condition, seconds=20):
 
 
 def processes(word):
-    """Ids of processes that have `word` in their command line or as a working folder, or in one of their mounts."""
+    """Ids of processes that have `word` in their command line."""
     found = []
     for name in os.listdir("/proc"):
         if not name.isdigit() or int(name) == os.getpid():
@@ -158,7 +158,7 @@ class Cluster:
         self.configure(f"port = {self.port}\nunix_socket_directories = '{self.socket}'\n"
                        "listen_addresses = '127.0.0.1'\nshared_buffers = 16MB\nfsync = off\nmax_wal_senders = 5\n"
                        "max_connections = 30\ndynamic_shared_memory_type = mmap\nlogging_collector = off\n"
-                       "wal_sender_timeout = 5s\nmax_wal_size = 128MB\n" + settings)
+                       "wal_sender_timeout = 20s\nmax_wal_size = 128MB\n" + settings)
         self.start()
 
     @classmethod

@@ -109,7 +109,7 @@ HF_TEST(a_missing_key_is_not_found_and_the_hint_says_where_to_take_it_from)
 
     assert_false(hf_signer_open(test_path(hf_test_folder(), "key"), &signer, &err));
     assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
-    assert_non_null(strstr(err.hint, "recovery kit"));
+    assert_non_null(strstr(err.hint, "copy of the state folder"));
 }
 
 HF_TEST(a_key_that_others_can_read_is_denied_with_the_chmod_that_mends_it)

@@ -387,8 +387,7 @@ HF_TEST(data_packs_swapped_between_repositories_are_noticed_and_named)
     char message[HF_ERROR_MESSAGE_BYTES];
     swap_packs(0, &kind, message);
     assert_int_equal(kind, HF_ERR_CORRUPT);
-    print_message("# %s\n", message);
-    assert_non_null(strstr(message, "another repository"));
+    assert_non_null(strstr(message, "holds another pack's bytes"));
     assert_non_null(strstr(message, "file \""));
 }
 
@@ -398,7 +397,6 @@ HF_TEST(map_packs_swapped_between_repositories_are_noticed_by_the_plan)
     char message[HF_ERROR_MESSAGE_BYTES];
     swap_packs(1, &kind, message);
     assert_int_equal(kind, HF_ERR_CORRUPT);
-    print_message("# %s\n", message);
-    assert_non_null(strstr(message, "another repository"));
+    assert_non_null(strstr(message, "holds another pack's bytes"));
     assert_non_null(strstr(message, "the manifest of backup"));
 }

@@ -218,7 +218,7 @@ HF_TEST(a_lineage_that_would_never_be_found_again_is_refused)
     struct log log;
     char hash[2 * HF_SHA256_BYTES + 1], said[200];
     log_begin(&log);
-    vault_lineage_hash("postgres", "7300000000000000001", hash);
+    hf_assert_ok(vault_lineage_hash("postgres", "7300000000000000001", hash, &log.err), &log.err);
     snprintf(said, sizeof said, "{\"engine\": \"postgres\", \"lineage\": \"%s\"}", hash);
     assert_false(apply(&log, HF_LOG_LINEAGE, 0, said, "{\"identity\": \"7300000000000000002\", \"name\": \"x\"}"));
     assert_int_equal(log.err.kind, HF_ERR_CORRUPT);

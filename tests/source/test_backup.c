@@ -6,6 +6,7 @@
 
 #include "base/digest.h"
 #include "base/file.h"
+#include "server/source/facts.h"
 #include "server/source/postgres/leftovers.h"
 #include "server/source/postgres/page_check.h"
 #include "server/source/postgres/wal_format.h"
@@ -289,10 +290,9 @@ HF_TEST(damaged_pages_are_named_and_the_backup_is_kept)
     assert_int_equal(future->verdict, HF_PAGE_BAD);
 
     _cleanup_(hf_json_freep) json_t *stored = NULL;
-    hf_assert_ok(hf_backup_facts_to_json(&facts, &sink->faults, &stored, &err), &err);
-    json_t *pages = json_object_get(stored, "pages");
-    assert_int_equal(json_integer_value(json_object_get(pages, "bad")), 2);
-    json_t *fault = json_array_get(json_object_get(pages, "list"), 0);
+    hf_assert_ok(hf_facts_to_json(&facts, &sink->faults, &(struct hf_facts_extra){0}, &stored, &err), &err);
+    assert_int_equal(json_integer_value(json_object_get(stored, "bad_pages")), 2);
+    json_t *fault = json_array_get(json_object_get(stored, "damaged"), 0);
     assert_string_equal(json_string_value(json_object_get(fault, "path")), sink->faults.items[0].path);
     assert_string_equal(json_string_value(json_object_get(fault, "verdict")), "bad");
     hf_backup_facts_done(&facts);

@@ -3,6 +3,7 @@
 
 #include "base/digest.h"
 #include "base/id.h"
+#include "server/source/facts.h"
 #include "server/source/postgres/inventory.h"
 #include "server/source/postgres/manifest.h"
 #include "server/source/postgres/wal_format.h"
@@ -95,7 +96,7 @@ make_facts(struct hf_error *err)
     hf_page_faults_init(&faults);
     faults.items = &fault;
     faults.count = 1;
-    return hf_backup_facts_to_json(&facts, &faults, &object, err);
+    return hf_facts_to_json(&facts, &faults, &(struct hf_facts_extra){0}, &object, err);
 }
 
 static bool

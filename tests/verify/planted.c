@@ -257,6 +257,8 @@ back_up(struct planted *planted, const struct hf_heal *heal, size_t heal_count)
                                               .label = "holdfast",
                                               .fast_checkpoint = true};
     hf_assert_ok(hf_source_postgres.backup(&request, &facts, &err), &err);
+    if (planted->server_version != 0)
+        facts.server_version = planted->server_version;
     _cleanup_(hf_json_freep) json_t *json = NULL;
     hf_assert_ok(hf_facts_to_json(&facts, &faults, &(struct hf_facts_extra){.superuser = "postgres"}, &json, &err),
                  &err);

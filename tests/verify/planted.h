@@ -18,7 +18,8 @@
 struct planted {
     struct hf_test_cluster *cluster;
     struct test_vault vault;
-    char pristine[128]; // copy of the data directory, server stopped
+    char pristine[128];      // copy of the data directory, server stopped
+    unsigned server_version; // what the backup's facts shall say, 0: the truth
 };
 
 typedef void planted_fill(PGconn *conn);
