@@ -16,6 +16,7 @@
 
 static volatile sig_atomic_t interrupts; // how often Ctrl-C was pressed
 
+static void cli_done(struct hf_cli *cli);
 static bool wants_colour(void);
 static void set_signals(void);
 static void on_interrupt(int signal);
@@ -30,9 +31,9 @@ static enum hf_exit finish_output(const struct hf_buf *out, enum hf_exit code);
 int
 hf_cli_main(int argc, char **argv)
 {
-    struct hf_cli cli = {0};
-    struct hf_error err;
+    _cleanup_(cli_done) struct hf_cli cli = {0};
     _cleanup_(hf_buf_done) struct hf_buf out = HF_BUF_INIT(OUTPUT_MOST);
+    struct hf_error err;
 
     hf_log_setup("holdfast", HF_LOG_WARNING);
     set_signals();
@@ -41,9 +42,14 @@ hf_cli_main(int argc, char **argv)
         return hf_exit_of(&err);
     }
     cli.colour = wants_colour();
-    _cleanup_(hf_json_freep) json_t *arguments = cli.arguments;
     bool done = cli.help ? hf_cli_help(&cli, &out, &err) : run(&cli, &out, &err);
     return done ? finish_output(&out, cli.exit) : report_failure(&cli, &err);
+}
+
+static void
+cli_done(struct hf_cli *cli)
+{
+    hf_json_freep(&cli->arguments);
 }
 
 /* https://no-color.org: any value but the empty one. */

@@ -41,9 +41,15 @@ bool
 hf_lock_look(const char *state, bool *ret_held, struct hf_lock_holder *ret, struct hf_error *err)
 {
     _cleanup_(hf_closep) int fd = -1;
+    struct hf_error why;
     *ret_held = false;
-    if (!open_file(state, O_RDONLY, &fd, err))
-        return err->kind == HF_ERR_NOT_FOUND;
+    if (!open_file(state, O_RDONLY, &fd, &why)) {
+        if (why.kind == HF_ERR_NOT_FOUND) // no daemon has ever run here
+            return true;
+        if (err != NULL)
+            *err = why;
+        return false;
+    }
     struct flock whole = {.l_type = F_WRLCK, .l_whence = SEEK_SET};
     if (fcntl(fd, F_OFD_GETLK, &whole) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not look at the lock of \"%s\"", state);

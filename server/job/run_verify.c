@@ -9,6 +9,7 @@
 #include "base/time.h"
 #include "catalog/view.h"
 #include "server/evidence/ledger.h"
+#include "server/job/daemon_internal.h"
 #include "server/job/open_repository.h"
 #include "server/verify/verify.h"
 
@@ -31,6 +32,8 @@ static bool choose(void *context, const struct hf_backup_row *row, struct hf_err
 static bool find_backup(struct hf_daemon *daemon, struct hf_job *job, struct chosen *ret, struct hf_error *err);
 static bool fill_options(struct hf_worker *worker, const json_t *request, struct hf_verify_options *ret,
                          struct hf_error *err);
+static bool conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct hf_error *why,
+                                json_t **ret_result, struct hf_error *err);
 static bool answer(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *subject, json_t **ret,
                    struct hf_error *err);
 static bool damages_json(const struct hf_verify_outcome *outcome, json_t **ret, struct hf_error *err);
@@ -55,7 +58,8 @@ hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         !hf_json_set(request, "state", json_string(hf_backup_state_name(chosen.state)), err) ||
         !hf_json_set(request, "logical_bytes", json_integer(chosen.logical_bytes), err) ||
         !hf_json_set(request, "stored_bytes", json_integer(chosen.stored_bytes), err) ||
-        !hf_json_set(request, "requested_by", json_string(hf_job_requested_by(job)), err))
+        !hf_json_set(request, "requested_by", json_string(hf_job_requested_by(job)), err) ||
+        !hf_json_set(job->arguments, "backup", hf_json_id_text(&chosen.backup), err)) // for conclude: which it was
         return false;
     *ret_request = HF_TAKE(request);
     return true;
@@ -135,9 +139,11 @@ hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
                    struct hf_error *err)
 {
     struct hf_id evidence;
-    (void)why;
+    /* An attempt that was cut off is an attempt all the same: inconclusive, never silence (promise 1). */
+    if (*result == NULL && !conclude_unfinished(daemon, job, why, result, err))
+        return false;
     if (*result == NULL)
-        return true; // no outcome: nothing to record but the job itself
+        return true; // it ended before a backup was chosen
     if (!enter_evidence(daemon, *result, &evidence, err) || !record_verdict(daemon, job, *result, &evidence, err))
         return false;
     return !json_is_true(json_object_get(*result, "store_damaged")) || record_damage(daemon, job, *result, err);
@@ -200,6 +206,56 @@ fill_options(struct hf_worker *worker, const json_t *source, struct hf_verify_op
     };
     return hf_dir_make(settings->scratch.folder, 0711, err) &&
            hf_sandbox_level_parse(level != NULL ? level : settings->sandbox.lowest_level, &ret->lowest, err);
+}
+
+static bool
+conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct hf_error *why, json_t **ret_result,
+                    struct hf_error *err)
+{
+    struct hf_records *records = hf_daemon_records(daemon);
+    const char *named = json_string_value(json_object_get(hf_job_arguments(job), "backup"));
+    struct chosen chosen = {.found = false};
+    struct hf_verify_outcome outcome;
+    struct hf_vault *vault;
+    const struct hf_vault_state *log;
+    struct hf_id id;
+    bool found;
+    if (hf_job_started_at(job) <= 0 || named == NULL || !hf_id_parse(named, &id, NULL))
+        return true;
+    if (!hf_catalog_backup(hf_daemon_catalog(daemon), &id, &found, choose, &chosen, err))
+        return false;
+    if (!found)
+        return true;
+    if (!hf_records_vault(records, &chosen.vault, &vault, err) || !hf_vault_read(vault, NULL, NULL, &log, err))
+        return false;
+    const struct hf_vault_backup *backup = hf_vault_state_backup(log, &id);
+    if (backup == NULL || backup->facts == NULL)
+        return true;
+    const char *reason = why != NULL && why->message[0] != 0 ? why->message : "the attempt ended without an outcome";
+    if (!hf_verify_unfinished(backup->facts, hf_job_started_at(job), reason, &outcome, err))
+        return false;
+    struct hf_verify_subject subject = {
+        .attempt = hf_id_new(),
+        .appliance = hf_records_signing(records)->appliance,
+        .source_id = chosen.vault,
+        .vault = chosen.vault,
+        .backup = id,
+        .source_name = hf_job_subject(job),
+        .identity = log->identity,
+        .version = HF_VERSION,
+        .requested_by = hf_job_requested_by(job),
+        .key_slot = hf_records_slot(records)->name,
+        .state_before = hf_backup_state_name(chosen.state),
+        .state_after = hf_backup_state_name(chosen.state),
+        .log_sequence = log->head,
+        .logical_bytes = (uint64_t)(chosen.logical_bytes > 0 ? chosen.logical_bytes : 0),
+        .stored_bytes = (uint64_t)(chosen.stored_bytes > 0 ? chosen.stored_bytes : 0),
+        .cipher = hf_suite_best() == HF_SUITE_AES256_GCM ? "AES-256-GCM" : "XChaCha20-Poly1305",
+        .lowest = HF_SANDBOX_L0};
+    memcpy(subject.log_head, log->head_hash, sizeof subject.log_head);
+    const bool ok = answer(&outcome, &subject, ret_result, err);
+    hf_verify_outcome_done(&outcome);
+    return ok;
 }
 
 static bool

@@ -60,10 +60,10 @@ hf_wire_next(struct hf_wire *wire, json_t **ret, struct hf_error *err)
     const uint8_t *begin = wire->in.data + wire->taken;
     size_t left = wire->in.length - wire->taken, most = wire->in.limit - PIECE_BYTES;
     const uint8_t *end = left == 0 ? NULL : memchr(begin, '\n', left);
+    if ((end == NULL ? left : (size_t)(end - begin)) > most)
+        return hf_fail(err, HF_ERR_NO_SPACE, "a line is longer than %zu bytes", most);
     if (end == NULL) {
         *ret = NULL;
-        if (left > most)
-            return hf_fail(err, HF_ERR_NO_SPACE, "a line is longer than %zu bytes", most);
         if (wire->ended && left > 0)
             return hf_fail(err, HF_ERR_CORRUPT, "the last line has no end");
         return true;

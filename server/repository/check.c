@@ -84,11 +84,10 @@ hf_repository_check(struct hf_repository *repository, const struct hf_check_opti
         return check_vault(&check, err);
     }
 
-    struct hf_id *vaults;
+    _cleanup_(hf_freep) struct hf_id *vaults = NULL;
     size_t count;
     if (!hf_repository_vaults(repository, &vaults, &count, err))
         return false;
-    _cleanup_(hf_freep) void *memory = vaults;
     for (size_t i = 0; i < count; i++) {
         struct check one = check;
         one.vault_id = vaults[i];

@@ -21,6 +21,7 @@
 #define FILES_MOST            (UINT32_MAX - 1)
 #define SLAB_PLAIN_ROOM       (LIST_ROOM + HF_SLAB_PAGES_BYTES + HF_PAGE_MOST)
 #define SLAB_ROWS             HF_SLAB_PAGES_MOST
+#define LOG_ROOM              (64 * HF_KIB) // ABORT takes a block, COMMIT about 120 bytes a pack
 
 static void take_options(struct hf_session *session, const struct hf_session_options *options);
 static bool begin(struct hf_session *session, struct hf_error *err);
@@ -28,6 +29,7 @@ static bool read_and_build(struct hf_session *session, struct hf_error *err);
 static bool lock_vault(struct hf_session *session, struct hf_error *err);
 static bool end_leftovers(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err);
 static bool append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
+static bool reserve_log_room(struct hf_session *session, struct hf_error *err);
 static bool write_intent(struct hf_session *session, struct hf_error *err);
 static bool write_abort(struct hf_session *session, const struct hf_id *which, const char *reason);
 static bool is_aborted(struct hf_session *session);
@@ -301,6 +303,7 @@ hf_session_abort(struct hf_session **session, const char *reason)
     /* Nobody but our COMMIT can refer to the packs.  They go first: on a full disk that makes the room for ABORT. */
     if (!taken->commit_tried)
         remove_packs(taken);
+    hf_upload_abortp(&taken->log_room);
     if (taken->intent_written && write_abort(taken, &taken->id, reason) && taken->commit_tried && is_aborted(taken))
         remove_packs(taken);
     destroy(taken);
@@ -398,7 +401,7 @@ read_and_build(struct hf_session *session, struct hf_error *err)
     if (!hf_slab_worker_new(DEFAULT_LEVEL, &session->caller_worker, err) ||
         !hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &session->packs, err) ||
         !hf_object_reader_new(session->packs, &session->objects, err) || !session_open_parents(session, state, err) ||
-        !hf_census_new(&session->census, err) || !write_intent(session, err))
+        !hf_census_new(&session->census, err) || !reserve_log_room(session, err) || !write_intent(session, err))
         return false;
     open_cache(session);
     return make_room(session, err) && session_start_threads(session, err);
@@ -462,6 +465,17 @@ append(struct hf_session *session, const struct hf_log_append *entry, struct hf_
         if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
             return false;
     }
+}
+
+/* An upload that is never finished: the backend takes the room, and gives it back whatever becomes of us. */
+static bool
+reserve_log_room(struct hf_session *session, struct hf_error *err)
+{
+    char name[HF_PACK_NAME_BYTES], vault_text[HF_ID_TEXT_BYTES], session_text[HF_ID_TEXT_BYTES];
+    const struct hf_id vault = hf_vault_id(session->vault);
+    snprintf(name, sizeof name, "vaults/%s/log/%s", hf_id_format(&vault, vault_text),
+             hf_id_format(&session->id, session_text));
+    return hf_upload_begin(hf_vault_backend(session->vault), name, LOG_ROOM, &session->log_room, err);
 }
 
 static bool
@@ -693,6 +707,7 @@ append_commit(struct hf_session *session, const struct hf_log_append *entry, str
 {
     const struct hf_vault_state *state;
     struct hf_error failure;
+    hf_upload_abortp(&session->log_room);
     do {
         if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
             return false;
@@ -753,6 +768,7 @@ static void
 destroy(struct hf_session *session)
 {
     hf_tag_cache_writer_freep(&session->cache);
+    hf_upload_abortp(&session->log_room);
     for (size_t i = 0; i < session->file_count; i++) {
         pthread_mutex_destroy(&session->files[i]->leaf_lock);
         free(session->files[i]->path);

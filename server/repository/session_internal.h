@@ -142,10 +142,11 @@ struct hf_session {
     int64_t started_at;
     uint64_t epoch; // writer epoch
     int vault_lock;
-    bool intent_written; // and nothing yet that closes the session
-    bool commit_tried;   // the log may hold our COMMIT, whatever we were told
-    char why[160];       // why there is no parent
-    char no_tags[160];   // [assembler] why the tag cache was given up, or ""
+    bool intent_written;        // and nothing yet that closes the session
+    struct hf_upload *log_room; // holds room for the entry that ends the session, so that a full disk can be told of
+    bool commit_tried;          // the log may hold our COMMIT, whatever we were told
+    char why[160];              // why there is no parent
+    char no_tags[160];          // [assembler] why the tag cache was given up, or ""
 
     size_t parent_count; // [once]
     struct parent parents[PARENTS_MOST];

@@ -239,6 +239,8 @@ close_pages(struct hf_session *session, struct hf_error *err)
     hf_put_u32(job->plain + job->start, (uint32_t)list.length);
 
     struct open_pack *pack = job->pack;
+    if (!hf_census_set_stored(session->census, &pack->identity.pack, job->info.number, job->info.items, err))
+        return false;
     dispatch(session, job, true);
     return atomic_load(&pack->stored) < HF_PACK_TARGET || finish_pack(session, &session->data_pack, err);
 }

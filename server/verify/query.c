@@ -47,6 +47,12 @@ hf_query_closep(PGconn **conn)
 }
 
 bool
+hf_query_was_answered(const char *message)
+{
+    return strstr(message, "FATAL:") != NULL; // lc_messages is ours
+}
+
+bool
 hf_query_is_of_host(const char *message)
 {
     static const char *const words[] = {

@@ -28,6 +28,8 @@ struct hf_query_refusal {
 HF_MUST_CHECK bool hf_query_connect(const struct hf_query_target *target, const char *database, int timeout_s,
                                     PGconn **ret, struct hf_error *err);
 void hf_query_closep(PGconn **conn);
+/* Whether it was a server that refused a connection, and not that none was there any more. */
+bool hf_query_was_answered(const char *message);
 /* Whether the words of a server that refuses tell of this host (locales, libraries, room), not of the data. */
 bool hf_query_is_of_host(const char *message);
 

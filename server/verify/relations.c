@@ -101,7 +101,11 @@ hf_relations_check(const struct hf_relations_options *options, struct hf_verify_
     if (!list_databases(&look, &databases, &count, err)) {
         if (err->kind == HF_ERR_NO_MEMORY)
             return false;
-        hf_check_fail(look.tables, "%s", err->message);
+        if (err->kind == HF_ERR_UNAVAILABLE &&
+            (hf_query_is_of_host(err->message) || !hf_query_was_answered(err->message)))
+            hf_check_cannot_tell(look.tables, "%s", err->message);
+        else
+            hf_check_fail(look.tables, "%s", err->message);
         return true;
     }
 
@@ -228,9 +232,10 @@ static void
 judge_unreachable(struct look *look, const char *message)
 {
     leave_unexamined(look, message);
-    if (hf_query_is_of_host(message)) {
-        hf_check_cannot_tell(look->environment, "%s", message);
+    if (hf_query_is_of_host(message) || !hf_query_was_answered(message)) {
         hf_check_cannot_tell(look->tables, "%s", message);
+        if (hf_query_was_answered(message))
+            hf_check_cannot_tell(look->environment, "%s", message);
         return;
     }
     hf_check_found(look->tables, "unreachable_database", -1, "%s", look->database->name);

@@ -64,7 +64,7 @@ static bool check_manifest(struct attempt *attempt, struct hf_error *err);
 static bool run_copy(struct attempt *attempt, struct hf_error *err);
 static bool start_copy(struct attempt *attempt, struct hf_error *err);
 static bool become_consistent(struct attempt *attempt, struct hf_error *err);
-static void judge_start_failure(struct attempt *attempt, struct hf_verify_check *check);
+static void judge_end(struct attempt *attempt, struct hf_verify_check *check);
 static bool replay(struct attempt *attempt, PGconn *conn, struct hf_error *err);
 static void ask_transactions(struct attempt *attempt, PGconn *conn);
 static bool promote(struct attempt *attempt, PGconn *conn, struct hf_error *err);
@@ -117,6 +117,25 @@ hf_verify_outcome_done(struct hf_verify_outcome *outcome)
     outcome->sandbox = NULL;
     free(outcome->relations.databases);
     outcome->relations.databases = NULL;
+}
+
+bool
+hf_verify_unfinished(const char *facts, int64_t started_at, const char *reason, struct hf_verify_outcome *ret,
+                     struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *json = NULL;
+    *ret = (struct hf_verify_outcome){.requested_at = started_at,
+                                      .started_at = started_at,
+                                      .finished_at = hf_time_now_ms(),
+                                      .result = HF_ATTEMPT_INCONCLUSIVE,
+                                      .recovery_ms = -1};
+    declare_checks(&ret->report);
+    snprintf(ret->reason, sizeof ret->reason, "%s", reason);
+    if (ret->finished_at > started_at)
+        ret->duration_ms = (uint64_t)(ret->finished_at - started_at);
+    ret->facts_known = hf_json_parse(facts, strlen(facts), "the backup's facts", &json, err) &&
+                       hf_facts_from_json(json, &ret->facts, err);
+    return ret->facts_known;
 }
 
 static void
@@ -499,7 +518,7 @@ become_consistent(struct attempt *attempt, struct hf_error *err)
         if (!goes_on(attempt, err) || !hf_sandbox_wait_exit(attempt->sandbox, 0, &end, err))
             return false;
         if (end.end != HF_SANDBOX_RUNNING) {
-            judge_start_failure(attempt, start);
+            judge_end(attempt, start);
             return true;
         }
         if (hf_monotonic_ns() > until) {
@@ -519,7 +538,9 @@ become_consistent(struct attempt *attempt, struct hf_error *err)
     hf_check_begin(replayed);
     if (!hf_query_connect(&target, "postgres", 30, &conn, &failure) &&
         !hf_query_connect(&target, "template1", 30, &conn, &failure)) {
-        if (hf_query_is_of_host(failure.message))
+        if (!hf_query_was_answered(failure.message))
+            judge_end(attempt, replayed);
+        else if (hf_query_is_of_host(failure.message))
             hf_check_cannot_tell(replayed, "%s", failure.message);
         else
             hf_check_fail(replayed, "%s", failure.message);
@@ -558,7 +579,7 @@ ask_transactions(struct attempt *attempt, PGconn *conn)
 
 /* Why it ended: by the host's doing nothing is proven; else the server's own last words are the finding. */
 static void
-judge_start_failure(struct attempt *attempt, struct hf_verify_check *check)
+judge_end(struct attempt *attempt, struct hf_verify_check *check)
 {
     struct hf_sandbox_exit end;
     struct hf_error ignored;
@@ -592,7 +613,7 @@ judge_start_failure(struct attempt *attempt, struct hf_verify_check *check)
         hf_check_cannot_tell(check, "this host cannot run it: %s", line);
         return;
     }
-    hf_check_fail(check, "the server did not start: %s", line[0] != 0 ? line : "it left without a word");
+    hf_check_fail(check, "the server ended: %s", line[0] != 0 ? line : "it left without a word");
 }
 
 /* The end is known from the log that was stored, not from what the server believes. */
@@ -612,7 +633,7 @@ replay(struct attempt *attempt, PGconn *conn, struct hf_error *err)
         if (!hf_query_text(conn, "SELECT coalesce(pg_last_wal_replay_lsn(), '0/0')::text", NULL, 0, text, sizeof text,
                            &refusal) ||
             !hf_lsn_parse(text, &now_at, NULL)) {
-            judge_start_failure(attempt, check);
+            judge_end(attempt, check);
             return true;
         }
         if (now_at >= wanted) {
@@ -650,7 +671,7 @@ promote(struct attempt *attempt, PGconn *conn, struct hf_error *err)
     snprintf(sql, sizeof sql, "SELECT pg_promote(true, %d)::text", PROMOTE_SECONDS);
     if (!hf_query_text(conn, sql, NULL, 0, text, sizeof text, &refusal)) {
         if (refusal.state[0] == 0)
-            judge_start_failure(attempt, check);
+            judge_end(attempt, check);
         else
             hf_check_fail(check, "%s", refusal.message);
     } else if (strcmp(text, "true") != 0) {

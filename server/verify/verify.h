@@ -88,6 +88,13 @@ HF_MUST_CHECK bool hf_verify_run(struct hf_vault *vault, const struct hf_id *bac
                                  const struct hf_verify_options *options, struct hf_verify_outcome *ret,
                                  struct hf_error *err);
 
+/*
+ * The outcome of an attempt that ended without one (cancelled, killed): inconclusive, no check was reached.
+ * `facts`: the backup's, from its COMMIT.
+ */
+HF_MUST_CHECK bool hf_verify_unfinished(const char *facts, int64_t started_at, const char *reason,
+                                        struct hf_verify_outcome *ret, struct hf_error *err);
+
 /* What the evidence says besides: who, what for, where. */
 struct hf_verify_subject {
     struct hf_id attempt, appliance, source_id, vault, backup;

@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "catalog/local.h"
+#include "catalog/statements.h"
 #include "catalog/view.h"
 #include "tests/catalog/synthetic_log.h"
 
@@ -86,6 +87,25 @@ HF_TEST(a_new_catalog_is_private_empty_and_knows_no_head)
     assert_int_equal(dump.length, 0);
     assert_int_equal(stat(path, &status), 0);
     assert_int_equal(status.st_mode & 0777, 0600);
+}
+
+HF_TEST(the_writer_waits_for_the_disk_and_trusts_nothing_it_reads)
+{
+    static const struct {
+        const char *pragma, *value;
+    } expected[] = {{"PRAGMA synchronous", "2"},
+                    {"PRAGMA journal_mode", "wal"},
+                    {"PRAGMA foreign_keys", "1"},
+                    {"PRAGMA mmap_size", "0"},
+                    {"PRAGMA trusted_schema", "0"}};
+    _cleanup_(hf_catalog_freep) struct hf_catalog *catalog = must_open(fresh_path(), HF_CATALOG_WRITE);
+    for (size_t i = 0; i < HF_LENGTH(expected); i++) {
+        sqlite3_stmt *read;
+        assert_int_equal(sqlite3_prepare_v2(catalog->db, expected[i].pragma, -1, &read, NULL), SQLITE_OK);
+        assert_int_equal(sqlite3_step(read), SQLITE_ROW);
+        assert_string_equal((const char *)sqlite3_column_text(read, 0), expected[i].value);
+        sqlite3_finalize(read);
+    }
 }
 
 HF_TEST(the_migrations_lead_to_the_shape_that_schema_sql_describes)

@@ -128,9 +128,11 @@ back_up_for_ever(struct backup_loop *loop, int told)
         const struct hf_session_options options = model_options(loop->vault);
         const bool ok = model_back_up(&model, loop->vault->vault, &options, &outcome, &err);
         model_done(&model);
+        if (!ok && loop->disk_may_fail)
+            pause();
         if (!ok) {
-            dprintf(STDERR_FILENO, "# the child: %s\n", err.message);
-            pause(); // where the power was cut that is how it should be; the parent judges
+            dprintf(STDOUT_FILENO, "# the child: %s\n", err.message);
+            _exit(1);
         }
         const struct acknowledged backup = {outcome.backup, generation};
         if (write(told, &backup, sizeof backup) != sizeof backup)

@@ -11,6 +11,7 @@
 struct backup_loop {
     struct test_vault *vault; // borrowed from the caller, who keeps it closed while the child runs
     size_t model_bytes;
+    bool disk_may_fail;       // a backup that fails is then no fault, and the child waits to be killed
     unsigned next_generation; // of the model, for the next child's first backup
     pid_t child;              // -1: none
     int told;                 // our end of the pipe

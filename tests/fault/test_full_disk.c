@@ -10,7 +10,7 @@
 #include "tests/support/disk.h"
 #include "tests/support/model.h"
 
-#define MODEL_BYTES (6 * HF_MIB)
+#define MODEL_BYTES (12 * HF_MIB)
 #define EVER_SINCE  20 // generations later nearly every page has changed
 #define PLENTY      (64 * HF_MIB)
 #define BLOCK       ((size_t)4096)
@@ -41,9 +41,10 @@ used_bytes(const char *disk)
 static size_t
 next_room(size_t room, size_t stored_bytes)
 {
-    if (room < ROOM_BLOCKS * BLOCK || room + ROOM_BLOCKS * BLOCK >= stored_bytes)
+    const size_t last = (stored_bytes - ROOM_BLOCKS * BLOCK) & ~(BLOCK - 1);
+    if (room < ROOM_BLOCKS * BLOCK || room >= last)
         return room + BLOCK;
-    const size_t next = (room / HF_MIB + 1) * HF_MIB, last = (stored_bytes - ROOM_BLOCKS * BLOCK) & ~(BLOCK - 1);
+    const size_t next = (room / HF_MIB + 1) * HF_MIB;
     return next < last ? next : last;
 }
 

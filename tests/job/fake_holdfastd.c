@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "server/job/kinds.h"
+#include "server/job/oracle.h"
 
 static const char *
 text_of(const json_t *object, const char *member)
@@ -140,6 +141,53 @@ run_commit(struct hf_worker *worker, const json_t *request, json_t **ret_result,
     return true;
 }
 
+/* Asks for vaults past its worker's own interface: "first", then "second". */
+static bool
+run_greedy(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    static const char *const members[] = {"first", "second"};
+    (void)worker;
+    (void)ret_result;
+    for (size_t i = 0; i < HF_LENGTH(members); i++) {
+        _cleanup_(hf_buf_done) struct hf_buf keys = HF_BUF_INIT_SECRET(HF_MIB);
+        const char *text = text_of(request, members[i]);
+        if (!hf_oracle_ask(HF_WORKER_ORACLE_FD, HF_ORACLE_VAULT, text, strlen(text), &keys, err))
+            return hf_fail_within(err, "%s", members[i]);
+    }
+    return true;
+}
+
+/* Wants an entry signed in the place of the newest one. */
+static bool
+sign_one_before(void *context, const void *bytes, size_t length, uint8_t signature[static HF_SIGNATURE_BYTES],
+                struct hf_error *err)
+{
+    const struct hf_signing *real = context;
+    uint8_t copy[4096];
+    if (length > sizeof copy)
+        return hf_fail(err, HF_ERR_NO_SPACE, "the entry is too long for this test");
+    memcpy(copy, bytes, length);
+    hf_put_u64(copy + 16, hf_get_u64(copy + 16) - 1);
+    return real->sign(real->context, copy, length, signature, err);
+}
+
+static bool
+run_rewrite(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    struct hf_vault *vault;
+    const struct hf_vault_state *state;
+    const struct hf_signing *real = hf_worker_signing(worker);
+    struct hf_signing signing = *real;
+    _cleanup_(hf_json_freep) json_t *part = json_pack("{s:s}", "operation", "test");
+    const struct hf_log_append append = {.kind = HF_LOG_INTENT, .time = 1, .public_part = part};
+    (void)ret_result;
+    signing.context = (void *)(uintptr_t)real;
+    signing.sign = sign_one_before;
+    return hf_worker_vault_of(worker, "postgresql", text_of(request, "identity"), &vault, err) &&
+           hf_vault_read(vault, NULL, NULL, &state, err) &&
+           hf_vault_log_append(hf_vault_get_log(vault), &append, &signing, err);
+}
+
 /* Has any bytes signed. */
 static bool
 run_sign(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
@@ -209,6 +257,13 @@ main(int argc, char **argv)
          .needs = HF_JOB_NEEDS_LINEAGE,
          .signs = {HF_LOG_INTENT, HF_LOG_COMMIT},
          .run = run_commit},
+        {.name = "greedy", .of_source = true, .needs = HF_JOB_NEEDS_LINEAGE, .run = run_greedy},
+        {.name = "unentitled", .of_source = true, .run = run_greedy},
+        {.name = "rewrite",
+         .of_source = true,
+         .needs = HF_JOB_NEEDS_LINEAGE,
+         .signs = {HF_LOG_INTENT},
+         .run = run_rewrite},
         {.name = "sign", .run = run_sign},
         {.name = "show", .needs = HF_JOB_NEEDS_CREDENTIAL, .run = run_show, .conclude = conclude_show},
         {.name = "unprepared", .prepare = refuse_to_prepare, .run = run_show},

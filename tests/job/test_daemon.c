@@ -290,14 +290,15 @@ HF_TEST(errors_and_bad_news_of_a_worker_arrive_with_their_exit)
 
 HF_TEST(a_worker_that_breaks_the_protocol_is_killed_and_nothing_it_said_counts)
 {
+    static const char after_the_last[] = "{\"event\":\"result\",\"exit\":0,\"result\":{}}\n"
+                                         "{\"event\":\"result\",\"exit\":0,\"result\":{}}\n";
     static const char *const lies[] = {"garbage\n",
                                        "[]\n",
                                        "{\"event\":\"party\"}\n",
                                        "{}\n",
                                        "{\"event\":\"progress\",\"phase\":\"x\",\"done\":-1,\"total\":0}\n",
                                        "{\"event\":\"result\",\"exit\":9,\"result\":{}}\n",
-                                       "{\"event\":\"result\",\"exit\":0,\"result\":{}}\n"
-                                       "{\"event\":\"result\",\"exit\":0,\"result\":{}}\n"};
+                                       after_the_last};
     _cleanup_(job_bench_done) struct job_bench bench;
     job_bench_make(&bench, NULL);
     job_bench_start(&bench);
@@ -346,6 +347,43 @@ HF_TEST(a_worker_writes_the_entries_of_its_kind_into_its_own_vault_and_no_others
         job_bench_ask(&bench, "sign", json_pack("{s:s}", "text", "holdfast.evidence/v1"));
     assert_string_equal(text_of(foreign, "kind"), "denied");
     assert_non_null(strstr(text_of(foreign, "message"), "these bytes are no log entry"));
+}
+
+HF_TEST(a_worker_cannot_have_the_newest_entry_signed_anew)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    job_bench_start(&bench);
+    json_decref(job_bench_ask(&bench, "write", writing("clinic", "7001", HF_LOG_INTENT)));
+    _cleanup_(hf_json_freep) json_t *refused =
+        job_bench_ask(&bench, "rewrite", json_pack("{s:s, s:s}", "source", "clinic", "identity", "7001"));
+    assert_non_null(strstr(text_of(refused, "message"), "log entry 2 is already written"));
+}
+
+HF_TEST(a_worker_gets_the_keys_of_one_vault_and_only_when_its_kind_needs_them)
+{
+    static const char question[] = "{\"engine\":\"postgresql\",\"identity\":\"7001\"}";
+    static const struct {
+        const char *command, *first, *second, *message;
+    } cases[] = {
+        {"unentitled", question, question, "first: this job may not ask for a vault"},
+        {"greedy", question, question, "second: this job may not ask for a vault"},
+        {"greedy", "{\"engine\":\"oracle\",\"identity\":\"1\"}", question,
+         "first: source \"clinic\" is not of engine \"oracle\""},
+        {"greedy", "{\"engine\":\"postgresql\",\"identity\":\"\"}", question,
+         "first: the database's identity is no text of 1 to 128 bytes"},
+        {"greedy", "garbage", question, "first: the worker's question is not valid JSON"},
+    };
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    job_bench_start(&bench);
+    for (size_t i = 0; i < HF_LENGTH(cases); i++) {
+        _cleanup_(hf_json_freep) json_t *refused = job_bench_ask(
+            &bench, cases[i].command,
+            json_pack("{s:s, s:s, s:s}", "source", "clinic", "first", cases[i].first, "second", cases[i].second));
+        if (strncmp(text_of(refused, "message"), cases[i].message, strlen(cases[i].message)) != 0)
+            fail_msg("%s", text_of(refused, "message"));
+    }
 }
 
 HF_TEST(two_sources_of_one_database_share_its_vault_and_another_database_gets_another)

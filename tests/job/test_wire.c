@@ -76,7 +76,7 @@ HF_TEST(a_line_of_the_greatest_length_passes_and_a_longer_one_does_not)
         struct hf_error err;
         json_t *object = NULL;
         begin(&bench);
-        size_t length = longer ? sizeof line : LINE_MOST;
+        size_t length = longer ? sizeof line : LINE_MOST + 1; // the line end is not counted
         memset(line, ' ', length);
         line[0] = '{';
         line[length - 2] = '}';
@@ -99,6 +99,25 @@ HF_TEST(a_line_of_the_greatest_length_passes_and_a_longer_one_does_not)
             assert_int_equal(err.kind, HF_ERR_NO_SPACE);
             assert_string_equal(err.message, "a line is longer than 1000 bytes");
         }
+    }
+}
+
+HF_TEST(one_byte_too_many_is_refused_with_and_without_the_line_end)
+{
+    char line[LINE_MOST + 2];
+    for (int ended = 0; ended < 2; ended++) {
+        _cleanup_(end) struct bench bench;
+        struct hf_error err;
+        json_t *object = NULL;
+        begin(&bench);
+        memset(line, ' ', sizeof line);
+        line[0] = '{';
+        line[LINE_MOST] = '}';
+        line[LINE_MOST + 1] = '\n';
+        feed(&bench, line, ended ? sizeof line : sizeof line - 1);
+        hf_assert_ok(hf_wire_receive(&bench.wire, &err), &err);
+        assert_false(hf_wire_next(&bench.wire, &object, &err));
+        assert_string_equal(err.message, "a line is longer than 1000 bytes");
     }
 }
 

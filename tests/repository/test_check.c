@@ -73,9 +73,8 @@ page_bytes(const struct small_backup *made, unsigned page)
     return page + 1 < A_PAGES ? PAGE : A_TAIL;
 }
 
-/* A pack that is being written; the cipher stays the writer's. */
-struct small_pack {
-    struct hf_pack_cipher *cipher; // borrowed from the writer
+struct small_pack { // being written
+    struct hf_pack_cipher *cipher;
     struct hf_pack_writer *writer;
 };
 
@@ -97,6 +96,15 @@ begin_pack(const struct small_backup *made, const struct hf_id *pack, enum hf_pa
     hf_assert_ok(hf_pack_cipher_new(&identity, keys, &begun.cipher, &err), &err);
     hf_assert_ok(hf_pack_writer_new(hf_vault_backend(made->vault->vault), begun.cipher, &begun.writer, &err), &err);
     return begun;
+}
+
+static void
+end_pack(const struct small_backup *made, struct small_pack *pack, uint64_t *ret_bytes,
+         uint8_t ret_sha256[static HF_SHA256_BYTES])
+{
+    struct hf_error err;
+    hf_assert_ok(hf_pack_writer_finish(&pack->writer, made->worker, ret_bytes, ret_sha256, &err), &err);
+    hf_pack_cipher_freep(&pack->cipher);
 }
 
 static void
@@ -139,8 +147,7 @@ write_data_pack(struct small_backup *made)
     struct hf_error err;
     const struct lies *lies = made->lies;
     const struct hf_vault_keys *keys = hf_vault_keys(made->vault->vault);
-    const struct small_pack pack = begin_pack(made, &made->data_pack, HF_PACK_DATA);
-    struct small_pack taken = pack;
+    struct small_pack pack = begin_pack(made, &made->data_pack, HF_PACK_DATA);
     uint32_t number = 0;
     for (unsigned page = 0; page < A_PAGES; page++) {
         const uint8_t *bytes = page == A_FIRST ? zeros : made->a + page * PAGE;
@@ -188,7 +195,7 @@ write_data_pack(struct small_backup *made)
         hf_assert_ok(hf_objects_join(&kind, &one, 1, zeros, 1, &plain, &err), &err);
         put_slab(made, &pack, &info, &plain, NULL, 0, NULL);
     }
-    hf_assert_ok(hf_pack_writer_finish(&taken.writer, made->worker, &made->data_bytes, made->data_sha256, &err), &err);
+    end_pack(made, &pack, &made->data_bytes, made->data_sha256);
 }
 
 static void
@@ -300,7 +307,7 @@ write_map_pack(struct small_backup *made, const char *facts)
     struct hf_slab_info info = {
         .number = 0, .kind = HF_SLAB_OBJECTS, .items = (uint32_t)HF_LENGTH(objects) + lies->object_count};
     put_slab(made, &pack, &info, &plain, NULL, 0, NULL);
-    hf_assert_ok(hf_pack_writer_finish(&pack.writer, made->worker, &made->map_bytes, made->map_sha256, &err), &err);
+    end_pack(made, &pack, &made->map_bytes, made->map_sha256);
     return (struct hf_object_ref){made->map_pack, 0, 3};
 }
 

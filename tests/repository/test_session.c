@@ -378,6 +378,7 @@ HF_TEST(pages_in_thinly_used_slabs_are_stored_again_so_that_restores_stay_near)
             free(slabs);
         }
     }
+    print_message("# live slab bytes %zu MiB\n", (size_t)(live_slab_bytes / HF_MIB));
     assert_true(live_slab_bytes < 3 * 43 * HF_MIB); // packs still in use, whole: without ageing it grows without end
     model_done(&model);
     test_vault_done(&vault);

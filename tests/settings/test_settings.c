@@ -358,9 +358,12 @@ HF_TEST(a_file_that_others_could_change_is_not_believed)
     hf_assert_ok(hf_settings_load(path, &settings, &err), &err);
     hf_settings_freep(&settings);
 
-    assert_int_equal(chmod(path, 0666), 0);
-    assert_false(hf_settings_load(path, &settings, &err));
-    assert_int_equal(err.kind, HF_ERR_DENIED);
+    static const mode_t modes[] = {0620, 0602, 0666};
+    for (size_t i = 0; i < HF_LENGTH(modes); i++) {
+        assert_int_equal(chmod(path, modes[i]), 0);
+        assert_false(hf_settings_load(path, &settings, &err));
+        assert_int_equal(err.kind, HF_ERR_DENIED);
+    }
     assert_non_null(strstr(err.message, "can be changed by others (mode 0666)"));
     assert_non_null(strstr(err.hint, "chmod go-w "));
 

@@ -8,7 +8,7 @@
 
     run()
 
-An assert that does not hold, or any other exception, fails the test; its text is printed as a comment.
+An assert that does not hold, or any other exception, fails the test; its text, or where it was, is printed as a comment.
 """
 import sys
 import traceback
@@ -40,7 +40,7 @@ def run():
             print(f"# skipped: {why}\nok {number} - {function.__name__} # SKIP {why}", flush=True)
         except Exception as problem:
             failed += 1
-            text = str(problem) if isinstance(problem, AssertionError) else traceback.format_exc()
+            text = isinstance(problem, AssertionError) and str(problem) or traceback.format_exc()
             for line in text.splitlines():
                 print(f"# {line}")
             print(f"not ok {number} - {function.__name__}", flush=True)

@@ -202,7 +202,6 @@ cancel_in_phase(void *context)
     return NULL;
 }
 
-
 HF_TEST(a_cancelled_attempt_says_so_in_every_phase_and_leaves_nothing)
 {
     static const char *const phases[] = {"restore", "recover", "check", "check_files"};
@@ -253,7 +252,7 @@ HF_TEST(a_collation_of_one_column_that_this_host_has_in_another_version_is_incon
 {
     begin();
     PGconn *conn = planted_start(&planted);
-    hf_test_sql(conn, "CREATE COLLATION ours FROM \"en_US.utf8\"");
+    hf_test_sql(conn, "CREATE COLLATION ours (locale = 'en_US.UTF-8')");
     hf_test_sql(conn, "CREATE INDEX by_ours ON patients (name COLLATE ours)");
     hf_test_sql(conn, "UPDATE pg_collation SET collversion = '1.0' WHERE collname = 'ours'");
     planted_stop(&planted, conn);

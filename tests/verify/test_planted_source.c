@@ -1,10 +1,8 @@
 #include "tests/support/test.h"
 
-#include <fcntl.h>
 #include <signal.h>
 #include <unistd.h>
 
-#include "base/file.h"
 #include "tests/verify/planted.h"
 
 /*
@@ -12,11 +10,7 @@
  * the proof can see them.  Each is planted alone, in a fresh copy of one database.
  */
 
-#define XIDS_A_LOG_FILE (32 * 32768)
-#define LOG_FILE_BYTES  (32 * PLANTED_PAGE)
-#define BTREE_SPECIAL   16 // bytes at a page's end; u16 flags at 12 of them, 1: leaf
-#define CHECKED_PAGE    2
-#define CHECKED_OFFSET  5000
+#define BTREE_SPECIAL 16 // bytes at a page's end; u16 flags at 12 of them, 1: leaf
 
 static struct planted planted;
 static bool begun;
@@ -29,8 +23,7 @@ struct place {
 static struct place entry = {.relation = "entry_pkey"}, vacuumed = {.relation = "vacuumed"},
                     plain = {.relation = "plain"}, bare = {.relation = "bare"}, letters = {.relation = "letters"},
                     toast, swapped = {.relation = "swapped_pkey"}, numbers = {.relation = "numbers"},
-                    class_index = {.relation = "pg_class_oid_index"}, later = {.relation = "later"},
-                    locked = {.relation = "locked_pkey"};
+                    class_index = {.relation = "pg_class_oid_index"}, locked = {.relation = "locked_pkey"};
 static uint32_t oid_of_victim;
 
 static void
@@ -68,8 +61,7 @@ fill(PGconn *conn)
     hf_test_sql(conn, "INSERT INTO letters SELECT i, repeat(md5(i::text), 500) FROM generate_series(1, 5) i");
     hf_test_sql(conn, "CREATE SEQUENCE numbers");
     hf_test_sql(conn, "SELECT nextval('numbers')");
-    hf_test_sql(conn, "CREATE TABLE later (id int)");
-    struct place *const all[] = {&entry, &vacuumed, &plain, &bare, &letters, &swapped, &numbers, &class_index, &later};
+    struct place *const all[] = {&entry, &vacuumed, &plain, &bare, &letters, &swapped, &numbers, &class_index};
     for (size_t i = 0; i < HF_LENGTH(all); i++)
         find_place(conn, all[i]);
     snprintf(
@@ -350,135 +342,4 @@ HF_TEST(one_fault_does_not_hide_another)
     assert_false(planted_named(&outcome, "vacuumed"));
     assert_false(planted_named(&outcome, "swapped"));
     hf_verify_outcome_done(&outcome);
-}
-
-/* Moves on to the second file of the commit log, so that the first is all of the past; every transaction committed. */
-static void
-move_transactions_on(void)
-{
-    char path[256], next[32];
-    uint8_t *committed = malloc(LOG_FILE_BYTES);
-    struct hf_error err;
-    assert_non_null(committed);
-    snprintf(path, sizeof path, "%s/pg_xact/0000", planted.cluster->data);
-    int fd = open(path, O_RDWR | O_CLOEXEC);
-    assert_int_equal(pread(fd, committed, PLANTED_PAGE, 0), PLANTED_PAGE);
-    memset(committed + PLANTED_PAGE, 0x55, LOG_FILE_BYTES - PLANTED_PAGE);
-    for (size_t i = 180; i < PLANTED_PAGE; i++) // from transaction 720 on
-        committed[i] |= committed[i] == 0 ? 0x55 : 0;
-    hf_assert_ok(hf_pwrite_all(fd, committed, LOG_FILE_BYTES, 0, path, &err), &err);
-    close(fd);
-    snprintf(path, sizeof path, "%s/pg_xact/0001", planted.cluster->data);
-    fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-    memset(committed, 0, PLANTED_PAGE);
-    hf_assert_ok(hf_pwrite_all(fd, committed, PLANTED_PAGE, 0, path, &err), &err);
-    assert_int_equal(fchown(fd, hf_test_server_uid(), hf_test_server_gid()), 0);
-    close(fd);
-    free(committed);
-    snprintf(next, sizeof next, "%d", XIDS_A_LOG_FILE + 10);
-    const char *const argv[] = {"pg_resetwal", "-x", next, planted.cluster->data, NULL};
-    assert_int_equal(hf_test_cluster_run(planted.cluster, argv, NULL, NULL), 0);
-}
-
-/* Transactions whose rows were read (and so marked) or not. */
-static void
-add_later_rows(bool read)
-{
-    PGconn *conn = planted_start(&planted);
-    for (int i = 0; i < 50; i++)
-        hf_test_sql(conn, "INSERT INTO later VALUES (1)");
-    if (read)
-        hf_test_sql(conn, "SELECT count(*) FROM later");
-    hf_test_sql(conn, "CHECKPOINT");
-    planted_stop(&planted, conn);
-}
-
-HF_TEST(a_commit_log_of_two_files_is_no_fault)
-{
-    begin();
-    move_transactions_on();
-    add_later_rows(false);
-    assert_proven();
-}
-
-HF_TEST(a_zeroed_page_of_the_commit_log_is_named_with_a_table_that_tells)
-{
-    begin();
-    planted_page(&planted, "pg_xact/0000", 0, planted_zero_page, 0);
-    assert_found("commit_log", "commit_log_disagrees", "pg_xact/0000", -1);
-}
-
-HF_TEST(a_newer_page_of_the_commit_log_that_was_zeroed_is_named_with_the_table_that_tells)
-{
-    begin();
-    move_transactions_on();
-    add_later_rows(true);
-    planted_page(&planted, "pg_xact/0001", 0, planted_zero_page, 0);
-    assert_found("commit_log", "commit_log_disagrees", later.path, 0);
-}
-
-HF_TEST(a_zeroed_page_of_the_commit_log_of_which_no_row_tells_is_not_passed_over)
-{
-    struct hf_verify_outcome outcome;
-    begin();
-    move_transactions_on();
-    add_later_rows(false);
-    planted_page(&planted, "pg_xact/0001", 0, planted_zero_page, 0);
-    prove(&outcome);
-    assert_int_equal(outcome.result, HF_ATTEMPT_INCONCLUSIVE); // a crash could have left it so
-    assert_true(planted_named(&outcome, "pg_xact/0001, page 0 says nothing of any of its transactions"));
-    hf_verify_outcome_done(&outcome);
-}
-
-HF_TEST(a_lost_file_of_the_commit_log_is_named)
-{
-    char path[256];
-    begin();
-    move_transactions_on();
-    snprintf(path, sizeof path, "%s/pg_xact/0000", planted.cluster->data);
-    assert_int_equal(unlink(path), 0);
-    struct hf_verify_outcome outcome;
-    prove(&outcome);
-    assert_int_equal(outcome.result, HF_ATTEMPT_FAILED); // it lets nobody in any more, and says why
-    assert_true(planted_named(&outcome, "Could not open file \"pg_xact/0000\""));
-    hf_verify_outcome_done(&outcome);
-}
-
-HF_TEST(a_lost_file_of_the_commit_log_is_named_also_when_the_catalog_needs_it_no_more)
-{
-    char path[256];
-    begin();
-    move_transactions_on();
-    PGconn *conn = planted_start(&planted);
-    hf_test_sql(conn, "VACUUM FREEZE pg_database, pg_authid, pg_class, pg_attribute, pg_type, pg_index, pg_depend, "
-                      "pg_namespace, pg_proc, pg_rewrite, pg_constraint, pg_sequence, pg_attrdef, pg_shdepend");
-    planted_stop(&planted, conn);
-    snprintf(path, sizeof path, "%s/pg_xact/0000", planted.cluster->data);
-    assert_int_equal(unlink(path), 0);
-    assert_found("commit_log", "commit_log_missing", "pg_xact/0000", 0);
-}
-
-static void
-fill_checked(PGconn *conn)
-{
-    make_table(conn, "checked", " PRIMARY KEY");
-    hf_test_sql(conn, "VACUUM checked");
-    plain.relation = "checked";
-    find_place(conn, &plain);
-}
-
-HF_TEST(with_checksums_a_page_that_was_damaged_before_the_backup_is_counted_and_named)
-{
-    struct planted checked;
-    struct hf_verify_outcome outcome;
-    planted_begin(&checked, &(struct hf_test_cluster_options){.checksums = true}, fill_checked);
-    planted_page(&checked, plain.path, CHECKED_PAGE, planted_flip_byte, CHECKED_OFFSET);
-    const struct hf_id backup = planted_backup(&checked);
-    planted_verify(&checked, &backup, NULL, &outcome);
-    assert_int_equal(outcome.facts.bad_pages, 1);
-    planted_expect(&outcome, "page_checksums", "bad_page", plain.path, CHECKED_PAGE);
-    assert_false(outcome.store_damaged);
-    hf_verify_outcome_done(&outcome);
-    planted_done(&checked);
-    planted_done(&planted);
 }
