@@ -438,7 +438,10 @@ end_job(struct hf_daemon *daemon, struct hf_job *job, enum hf_job_state state)
     forget_job(daemon, job);
 }
 
-/* First the catalog hears what the worker wrote into the log; what the kind concludes builds on it. */
+/*
+ * First the catalog hears what the worker wrote into the log; what the kind concludes builds on it.  What others wrote
+ * into other vaults is read as well, and is no reason to fail this job.
+ */
 static bool
 write_records(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err)
 {
@@ -447,6 +450,8 @@ write_records(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err
         hf_id_is_none(&job->rights.vault) || hf_records_read_vault(daemon->records, &job->rights.vault, &read_err);
     if (!read)
         *err = read_err;
+    else if (!hf_records_read(daemon->records, &read_err))
+        hf_log_warning(&read_err, "not every log could be read");
     if (job->kind->conclude != NULL &&
         !job->kind->conclude(daemon, job, &job->result, job->has_failed ? &job->why : NULL, err))
         return false;

@@ -59,7 +59,10 @@ HF_MUST_CHECK bool hf_backend_probe(struct hf_backend *backend, struct hf_backen
 HF_MUST_CHECK bool hf_upload_begin(struct hf_backend *backend, const char *name, uint64_t expected,
                                    struct hf_upload **ret, struct hf_error *err);
 HF_MUST_CHECK bool hf_upload_append(struct hf_upload *upload, const void *data, size_t length, struct hf_error *err);
-/* Starts writing out what was appended, without waiting: smooths the sync at the end. */
+/*
+ * Starts writing out what was appended, and waits for what the push before began: little is left for the sync at the
+ * end, and the page cache keeps little of it.  What fails here is told by finish.
+ */
 void hf_upload_push(struct hf_upload *upload);
 /* Frees the upload in any case.  CONFLICT when the name exists. */
 HF_MUST_CHECK bool hf_upload_finish(struct hf_upload **upload, struct hf_error *err);

@@ -33,6 +33,8 @@ struct local_upload {
     uint64_t reserved; // bytes of disk taken ahead
     uint64_t written;  // bytes appended
     uint64_t pushed;   // of those, handed to the disk
+    uint64_t dropped;  // of those, known to have left, and forgotten by the page cache
+    int lost;          // errno of a push: the kernel reports it once, so the upload must remember
 };
 
 static void local_close(struct hf_backend *backend);
@@ -155,15 +157,29 @@ local_upload_append(struct hf_upload *base, const void *data, size_t length, str
     return true;
 }
 
+/*
+ * Starts the newest stretch on its way and waits for the one before: little is left for the sync at the end,
+ * and a large backup does not push everything else out of memory.  A failure shows here or in the
+ * sync, never in both.
+ */
 static void
 local_upload_push(struct hf_upload *base)
 {
     struct local_upload *upload = (struct local_upload *)base;
-    if (upload->pushed == upload->written)
+    const int fd = upload->staged.fd;
+    const off_t before = (off_t)(upload->pushed - upload->dropped);
+    if (upload->pushed == upload->written || upload->lost != 0)
         return;
-    // Only a nudge: whether the bytes arrived is asked once, by the sync in finish.
-    (void)sync_file_range(upload->staged.fd, (off_t)upload->pushed, (off_t)(upload->written - upload->pushed),
-                          SYNC_FILE_RANGE_WRITE);
+    if (sync_file_range(fd, (off_t)upload->pushed, (off_t)(upload->written - upload->pushed), SYNC_FILE_RANGE_WRITE) !=
+            0 ||
+        (before > 0 &&
+         sync_file_range(fd, (off_t)upload->dropped, before,
+                         SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER) != 0)) {
+        upload->lost = errno == ENOSYS || errno == EINVAL || errno == ESPIPE ? 0 : errno;
+        return;
+    }
+    (void)posix_fadvise(fd, (off_t)upload->dropped, before, POSIX_FADV_DONTNEED);
+    upload->dropped = upload->pushed;
     upload->pushed = upload->written;
 }
 
@@ -367,13 +383,20 @@ reserve(const struct local *local, struct local_upload *upload, uint64_t expecte
 static bool
 finish(struct local_upload *upload, struct hf_error *err)
 {
+    if (upload->lost != 0) {
+        errno = upload->lost;
+        return hf_fail_errno(err, HF_ERR_NONE, "could not write \"%s\" to the disk", upload->base.name);
+    }
     struct local *local = local_of(upload->base.backend);
     const char *name = upload->base.name;
 
     // Room that was reserved and not used goes back, also where it lies beyond the file's end.
     if (upload->reserved > upload->written && ftruncate(upload->staged.fd, (off_t)upload->written) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not give back room reserved for \"%s\"", name);
-    if (!hf_staged_seal(&upload->staged, name, err) || !publish(local, &upload->staged, upload->target, name, err))
+    if (!hf_staged_seal(&upload->staged, name, err))
+        return false;
+    (void)posix_fadvise(upload->staged.fd, 0, 0, POSIX_FADV_DONTNEED); // durable: others need the memory more
+    if (!publish(local, &upload->staged, upload->target, name, err))
         return false;
     hf_tree_mark(&local->tree, upload->folder);
     return true;

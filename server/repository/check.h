@@ -45,6 +45,7 @@ struct hf_check_options {
     const struct hf_id *vault;  // NULL: all
     const struct hf_id *backup; // level 2: only what this backup needs; NULL: everything
     unsigned workers;           // 0: one for each processor
+    size_t memory_bytes;        // level 2: for pack directories that are kept; 0: 96 MiB
     const atomic_bool *cancel;  // or NULL
     hf_damage_visitor *damage;  // told of each damage, from one thread at a time
     void *context;

@@ -4,8 +4,8 @@
 
 #include "server/repository/check_internal.h"
 
-#define DIRECTORIES_MOST  256
-#define DIRECTORIES_BYTES (96 * HF_MIB)
+#define DIRECTORIES_MOST    256
+#define DIRECTORIES_DEFAULT (96 * HF_MIB)
 
 /* Directories of data packs that were needed last; the oldest that nobody uses goes when there are too many. */
 struct kept_directory {
@@ -19,7 +19,7 @@ struct kept_directory {
 struct kept_directories {
     pthread_mutex_t lock; // held while a directory is fetched too: neighbours mostly want the same one
     uint64_t counter;
-    size_t bytes;
+    size_t bytes, most;
     struct kept_directory items[DIRECTORIES_MOST];
 };
 
@@ -67,6 +67,8 @@ check_backup(struct check *check, const struct hf_vault_backup *backup, struct h
         if (check->directories == NULL)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for directories of packs");
         pthread_mutex_init(&check->directories->lock, NULL);
+        check->directories->most =
+            check->options->memory_bytes > 0 ? check->options->memory_bytes : DIRECTORIES_DEFAULT;
     }
     if (!hf_slab_worker_new(1, &worker, err))
         return false;
@@ -237,9 +239,6 @@ check_file(struct check *check, struct hf_slab_worker *worker, const struct chec
     release_directory(&walk);
     if (!ok)
         return hf_fail_within(err, "file \"%s\"", checked->path);
-    if (walk.left > 0)
-        return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": %llu of its %llu bytes have no page", checked->path,
-                       (unsigned long long)walk.left, (unsigned long long)file->size);
     hf_file_digest_end(digest, file->size, sum);
     if (sodium_memcmp(sum, file->digest, sizeof sum) != 0)
         return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\" does not have the digest of the backup", checked->path);
@@ -409,7 +408,7 @@ keep_directory(struct kept_directories *kept, struct hf_pack_reader *packs, stru
             else if (item->users == 0 && (oldest == NULL || item->used_at < oldest->used_at))
                 oldest = item;
         }
-        if (oldest == NULL || (place != NULL && kept->bytes + bytes <= DIRECTORIES_BYTES))
+        if (oldest == NULL || (place != NULL && kept->bytes + bytes <= kept->most))
             break;
         kept->bytes -= oldest->bytes;
         hf_pack_directory_freep(&oldest->directory);

@@ -7,7 +7,7 @@
  * Packs come first.  What was found broken there is remembered by slab, one bit each and only in packs that
  * have any; the backups' files are then compared with the pack directories, whose tags and CRCs the first
  * round has proven against the pages.  So no tag is kept from one round to the next: memory is the list of
- * one backup's files and their leaves, and the directories that were needed last (DIRECTORIES_BYTES),
+ * one backup's files and their leaves, and the directories that were needed last (hf_check_options.memory_bytes),
  * whatever the size of the vault.
  */
 #pragma once

@@ -5,6 +5,7 @@
 #include "server/repository/pack_internal.h"
 
 #define DIRECTORY_VERSION 1
+#define PUSH_EVERY        (8 * HF_MIB) // what may be on its way to the disk, twice
 
 struct hf_pack_writer {
     struct hf_backend *backend;          // borrowed from the caller
@@ -145,8 +146,12 @@ static bool
 append(struct hf_pack_writer *writer, const void *data, size_t length, struct hf_error *err)
 {
     hf_sha256_add(writer->sha256, data, length);
+    if (!hf_upload_append(writer->upload, data, length, err))
+        return false;
+    if ((writer->offset + length) / PUSH_EVERY > writer->offset / PUSH_EVERY)
+        hf_upload_push(writer->upload);
     writer->offset += length;
-    return hf_upload_append(writer->upload, data, length, err);
+    return true;
 }
 
 static int

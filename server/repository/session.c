@@ -9,7 +9,7 @@
 
 #include "base/file.h"
 #include "base/time.h"
-#include "server/repository/session_internal.h"
+#include "server/repository/session_partial.h"
 
 #define DEFAULT_MEMORY        (64 * HF_MIB)
 #define DEFAULT_AGEING        40
@@ -27,8 +27,6 @@ static void take_options(struct hf_session *session, const struct hf_session_opt
 static bool begin(struct hf_session *session, struct hf_error *err);
 static bool read_and_build(struct hf_session *session, struct hf_error *err);
 static bool lock_vault(struct hf_session *session, struct hf_error *err);
-static bool end_leftovers(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err);
-static bool append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
 static bool reserve_log_room(struct hf_session *session, struct hf_error *err);
 static bool write_intent(struct hf_session *session, struct hf_error *err);
 static bool write_abort(struct hf_session *session, const struct hf_id *which, const char *reason);
@@ -42,6 +40,7 @@ static int by_file_path(const void *a, const void *b);
 static bool fill_span(struct hf_session_file *file, struct hf_error *err);
 static bool publish(struct hf_session *session, const char *facts_text, const json_t *facts,
                     struct hf_session_outcome *ret, struct hf_error *err);
+static void add_to_outcome(struct hf_session_outcome *outcome, const struct session_pack *packs, size_t count);
 static json_t *commit_public(const struct hf_session *session, const struct hf_object_ref *root);
 static bool append_commit(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
 static const struct hf_vault_session *find_session(const struct hf_vault_state *state, const struct hf_id *session);
@@ -97,7 +96,7 @@ hf_session_parent(const struct hf_session *session, const char **ret_why)
 {
     if (ret_why != NULL)
         *ret_why = session->why;
-    return session->parent_count > 0 ? session->parents[0].backup : HF_ID_NONE;
+    return session->parent.cache != NULL ? session->parent.backup : HF_ID_NONE;
 }
 
 const struct hf_session_counts *
@@ -281,6 +280,7 @@ hf_session_commit(struct hf_session **session, const json_t *facts, struct hf_se
     }
 
     session_stop_threads(taken);
+    session_end_partial(taken);
     if (taken->cache != NULL && !hf_tag_cache_writer_finish(&taken->cache, taken->census, &failure))
         session_drop_cache(taken, &failure);
     memcpy(ret->no_tags, taken->no_tags, sizeof ret->no_tags);
@@ -309,6 +309,22 @@ hf_session_abort(struct hf_session **session, const char *reason)
     destroy(taken);
 }
 
+bool
+hf_session_suspend(struct hf_session **session, const char *reason)
+{
+    struct hf_error ignored;
+    struct hf_session *taken = HF_TAKE(*session);
+    if (taken == NULL)
+        return false;
+    if (!hf_session_flush(taken, &ignored) || !session_leave_partial(taken, &ignored)) {
+        hf_session_abort(&taken, reason);
+        return false;
+    }
+    session_stop_threads(taken);
+    destroy(taken);
+    return true;
+}
+
 void
 hf_session_freep(struct hf_session **session)
 {
@@ -329,6 +345,35 @@ session_fail(struct hf_session *session, const struct hf_error *err)
     pthread_cond_broadcast(&session->slab_done);
     pthread_cond_broadcast(&session->room);
     pthread_mutex_unlock(&session->lock);
+}
+
+/* Another writer may get the number first: read what it wrote and try the next. */
+bool
+session_append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err)
+{
+    struct hf_vault_log *log = hf_vault_get_log(session->vault);
+    for (;;) {
+        struct hf_error failure = {0};
+        if (hf_vault_log_append(log, entry, session->options.signing, &failure))
+            return true;
+        if (failure.kind != HF_ERR_CONFLICT) {
+            *err = failure;
+            return false;
+        }
+        const struct hf_vault_state *state;
+        if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
+            return false;
+    }
+}
+
+bool
+session_cache_path(const struct hf_session *session, const char *suffix, char **ret, struct hf_error *err)
+{
+    char vault_text[HF_ID_TEXT_BYTES], name[HF_ID_TEXT_BYTES + 16];
+    const struct hf_id vault = hf_vault_id(session->vault);
+    snprintf(name, sizeof name, "%s%s", hf_id_format(&vault, vault_text), suffix);
+    *ret = hf_path_join(session->options.cache_folder, name);
+    return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
 }
 
 void
@@ -383,7 +428,7 @@ begin(struct hf_session *session, struct hf_error *err)
         explain(session, err);
         return false;
     }
-    if (session->parent_root != NULL && session->parent_count > 0)
+    if (session->parent_root != NULL && session->parent.cache != NULL)
         session->ageing_budget =
             session->parent_root->logical_bytes / (8 * HF_KIB) * session->options.ageing_budget_percent / 100;
     return true;
@@ -394,14 +439,15 @@ read_and_build(struct hf_session *session, struct hf_error *err)
 {
     struct hf_vault *vault = session->vault;
     const struct hf_vault_state *state;
-    if (!hf_vault_read(vault, NULL, NULL, &state, err) || !end_leftovers(session, state, err) ||
+    if (!hf_vault_read(vault, NULL, NULL, &state, err) ||
+        !hf_slab_worker_new(DEFAULT_LEVEL, &session->caller_worker, err) ||
+        !hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &session->packs, err) ||
+        !hf_object_reader_new(session->packs, &session->objects, err) || !session_open_parents(session, state, err) ||
+        !session_open_partial(session, state, err) || !session_end_leftovers(session, state, err) ||
         !hf_vault_read(vault, NULL, NULL, &state, err))
         return false;
     session->epoch = state->epoch;
-    if (!hf_slab_worker_new(DEFAULT_LEVEL, &session->caller_worker, err) ||
-        !hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &session->packs, err) ||
-        !hf_object_reader_new(session->packs, &session->objects, err) || !session_open_parents(session, state, err) ||
-        !hf_census_new(&session->census, err) || !reserve_log_room(session, err) || !write_intent(session, err))
+    if (!hf_census_new(&session->census, err) || !reserve_log_room(session, err) || !write_intent(session, err))
         return false;
     open_cache(session);
     return make_room(session, err) && session_start_threads(session, err);
@@ -412,12 +458,9 @@ lock_vault(struct hf_session *session, struct hf_error *err)
 {
     if (session->options.cache_folder == NULL)
         return true;
-    char vault_text[HF_ID_TEXT_BYTES], name[HF_ID_TEXT_BYTES + 8];
-    const struct hf_id vault = hf_vault_id(session->vault);
-    snprintf(name, sizeof name, "%s.lock", hf_id_format(&vault, vault_text));
-    _cleanup_(hf_freep) char *path = hf_path_join(session->options.cache_folder, name);
-    if (path == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    _cleanup_(hf_freep) char *path = NULL;
+    if (!session_cache_path(session, ".lock", &path, err))
+        return false;
     session->vault_lock = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (session->vault_lock < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open lock \"%s\"", path);
@@ -427,44 +470,6 @@ lock_vault(struct hf_session *session, struct hf_error *err)
         return hf_fail_errno(err, HF_ERR_NONE, "could not take lock \"%s\"", path);
     hf_fail(err, HF_ERR_CONFLICT, "another process is writing a backup of \"%s\"", session->source);
     return hf_fail_hint(err, "Wait until it has finished, or cancel it: holdfast job list.");
-}
-
-/* We hold the vault's lock: whatever this appliance left open belongs to nobody alive. */
-static bool
-end_leftovers(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err)
-{
-    if (session->vault_lock < 0)
-        return true;
-    for (size_t i = 0; i < state->session_count; i++) {
-        const struct hf_vault_session *left = &state->sessions[i];
-        if (left->state != HF_SESSION_OPEN || !hf_id_equal(&left->appliance, &session->options.signing->appliance))
-            continue;
-        _cleanup_(hf_json_freep) json_t *entry = json_object();
-        if (entry == NULL || !hf_json_set(entry, "session", hf_json_id_text(&left->session), err) ||
-            !hf_json_set(entry, "reason", json_string("left_open"), err) ||
-            !append(session, &(struct hf_log_append){HF_LOG_ABORT, hf_time_now_ms(), state->epoch, entry, NULL}, err))
-            return false;
-    }
-    return true;
-}
-
-/* Another writer may get the number first: read what it wrote and try the next. */
-static bool
-append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err)
-{
-    struct hf_vault_log *log = hf_vault_get_log(session->vault);
-    for (;;) {
-        struct hf_error failure = {0};
-        if (hf_vault_log_append(log, entry, session->options.signing, &failure))
-            return true;
-        if (failure.kind != HF_ERR_CONFLICT) {
-            *err = failure;
-            return false;
-        }
-        const struct hf_vault_state *state;
-        if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
-            return false;
-    }
 }
 
 /* An upload that is never finished: the backend takes the room, and gives it back whatever becomes of us. */
@@ -485,12 +490,14 @@ write_intent(struct hf_session *session, struct hf_error *err)
     json_t *parents = json_array();
     if (entry == NULL || !hf_json_set(entry, "parents", parents, err))
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
-    if (session->parent_count > 0 && json_array_append_new(parents, hf_json_id_text(&session->parents[0].backup)) != 0)
+    if (session->parent.cache != NULL && json_array_append_new(parents, hf_json_id_text(&session->parent.backup)) != 0)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
     if (!hf_json_set(entry, "session", hf_json_id_text(&session->id), err) ||
-        !hf_json_set(entry, "builds_on", json_null(), err) ||
+        !hf_json_set(entry, "builds_on",
+                     session->partial.cache != NULL ? hf_json_id_text(&session->builds_on) : json_null(), err) ||
         !hf_json_set(entry, "operation", json_string(session->options.operation), err) ||
-        !append(session, &(struct hf_log_append){HF_LOG_INTENT, session->started_at, session->epoch, entry, NULL}, err))
+        !session_append(session,
+                        &(struct hf_log_append){HF_LOG_INTENT, session->started_at, session->epoch, entry, NULL}, err))
         return false;
     session->intent_written = true;
     return true;
@@ -504,8 +511,8 @@ write_abort(struct hf_session *session, const struct hf_id *which, const char *r
     _cleanup_(hf_json_freep) json_t *entry = json_object();
     return entry != NULL && hf_json_set(entry, "session", hf_json_id_text(which), &ignored) &&
            hf_json_set(entry, "reason", json_string(reason), &ignored) &&
-           append(session, &(struct hf_log_append){HF_LOG_ABORT, hf_time_now_ms(), session->epoch, entry, NULL},
-                  &ignored);
+           session_append(session, &(struct hf_log_append){HF_LOG_ABORT, hf_time_now_ms(), session->epoch, entry, NULL},
+                          &ignored);
 }
 
 /* A COMMIT whose sync failed may stand in the log all the same: then its packs stay. */
@@ -531,13 +538,9 @@ open_cache(struct hf_session *session)
 static bool
 create_cache(struct hf_session *session, struct hf_error *err)
 {
-    char vault_text[HF_ID_TEXT_BYTES], name[HF_ID_TEXT_BYTES + 8];
-    const struct hf_id vault = hf_vault_id(session->vault);
-    snprintf(name, sizeof name, "%s.tags", hf_id_format(&vault, vault_text));
-    _cleanup_(hf_freep) char *path = hf_path_join(session->options.cache_folder, name);
-    if (path == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-    return hf_tag_cache_writer_new(path, hf_vault_keys(session->vault), &session->backup, &session->cache, err);
+    _cleanup_(hf_freep) char *path = NULL;
+    return session_cache_path(session, ".tags", &path, err) &&
+           hf_tag_cache_writer_new(path, hf_vault_keys(session->vault), &session->backup, &session->cache, err);
 }
 
 /* Half of the memory for spans, half for slabs; enough of each that no thread waits for ever. */
@@ -646,6 +649,7 @@ publish(struct hf_session *session, const char *facts_text, const json_t *facts,
         !session_close_packs(session, err) || !hf_backend_barrier(hf_vault_backend(session->vault), err) ||
         !session_check(session, err))
         return false;
+    session_keep_used_packs(session);
 
     _cleanup_(hf_json_freep) json_t *open_part = commit_public(session, &root);
     _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
@@ -663,12 +667,30 @@ publish(struct hf_session *session, const char *facts_text, const json_t *facts,
                                        .sequence = hf_vault_log_head(hf_vault_get_log(session->vault), hash),
                                        .files = session->file_count,
                                        .logical_bytes = logical_bytes};
-    for (size_t i = 0; i < session->pack_count; i++) {
-        ret->stored_bytes += session->finished[i].bytes;
-        ret->data_packs += session->finished[i].kind == HF_PACK_DATA;
-        ret->map_packs += session->finished[i].kind == HF_PACK_MAP;
-    }
+    add_to_outcome(ret, session->finished, session->pack_count);
+    add_to_outcome(ret, session->adopted, session->adopted_count);
     return true;
+}
+
+static void
+add_to_outcome(struct hf_session_outcome *outcome, const struct session_pack *packs, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        outcome->stored_bytes += packs[i].bytes;
+        outcome->data_packs += packs[i].kind == HF_PACK_DATA;
+        outcome->map_packs += packs[i].kind == HF_PACK_MAP;
+    }
+}
+
+json_t *
+session_pack_row(const struct session_pack *pack)
+{
+    _cleanup_(hf_json_freep) json_t *row = json_array();
+    const bool ok = row != NULL && json_array_append_new(row, hf_json_id_text(&pack->pack)) == 0 &&
+                    json_array_append_new(row, json_integer(pack->kind)) == 0 &&
+                    json_array_append_new(row, json_integer((json_int_t)pack->bytes)) == 0 &&
+                    json_array_append_new(row, hf_json_hex(pack->sha256, sizeof pack->sha256)) == 0;
+    return ok ? HF_TAKE(row) : NULL;
 }
 
 static json_t *
@@ -685,16 +707,12 @@ commit_public(const struct hf_session *session, const struct hf_object_ref *root
         hf_json_set(entry, "session", hf_json_id_text(&session->id), &ignored) &&
         hf_json_set(entry, "backup", hf_json_id_text(&session->backup), &ignored) &&
         hf_json_set(entry, "parent",
-                    session->parent_count > 0 ? hf_json_id_text(&session->parents[0].backup) : json_null(), &ignored) &&
+                    session->parent.cache != NULL ? hf_json_id_text(&session->parent.backup) : json_null(), &ignored) &&
         hf_json_set(entry, "dropped", json_array(), &ignored);
-    for (size_t i = 0; ok && i < session->pack_count; i++) {
-        const struct session_pack *pack = &session->finished[i];
-        json_t *row = json_array();
-        ok = json_array_append_new(packs, row) == 0 && json_array_append_new(row, hf_json_id_text(&pack->pack)) == 0 &&
-             json_array_append_new(row, json_integer(pack->kind)) == 0 &&
-             json_array_append_new(row, json_integer((json_int_t)pack->bytes)) == 0 &&
-             json_array_append_new(row, hf_json_hex(pack->sha256, sizeof pack->sha256)) == 0;
-    }
+    for (size_t i = 0; ok && i < session->pack_count; i++)
+        ok = json_array_append_new(packs, session_pack_row(&session->finished[i])) == 0;
+    for (size_t i = 0; ok && i < session->adopted_count; i++)
+        ok = json_array_append_new(packs, session_pack_row(&session->adopted[i])) == 0;
     return ok ? HF_TAKE(entry) : NULL;
 }
 
@@ -804,9 +822,9 @@ destroy(struct hf_session *session)
     free(session->heal);
     free(session->finished);
     hf_census_freep(&session->census);
-    hf_census_freep(&session->old_census);
-    for (size_t i = 0; i < session->parent_count; i++)
-        hf_tag_cache_freep(&session->parents[i].cache);
+    session_parent_done(&session->parent);
+    session_parent_done(&session->partial);
+    free(session->adopted);
     hf_manifest_root_freep(&session->parent_root);
     hf_object_reader_freep(&session->objects);
     hf_pack_reader_freep(&session->packs);

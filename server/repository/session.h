@@ -10,7 +10,7 @@
  *
  * Nothing of it exists for anybody until hf_session_commit() returns true: then all packs and the log
  * entry are on stable storage (promise 2).  A session that is freed without a commit has ended with ABORT
- * when that was possible, and leaves packs that the next session may build on or collection removes.
+ * when that was possible, and leaves packs that collection removes.
  *
  * Memory is bounded by hf_session_options.memory_bytes plus the parent's file index, whatever the
  * size of the backup.
@@ -57,7 +57,8 @@ struct hf_session_options {
 
 /*
  * Begins: reads the log, chooses the parent (the newest counting backup of the vault, NULL parent when
- * there is none), ends sessions this appliance left open (ABORT), writes INTENT.
+ * there is none), builds on what a suspended session left, ends other sessions this appliance left open (ABORT),
+ * writes INTENT.
  * CONFLICT: another process of this host writes to the vault.  The lock lies in the cache folder: without one
  * nobody is kept out, and what was left open stays open.
  */
@@ -131,4 +132,11 @@ HF_MUST_CHECK bool hf_session_commit(struct hf_session **session, const json_t *
                                      struct hf_error *err);
 /* Stops everything, removes the packs, writes ABORT (a reason of [a-z_]). */
 void hf_session_abort(struct hf_session **session, const char *reason);
+/*
+ * For a source that failed, while the store is well: keeps what is stored, so that the next session of this appliance
+ * stores only what is missing (session_partial.h says what lies where).  The log hears nothing: the session stays
+ * open.  False: it was aborted with that reason, since there is nothing worth keeping (an earlier session that was
+ * cut off got as far or further and is kept instead), or no folder to note it in, or it could not be kept.
+ */
+bool hf_session_suspend(struct hf_session **session, const char *reason);
 void hf_session_freep(struct hf_session **session); // aborts with reason "unfinished"

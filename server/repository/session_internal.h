@@ -3,6 +3,7 @@
  *
  *   session.c           begin, the caller's side (files cut into spans), commit, abort
  *   session_parent.c    what pages are compared with: tags and maps of earlier backups
+ *   session_partial.c   what a session that was cut off leaves to the next one
  *   session_pipeline.c  the threads: workers (tag spans, seal slabs) and the assembler (compare, gather, map)
  *   session_packs.c     slabs gathered, ordered, and written to packs by the writer thread
  *   session_manifest.c  the manifest at the end
@@ -17,9 +18,8 @@
 #include "server/repository/reader.h"
 #include "server/repository/session.h"
 
-#define SPAN_BYTES   (512 * HF_KIB)
-#define SPAN_PAGES   (SPAN_BYTES >> HF_PAGE_LOG2_LEAST)
-#define PARENTS_MOST 2
+#define SPAN_BYTES (512 * HF_KIB)
+#define SPAN_PAGES (SPAN_BYTES >> HF_PAGE_LOG2_LEAST)
 
 /* Where the page list goes: in front of the pages, right-aligned against them. */
 #define LIST_ROOM (128 * HF_KIB)
@@ -37,8 +37,9 @@ struct parent_leaf {
 
 /* A backup, or what a cut-off session left, whose pages need not be stored again. */
 struct parent {
-    struct hf_id backup;
-    struct hf_tag_cache *cache;
+    struct hf_id backup;        // of a cut-off session: the id it would have had
+    struct hf_tag_cache *cache; // NULL: there is none
+    struct hf_census *census;   // NULL: its slabs are not known
 };
 
 struct span {
@@ -103,8 +104,8 @@ struct hf_session_file {
     uint32_t mode;
     int64_t modified_at;
     void *check_context;
-    const struct hf_cached_file *parent; // [once] borrowed from the parent's cache; NULL: a new file
-    const struct parent *parent_of;      // [once]
+    const struct hf_cached_file *parent;  // [once] borrowed from the parent's cache; NULL: it has no such file
+    const struct hf_cached_file *partial; // [once] the same of what a cut-off session left
 
     struct span *filling; // [caller]
     uint64_t next_page;   // [caller] first page of the next span
@@ -122,7 +123,7 @@ struct hf_session_file {
     uint64_t told_pack; // [writer] serial of the last pack that knows the path
 };
 
-struct session_pack { // a finished pack
+struct session_pack { // a finished pack, as a row of COMMIT's packs
     struct hf_id pack;
     enum hf_pack_kind kind;
     uint64_t bytes;
@@ -148,9 +149,12 @@ struct hf_session {
     char why[160];              // why there is no parent
     char no_tags[160];          // [assembler] why the tag cache was given up, or ""
 
-    size_t parent_count; // [once]
-    struct parent parents[PARENTS_MOST];
-    struct hf_census *old_census; // [once] of the parent; may be NULL
+    struct parent parent;     // [once]
+    struct parent partial;    // [once]
+    struct hf_id builds_on;   // [once] the session that left the partial; or none
+    uint64_t builds_on_bytes; // [once] how far it got
+    size_t adopted_count;
+    struct session_pack *adopted; // its packs, and those it had adopted itself; at COMMIT: those that are used
     struct hf_pack_reader *packs;
     struct hf_object_reader *objects;
     struct hf_slab_worker *caller_worker; // for the caller's and assembler's own reading
@@ -200,7 +204,12 @@ struct hf_session {
 
 /* session.c */
 /* Page tags only save the next backup time: what keeps them from being written is noted, and the backup goes on. */
-void session_drop_cache(struct hf_session *session, const struct hf_error *why);    // [assembler]
+void session_drop_cache(struct hf_session *session, const struct hf_error *why); // [assembler]
+json_t *session_pack_row(const struct session_pack *pack); // [id, kind, bytes, sha256]; NULL without memory
+HF_MUST_CHECK bool session_append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
+/* <cache folder>/<vault><suffix>; the caller frees it. */
+HF_MUST_CHECK bool session_cache_path(const struct hf_session *session, const char *suffix, char **ret,
+                                      struct hf_error *err);
 void session_fail(struct hf_session *session, const struct hf_error *err);          // the first failure stays
 HF_MUST_CHECK bool session_check(struct hf_session *session, struct hf_error *err); // false: it has failed
 
@@ -211,12 +220,16 @@ void session_find_parent_file(struct hf_session *session, struct hf_session_file
 /* The parent's stretch that holds `page`, with a reference for the caller; NULL when the parent has none. */
 struct parent_leaf *session_parent_leaf(struct hf_session_file *file, uint64_t page, struct hf_slab_worker *worker);
 void session_release_leaf(struct parent_leaf **leaf);
+void session_parent_done(struct parent *parent);
 bool session_is_condemned(const struct hf_session *session, const struct hf_id *pack, uint32_t slab);
 
 /* session_pipeline.c */
 HF_MUST_CHECK bool session_start_threads(struct hf_session *session, struct hf_error *err);
 void session_stop_threads(struct hf_session *session);      // joins them
 struct span *session_take_span(struct hf_session *session); // waits; NULL: failed
+/* Gives an open file's pages so far their leaf, and the tag cache what is known of it.  [assembler] */
+HF_MUST_CHECK bool session_keep_unfinished(struct hf_session *session, struct hf_session_file *file,
+                                           struct hf_error *err);
 void session_submit_span(struct hf_session *session, struct span *span);
 
 /* session_packs.c */
@@ -230,6 +243,7 @@ HF_MUST_CHECK bool session_close_packs(struct hf_session *session,
                                        struct hf_error *err); // [assembler], waits for the writer
 HF_MUST_CHECK bool session_count_live(struct hf_session *session, const struct hf_id *pack, uint64_t live,
                                       struct hf_error *err);                                            // [assembler]
+bool session_is_live(const struct hf_session *session, const struct hf_id *pack);                       // [assembler]
 void session_seal_job(struct hf_session *session, struct hf_slab_worker *worker, struct slab_job *job); // worker
 void *session_writer_main(void *context);
 void session_open_pack_freep(struct open_pack **pack);

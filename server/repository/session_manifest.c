@@ -44,7 +44,7 @@ session_write_manifest(struct hf_session *session, const char *facts, struct hf_
         .backup = session->backup,
         .vault = hf_vault_id(session->vault),
         .session = session->id,
-        .parent = session->parent_count > 0 ? session->parents[0].backup : HF_ID_NONE,
+        .parent = session->parent.cache != NULL ? session->parent.backup : HF_ID_NONE,
         .started_at = session->started_at,
         .finished_at = hf_time_now_ms(),
         .facts = (char *)(uintptr_t)facts,
@@ -171,7 +171,7 @@ static bool
 find_shared(const struct hf_session *session, const struct hf_manifest_folder *folder, const uint8_t *digest,
             struct hf_object_ref *ret)
 {
-    if (session->parent_root == NULL || session->parent_count == 0)
+    if (session->parent_root == NULL || session->parent.cache == NULL)
         return false;
     const struct hf_manifest_folder *found =
         bsearch(folder, session->parent_root->folders, session->parent_root->folder_count, sizeof *folder, by_path);

@@ -128,6 +128,12 @@ session_count_live(struct hf_session *session, const struct hf_id *pack, uint64_
     return true;
 }
 
+bool
+session_is_live(const struct hf_session *session, const struct hf_id *pack)
+{
+    return session->live_room > 0 && session->live[live_slot(session->live, session->live_room, pack)].live > 0;
+}
+
 void
 session_seal_job(struct hf_session *session, struct hf_slab_worker *worker, struct slab_job *job)
 {

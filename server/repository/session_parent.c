@@ -10,7 +10,11 @@ static bool open_parent(struct hf_session *session, const struct hf_vault_state 
 static bool find_lost_packs(struct hf_session *session, struct hf_error *err);
 static bool add_heal(struct hf_session *session, const struct hf_id *pack, uint32_t slab, struct hf_error *err);
 static int by_place(const void *a, const void *b);
-static struct parent_leaf *read_leaf(struct hf_session_file *file, uint64_t number, struct hf_slab_worker *worker);
+static const struct hf_cached_leaf *cached_leaf(const struct hf_cached_file *file, uint64_t number);
+static struct parent_leaf *read_leaf(const struct hf_session_file *file, const struct parent *parent,
+                                     const struct hf_cached_leaf *cached, uint64_t number,
+                                     struct hf_slab_worker *worker);
+static const struct hf_cached_file *find_file(const struct parent *parent, const struct hf_session_file *file);
 
 bool
 session_open_parents(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err)
@@ -47,27 +51,28 @@ session_open_parents(struct hf_session *session, const struct hf_vault_state *st
 void
 session_find_parent_file(struct hf_session *session, struct hf_session_file *file)
 {
-    for (size_t i = 0; i < session->parent_count; i++) {
-        const struct hf_cached_file *found = hf_tag_cache_find(session->parents[i].cache, file->path);
-        if (found != NULL && found->page_log2 == file->page_log2) {
-            file->parent = found;
-            file->parent_of = &session->parents[i];
-            return;
-        }
-    }
+    file->parent = find_file(&session->parent, file);
+    file->partial = find_file(&session->partial, file);
 }
 
+/*
+ * What a cut-off session stored is newer than the parent.  But it ended somewhere: the stretch in which it did is
+ * compared with whichever knows more of it.
+ */
 struct parent_leaf *
 session_parent_leaf(struct hf_session_file *file, uint64_t page, struct hf_slab_worker *worker)
 {
     const uint64_t number = page / HF_LEAF_PAGES;
-    if (file->parent == NULL || number >= file->parent->leaf_count)
+    const struct hf_cached_leaf *old = cached_leaf(file->parent, number), *left = cached_leaf(file->partial, number);
+    if (old == NULL && left == NULL)
         return NULL;
+    const bool is_left = left != NULL && (old == NULL || left->pages >= old->pages);
 
     pthread_mutex_lock(&file->leaf_lock);
     if (file->current == NULL || file->current->number != number) {
         session_release_leaf(&file->current);
-        file->current = read_leaf(file, number, worker);
+        file->current = read_leaf(file, is_left ? &file->session->partial : &file->session->parent,
+                                  is_left ? left : old, number, worker);
     }
     struct parent_leaf *leaf = file->current;
     if (leaf != NULL)
@@ -87,6 +92,13 @@ session_release_leaf(struct parent_leaf **leaf)
     free(gone);
 }
 
+void
+session_parent_done(struct parent *parent)
+{
+    hf_tag_cache_freep(&parent->cache);
+    hf_census_freep(&parent->census);
+}
+
 bool
 session_is_condemned(const struct hf_session *session, const struct hf_id *pack, uint32_t slab)
 {
@@ -102,12 +114,9 @@ open_parent(struct hf_session *session, const struct hf_vault_state *state, cons
             struct hf_error *err)
 {
     (void)state;
-    char vault_text[HF_ID_TEXT_BYTES], name[HF_ID_TEXT_BYTES + 8];
-    const struct hf_id vault = hf_vault_id(session->vault);
-    snprintf(name, sizeof name, "%s.tags", hf_id_format(&vault, vault_text));
-    _cleanup_(hf_freep) char *path = hf_path_join(session->options.cache_folder, name);
-    if (path == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    _cleanup_(hf_freep) char *path = NULL;
+    if (!session_cache_path(session, ".tags", &path, err))
+        return false;
 
     _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST);
     const struct hf_object_ref ref = {backup->root_pack, backup->root_slab, backup->root_index};
@@ -115,7 +124,7 @@ open_parent(struct hf_session *session, const struct hf_vault_state *state, cons
         !hf_manifest_root_decode(bytes.data, bytes.length, &session->parent_root, err))
         return false;
 
-    struct parent *parent = &session->parents[0];
+    struct parent *parent = &session->parent;
     const struct hf_vault_keys *keys = hf_vault_keys(session->vault);
     struct hf_error reason;
     if (!hf_tag_cache_open(path, keys, &backup->backup, &parent->cache, &reason)) {
@@ -124,8 +133,7 @@ open_parent(struct hf_session *session, const struct hf_vault_state *state, cons
             return false;
     }
     parent->backup = backup->backup;
-    session->parent_count = 1;
-    session->old_census = hf_tag_cache_take_census(parent->cache);
+    parent->census = hf_tag_cache_take_census(parent->cache);
     return true;
 }
 
@@ -179,11 +187,24 @@ by_place(const void *a, const void *b)
     return packs != 0 ? packs : (left->slab > right->slab) - (left->slab < right->slab);
 }
 
+static const struct hf_cached_file *
+find_file(const struct parent *parent, const struct hf_session_file *file)
+{
+    const struct hf_cached_file *found = parent->cache != NULL ? hf_tag_cache_find(parent->cache, file->path) : NULL;
+    return found != NULL && found->page_log2 == file->page_log2 ? found : NULL;
+}
+
+static const struct hf_cached_leaf *
+cached_leaf(const struct hf_cached_file *file, uint64_t number)
+{
+    return file != NULL && number < file->leaf_count ? &file->leaves[number] : NULL;
+}
+
 /* Never fails: a stretch that cannot be read is not usable, and its pages are stored anew. */
 static struct parent_leaf *
-read_leaf(struct hf_session_file *file, uint64_t number, struct hf_slab_worker *worker)
+read_leaf(const struct hf_session_file *file, const struct parent *parent, const struct hf_cached_leaf *cached,
+          uint64_t number, struct hf_slab_worker *worker)
 {
-    const struct hf_cached_leaf *cached = &file->parent->leaves[number];
     struct parent_leaf *leaf = calloc(1, sizeof *leaf);
     if (leaf == NULL)
         return NULL;
@@ -197,7 +218,7 @@ read_leaf(struct hf_session_file *file, uint64_t number, struct hf_slab_worker *
     _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_LEAF_MOST);
     struct hf_error reason;
     leaf->usable = leaf->tags != NULL && !session_is_condemned(file->session, &cached->ref.pack, cached->ref.slab) &&
-                   hf_tag_cache_tags(file->parent_of->cache, cached, leaf->tags, &reason) &&
+                   hf_tag_cache_tags(parent->cache, cached, leaf->tags, &reason) &&
                    hf_object_read(file->session->objects, worker, &cached->ref, HF_OBJECT_LEAF, &bytes, &reason) &&
                    hf_leaf_decode(bytes.data, bytes.length, file->path, &leaf->map, &reason) &&
                    leaf->map.pages == cached->pages && leaf->map.page_log2 == file->page_log2;

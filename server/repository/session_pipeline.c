@@ -114,6 +114,23 @@ session_submit_span(struct hf_session *session, struct span *span)
     pthread_mutex_unlock(&session->lock);
 }
 
+bool
+session_keep_unfinished(struct hf_session *session, struct hf_session_file *file, struct hf_error *err)
+{
+    struct file_work *work = file->work;
+    if (work->leaf.pages > 0 && !finish_leaf(session, file, err))
+        return false;
+    const struct hf_cached_file cached = {.path = file->path,
+                                          .page_log2 = file->page_log2,
+                                          .size = file->size,
+                                          .leaf_count = work->cached_count,
+                                          .leaves = work->cached};
+    struct hf_error why;
+    if (session->cache != NULL && !hf_tag_cache_writer_file(session->cache, &cached, &why))
+        session_drop_cache(session, &why);
+    return true;
+}
+
 /* Sealing goes first: it frees memory that the assembler waits for. */
 static void *
 worker_main(void *context)
@@ -346,8 +363,8 @@ keep_extent(struct hf_session *session, struct span *span, uint32_t from, uint32
 static bool
 is_thin(struct hf_session *session, const struct hf_id *pack, uint32_t slab, uint32_t pages)
 {
-    if (session->old_census == NULL || session->ageing_budget < pages ||
-        hf_census_live_percent(session->old_census, pack, slab) >= session->options.ageing_percent)
+    if (session->parent.census == NULL || session->ageing_budget < pages ||
+        hf_census_live_percent(session->parent.census, pack, slab) >= session->options.ageing_percent)
         return false;
     session->ageing_budget -= pages;
     return true;
@@ -455,11 +472,12 @@ count_leaf(struct hf_session *session, const struct hf_leaf *leaf, struct hf_err
         const struct hf_id *pack = &leaf->packs[extent->pack];
         unsigned live, stored;
         hf_census_get(session->census, pack, extent->slab, &live, &stored);
-        if (stored == 0 && session->old_census != NULL) {
-            hf_census_get(session->old_census, pack, extent->slab, &live, &stored);
-            if (stored > 0 && !hf_census_set_stored(session->census, pack, extent->slab, stored, err))
-                return false;
-        }
+        if (stored == 0 && session->parent.census != NULL)
+            hf_census_get(session->parent.census, pack, extent->slab, &live, &stored);
+        if (stored == 0 && session->partial.census != NULL)
+            hf_census_get(session->partial.census, pack, extent->slab, &live, &stored);
+        if (stored > 0 && !hf_census_set_stored(session->census, pack, extent->slab, stored, err))
+            return false;
         if (!hf_census_add_live(session->census, pack, extent->slab, extent->count, err) ||
             !session_count_live(session, pack, extent->count, err))
             return false;
@@ -471,18 +489,8 @@ static bool
 finish_file(struct hf_session *session, struct hf_session_file *file, struct hf_error *err)
 {
     struct file_work *work = file->work;
-    if (work->leaf.pages > 0 && !finish_leaf(session, file, err))
+    if (!session_keep_unfinished(session, file, err))
         return false;
-    if (session->cache != NULL) {
-        const struct hf_cached_file cached = {.path = file->path,
-                                              .page_log2 = file->page_log2,
-                                              .size = file->size,
-                                              .leaf_count = work->cached_count,
-                                              .leaves = work->cached};
-        struct hf_error why;
-        if (!hf_tag_cache_writer_file(session->cache, &cached, &why))
-            session_drop_cache(session, &why);
-    }
     hf_file_digest_end(work->digest, file->size, file->digest);
     end_work(file);
     atomic_fetch_add(&session->counts.files, 1);

@@ -148,6 +148,17 @@ hf_tag_cache_writer_freep(struct hf_tag_cache_writer **writer)
     free(gone);
 }
 
+bool
+hf_tag_cache_writer_aim(struct hf_tag_cache_writer *writer, const char *path, struct hf_error *err)
+{
+    char *copy = strdup(path);
+    if (copy == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a tag cache");
+    free(writer->path);
+    writer->path = copy;
+    return true;
+}
+
 /* A frame is sealed once, for the place it then takes: what is pending is written there however often that fails. */
 bool
 hf_tag_cache_writer_tags(struct hf_tag_cache_writer *writer, const uint8_t *tags, uint32_t pages, uint64_t *ret_frame,

@@ -34,6 +34,8 @@ HF_MUST_CHECK bool hf_tag_cache_writer_new(const char *path, const struct hf_vau
                                            const struct hf_id *backup, struct hf_tag_cache_writer **ret,
                                            struct hf_error *err);
 void hf_tag_cache_writer_freep(struct hf_tag_cache_writer **writer); // an unfinished file is removed
+/* Another path for finish() to put the file at, in the same folder. */
+HF_MUST_CHECK bool hf_tag_cache_writer_aim(struct hf_tag_cache_writer *writer, const char *path, struct hf_error *err);
 /* Writes one frame, 1 to HF_LEAF_PAGES tags; the result goes into struct hf_cached_leaf. */
 struct hf_cached_leaf {
     uint64_t frame; // offset

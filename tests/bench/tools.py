@@ -20,8 +20,6 @@ LEFT_OUT = ["pg_wal/*", "pg_replslot/*", "pg_dynshmem/*", "pg_notify/*", "pg_ser
 
 class Tool:
     """What all have; `settings` is a line for the reader."""
-    makes_target = True  # the folder to restore into has to be there
-
     def __init__(self, folder, cluster):
         self.folder = f"{folder}/{self.name}"
         self.repository = f"{self.folder}/repository"

@@ -51,6 +51,32 @@ run_crash(struct hf_worker *worker, const json_t *request, json_t **ret_result, 
     return false;
 }
 
+/* Leaves a process behind that nobody waits for, and dies. */
+static bool
+run_orphan(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    char path[512];
+    pid_t child = fork();
+    if (child == 0) {
+        pause();
+        _exit(0);
+    }
+    snprintf(path, sizeof path, "%s/orphan-%d", text_of(request, "folder"), (int)child);
+    int fd = open(path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not make \"%s\"", path);
+    return run_crash(worker, request, ret_result, err);
+}
+
+/* Takes being asked to stop for a lost connection. */
+static bool
+run_grumpy(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
+{
+    if (run_nap(worker, request, ret_result, err))
+        return true;
+    return hf_fail(err, HF_ERR_UNAVAILABLE, "the connection was lost");
+}
+
 static bool
 run_silent(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
 {
@@ -247,6 +273,8 @@ main(int argc, char **argv)
         {.name = "nap", .of_source = true, .run = run_nap},
         {.name = "nap2", .of_source = true, .run = run_nap},
         {.name = "crash", .run = run_crash},
+        {.name = "orphan", .run = run_orphan},
+        {.name = "grumpy", .of_source = true, .run = run_grumpy},
         {.name = "silent", .run = run_silent},
         {.name = "liar", .run = run_liar},
         {.name = "fail", .run = run_fail},

@@ -83,6 +83,20 @@ start_detached(const struct job_bench *bench, const char *command, json_t *argum
     return id;
 }
 
+/* Neither gone nor a zombie that nobody reaps here. */
+static bool
+is_alive(pid_t pid)
+{
+    char path[64], text[256] = "";
+    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
+    FILE *file = fopen(path, "re");
+    if (file == NULL)
+        return false;
+    bool read = fgets(text, sizeof text, file) != NULL;
+    fclose(file);
+    return read && strstr(text, ") Z") == NULL;
+}
+
 static void
 await_state(const struct job_bench *bench, const char *job, const char *state)
 {
@@ -189,6 +203,38 @@ HF_TEST(cancelling_stops_a_running_job_and_its_process)
     assert_int_equal(kill(pid, 0), -1);
     job_client_close(&client);
     await_state(&bench, text_of(queued, "job"), "cancelled");
+}
+
+HF_TEST(a_cancelled_job_is_cancelled_whatever_its_worker_takes_it_for)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    job_bench_start(&bench);
+    const char *folder = hf_test_folder();
+    char id[HF_ID_TEXT_BYTES];
+    snprintf(id, sizeof id, "%s", start_detached(&bench, "grumpy", nap("clinic", folder)));
+    await_begun(folder, "clinic", 1, NULL);
+    json_decref(job_bench_ask(&bench, "job cancel", json_pack("{s:s}", "job", id)));
+    await_state(&bench, id, "cancelled");
+}
+
+HF_TEST(whatever_a_worker_leaves_behind_is_killed)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    job_bench_start(&bench);
+    const char *folder = hf_test_folder();
+    pid_t orphan = 0;
+    json_decref(job_bench_ask(&bench, "orphan", json_pack("{s:s}", "folder", folder)));
+    DIR *dir = opendir(folder);
+    for (struct dirent *entry; (entry = readdir(dir)) != NULL;)
+        if (strncmp(entry->d_name, "orphan-", 7) == 0)
+            orphan = atoi(entry->d_name + 7);
+    closedir(dir);
+    assert_true(orphan > 1);
+    for (int waited = 0; is_alive(orphan) && waited < 1000; waited++)
+        usleep(5000);
+    assert_false(is_alive(orphan));
 }
 
 HF_TEST(a_queued_job_is_cancelled_at_once_by_its_id)
@@ -680,6 +726,18 @@ HF_TEST(a_source_that_left_the_settings_file_is_removed_at_the_next_start)
     job_bench_start(&bench);
     _cleanup_(hf_json_freep) json_t *list = job_bench_ask(&bench, "source list", NULL);
     assert_int_equal(json_array_size(json_object_get(json_object_get(list, "result"), "sources")), 1);
+}
+
+HF_TEST(sources_that_have_not_changed_are_not_recorded_again)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    for (int i = 0; i < 3; i++) {
+        job_bench_start(&bench);
+        _cleanup_(hf_json_freep) json_t *rebuilt = job_bench_ask(&bench, "catalog rebuild", NULL);
+        assert_int_equal(number_of(json_object_get(rebuilt, "result"), "entries"), 3);
+        job_bench_stop(&bench, SIGTERM);
+    }
 }
 
 HF_TEST(status_is_bad_news_while_a_source_has_no_proven_backup)

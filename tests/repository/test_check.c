@@ -1,5 +1,7 @@
 #include "tests/support/test.h"
 
+#include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -38,21 +40,27 @@ struct lies {
     int data_live, map_live; // added to what the summary says
     bool no_map_row;         // the summary does not list the map pack
     bool stranger_row;       // the summary lists a pack that nobody committed
-    int files, bytes;        // added to what the root counts
+    int bytes;               // added to what the root counts
     bool facts, parent, session;
     bool no_commit_of_data; // the COMMIT does not name the data pack
-    bool object_count;      // the map slab's header counts one object more
+    enum { END_AS_IT_IS, END_WITH_BYTES, END_OF_LONGER_DIRECTORY, END_RESERVED } end; // of the data pack
+    bool page_files;           // root and list of files count one file more than is listed
+    uint8_t b_log2;            // of "b", as its manifest and map say
+    bool past_end;             // the map of "b" leads past the end of its slab
+    bool data_hash, root_hash; // the COMMIT has another one
+    bool root_apart;           // the root has a map pack of its own
+    bool object_count;         // the map slab's header counts one object more
 };
 
 struct small_backup {
     struct test_vault *vault;
     const struct lies *lies;
-    struct hf_id session, backup, data_pack, map_pack;
+    struct hf_id session, backup, data_pack, map_pack, root_pack;
     struct hf_slab_worker *worker;
     uint8_t a[A_SIZE], b[B_SIZE];
     struct hf_page_check a_checks[A_PAGES], b_check;
-    uint64_t data_bytes, map_bytes;
-    uint8_t data_sha256[HF_SHA256_BYTES], map_sha256[HF_SHA256_BYTES];
+    uint64_t data_bytes, map_bytes, root_bytes;
+    uint8_t data_sha256[HF_SHA256_BYTES], map_sha256[HF_SHA256_BYTES], root_sha256[HF_SHA256_BYTES];
 };
 
 /* The damages that a check told of. */
@@ -61,6 +69,8 @@ struct told {
     char first[HF_ERROR_MESSAGE_BYTES];
     enum hf_damage_kind kind; // of the first
     struct hf_id pack;
+    int summaries; // of how many the message is that the summary counts otherwise
+    int files;     // of how many it is a file that is affected
 };
 
 static const uint8_t zeros[PAGE];
@@ -140,6 +150,34 @@ put_pages_slab(const struct small_backup *made, const struct small_pack *pack, u
     put_slab(made, pack, &info, &plain, runs, run_count, checks);
 }
 
+/* Puts 8 bytes in front of the trailer, and has the trailer say what it is to say. */
+static void
+change_end(struct small_backup *made)
+{
+    struct hf_error err;
+    char name[HF_PACK_NAME_BYTES];
+    const struct hf_id vault = hf_vault_id(made->vault->vault);
+    struct hf_backend *backend = hf_vault_backend(made->vault->vault);
+    _cleanup_(hf_buf_done) struct hf_buf pack = HF_BUF_INIT(HF_MIB);
+    hf_pack_name(&vault, &made->data_pack, name);
+    hf_assert_ok(hf_backend_barrier(backend, &err) && hf_backend_get(backend, name, &pack, &err) &&
+                     hf_backend_delete(backend, name, &err),
+                 &err);
+    uint8_t trailer[HF_PACK_TRAILER], more[8] = {0};
+    memcpy(trailer, pack.data + pack.length - HF_PACK_TRAILER, HF_PACK_TRAILER);
+    more[4] = made->lies->end == END_WITH_BYTES;
+    if (made->lies->end == END_OF_LONGER_DIRECTORY)
+        hf_put_u64(trailer + 16, hf_get_u64(trailer + 16) + 8);
+    trailer[50] = made->lies->end == END_RESERVED;
+    hf_put_u32(trailer + 60, hf_crc32c(0, trailer, 60));
+    hf_buf_truncate(&pack, pack.length - HF_PACK_TRAILER);
+    hf_assert_ok(hf_buf_add(&pack, more, sizeof more, &err) && hf_buf_add(&pack, trailer, sizeof trailer, &err) &&
+                     hf_backend_put_exclusive(backend, name, pack.data, pack.length, &err),
+                 &err);
+    made->data_bytes = pack.length;
+    hf_sha256(pack.data, pack.length, made->data_sha256);
+}
+
 /* Slab 0: pages 0 to 2 of "a".  Slab 1: its tail, then "b". */
 static void
 write_data_pack(struct small_backup *made)
@@ -196,6 +234,8 @@ write_data_pack(struct small_backup *made)
         put_slab(made, &pack, &info, &plain, NULL, 0, NULL);
     }
     end_pack(made, &pack, &made->data_bytes, made->data_sha256);
+    if (lies->end != END_AS_IT_IS)
+        change_end(made);
 }
 
 static void
@@ -210,9 +250,10 @@ encode_leaves(const struct small_backup *made, struct hf_buf *a, struct hf_buf *
                      hf_leaf_encode(&leaf, a, &err),
                  &err);
     hf_leaf_done(&leaf);
-    hf_leaf_init(&leaf, 16);
-    hf_assert_ok(
-        hf_leaf_add(&leaf, HF_EXTENT_STORED, 1, &made->data_pack, 1, 1, &err) && hf_leaf_encode(&leaf, b, &err), &err);
+    hf_leaf_init(&leaf, made->lies->b_log2 > 0 ? made->lies->b_log2 : 16);
+    hf_assert_ok(hf_leaf_add(&leaf, HF_EXTENT_STORED, 1, &made->data_pack, 1, made->lies->past_end ? 2 : 1, &err) &&
+                     hf_leaf_encode(&leaf, b, &err),
+                 &err);
     hf_leaf_done(&leaf);
 }
 
@@ -229,6 +270,26 @@ digest_of(const struct small_backup *made, const struct hf_page_check *checks, s
     hf_file_digest_freep(&digest);
 }
 
+static void
+write_map(const struct small_backup *made, const struct hf_id *id, const uint8_t *kinds,
+          const struct hf_buf *const *objects, size_t count, uint64_t *ret_bytes,
+          uint8_t ret_sha256[static HF_SHA256_BYTES])
+{
+    struct hf_error err;
+    _cleanup_(hf_buf_done) struct hf_buf bodies = HF_BUF_INIT(16 * HF_KIB), plain = HF_BUF_INIT(16 * HF_KIB);
+    size_t lengths[4];
+    for (size_t i = 0; i < count; i++) {
+        lengths[i] = objects[i]->length;
+        hf_assert_ok(hf_buf_add(&bodies, objects[i]->data, objects[i]->length, &err), &err);
+    }
+    hf_assert_ok(hf_objects_join(kinds, lengths, count, bodies.data, bodies.length, &plain, &err), &err);
+    struct small_pack pack = begin_pack(made, id, HF_PACK_MAP);
+    struct hf_slab_info info = {
+        .number = 0, .kind = HF_SLAB_OBJECTS, .items = (uint32_t)count + made->lies->object_count};
+    put_slab(made, &pack, &info, &plain, NULL, 0, NULL);
+    end_pack(made, &pack, ret_bytes, ret_sha256);
+}
+
 /* One slab: the leaves of "a" and "b", the list of files, the root. */
 static struct hf_object_ref
 write_map_pack(struct small_backup *made, const char *facts)
@@ -236,8 +297,7 @@ write_map_pack(struct small_backup *made, const char *facts)
     struct hf_error err;
     const struct lies *lies = made->lies;
     _cleanup_(hf_buf_done) struct hf_buf a = HF_BUF_INIT(HF_KIB), b = HF_BUF_INIT(HF_KIB), page = HF_BUF_INIT(HF_KIB),
-                                         root = HF_BUF_INIT(4 * HF_KIB), bodies = HF_BUF_INIT(16 * HF_KIB),
-                                         plain = HF_BUF_INIT(16 * HF_KIB);
+                                         root = HF_BUF_INIT(4 * HF_KIB);
     encode_leaves(made, &a, &b);
 
     const struct hf_object_ref a_leaf = {made->map_pack, 0, 0}, b_leaf = {made->map_pack, 0, 1};
@@ -251,7 +311,7 @@ write_map_pack(struct small_backup *made, const char *facts)
                                         .leaves = &a_leaf},
                                        {.name = "b",
                                         .kind = HF_FILE_OTHER,
-                                        .page_log2 = 16,
+                                        .page_log2 = lies->b_log2 > 0 ? lies->b_log2 : 16,
                                         .mode = 0600,
                                         .size = B_SIZE,
                                         .crc32c = hf_crc32c(0, made->b, B_SIZE),
@@ -263,7 +323,7 @@ write_map_pack(struct small_backup *made, const char *facts)
     files[1].digest[7] ^= lies->file_digest;
     hf_assert_ok(hf_manifest_page_encode(files, 2, &page, &err), &err);
 
-    struct hf_manifest_page_ref page_ref = {.ref = {made->map_pack, 0, 2}, .files = 2};
+    struct hf_manifest_page_ref page_ref = {.ref = {made->map_pack, 0, 2}, .files = 2u + lies->page_files};
     hf_manifest_page_digest(hf_vault_keys(made->vault->vault), page.data, page.length, page_ref.digest);
     char top[] = "";
     struct hf_manifest_folder folder = {.path = top, .mode = 0700, .page_count = 1, .pages = &page_ref};
@@ -286,7 +346,7 @@ write_map_pack(struct small_backup *made, const char *facts)
                                           .parent = lies->parent ? hf_id_new() : HF_ID_NONE,
                                           .started_at = 1700000000000,
                                           .finished_at = 1700000000001,
-                                          .file_count = (uint64_t)(2 + lies->files),
+                                          .file_count = 2u + lies->page_files,
                                           .logical_bytes = (uint64_t)((int64_t)files[0].size + B_SIZE + lies->bytes),
                                           .facts = lies->facts ? other_facts : (char *)(uintptr_t)facts,
                                           .folder_count = 1,
@@ -297,18 +357,13 @@ write_map_pack(struct small_backup *made, const char *facts)
 
     const uint8_t kinds[] = {HF_OBJECT_LEAF, HF_OBJECT_LEAF, HF_OBJECT_MANIFEST_PAGE, HF_OBJECT_MANIFEST_ROOT};
     const struct hf_buf *const objects[] = {&a, &b, &page, &root};
-    size_t lengths[HF_LENGTH(objects)];
-    for (size_t i = 0; i < HF_LENGTH(objects); i++) {
-        lengths[i] = objects[i]->length;
-        hf_assert_ok(hf_buf_add(&bodies, objects[i]->data, objects[i]->length, &err), &err);
-    }
-    hf_assert_ok(hf_objects_join(kinds, lengths, HF_LENGTH(objects), bodies.data, bodies.length, &plain, &err), &err);
-    struct small_pack pack = begin_pack(made, &made->map_pack, HF_PACK_MAP);
-    struct hf_slab_info info = {
-        .number = 0, .kind = HF_SLAB_OBJECTS, .items = (uint32_t)HF_LENGTH(objects) + lies->object_count};
-    put_slab(made, &pack, &info, &plain, NULL, 0, NULL);
-    end_pack(made, &pack, &made->map_bytes, made->map_sha256);
-    return (struct hf_object_ref){made->map_pack, 0, 3};
+    const size_t first = lies->root_apart ? 3 : 4;
+    write_map(made, &made->map_pack, kinds, objects, first, &made->map_bytes, made->map_sha256);
+    if (!lies->root_apart)
+        return (struct hf_object_ref){made->map_pack, 0, 3};
+    write_map(made, &made->root_pack, kinds + 3, objects + 3, 1, &made->root_bytes, made->root_sha256);
+    made->root_sha256[3] ^= lies->root_hash;
+    return (struct hf_object_ref){made->root_pack, 0, 0};
 }
 
 static void
@@ -344,7 +399,8 @@ write_small_backup(struct test_vault *vault, const struct lies *lies, struct sma
                                   .session = hf_id_new(),
                                   .backup = hf_id_new(),
                                   .data_pack = hf_id_new(),
-                                  .map_pack = hf_id_new()};
+                                  .map_pack = hf_id_new(),
+                                  .root_pack = hf_id_new()};
     for (size_t i = 0; i < A_SIZE; i++)
         made->a[i] = i / PAGE == A_FIRST ? 0 : (uint8_t)(i * 7 + i / PAGE + 1);
     memset(made->b, 'b', B_SIZE);
@@ -355,6 +411,7 @@ write_small_backup(struct test_vault *vault, const struct lies *lies, struct sma
                  json_pack("{s:s, s:[], s:n, s:s}", "session", session, "parents", "builds_on", "operation", "backup"),
                  NULL);
     write_data_pack(made);
+    made->data_sha256[3] ^= lies->data_hash;
     const struct hf_object_ref root = write_map_pack(made, "{\"engine\":\"postgres\"}");
     hf_assert_ok(hf_backend_barrier(hf_vault_backend(vault->vault), &err), &err);
     json_t *packs = json_array();
@@ -363,6 +420,8 @@ write_small_backup(struct test_vault *vault, const struct lies *lies, struct sma
                               pack_row(&made->data_pack, lies->kind_in_commit > 0 ? lies->kind_in_commit : HF_PACK_DATA,
                                        made->data_bytes, made->data_sha256));
     json_array_append_new(packs, pack_row(&made->map_pack, HF_PACK_MAP, made->map_bytes, made->map_sha256));
+    if (lies->root_apart)
+        json_array_append_new(packs, pack_row(&made->root_pack, HF_PACK_MAP, made->root_bytes, made->root_sha256));
     append_entry(vault, HF_LOG_COMMIT,
                  json_pack("{s:s, s:s, s:n, s:{s:s, s:i, s:i}, s:o, s:[]}", "session", session, "backup", backup,
                            "parent", "root", "pack", hf_id_format(&root.pack, map), "slab", (int)root.slab, "index",
@@ -376,6 +435,8 @@ listen(void *context, const struct hf_damage *damage)
 {
     struct told *told = context;
     print_message("# %s: %s\n", hf_damage_kind_name(damage->kind), damage->message);
+    told->summaries += strstr(damage->message, "says that it uses") != NULL;
+    told->files += damage->file != NULL;
     if (told->count++ == 0) {
         snprintf(told->first, sizeof told->first, "%s", damage->message);
         told->kind = damage->kind;
@@ -545,6 +606,135 @@ HF_TEST(a_map_slab_with_other_objects_than_it_counts_is_noticed)
 HF_TEST(bytes_between_slabs_are_noticed)
 {
     expect_one(&(struct lies){.gap = true}, HF_DAMAGE_ALTERED, "holds bytes between its slabs");
+}
+
+HF_TEST(the_end_of_a_pack_holds_what_the_format_says_and_nothing_else)
+{
+    expect_one(&(struct lies){.end = END_WITH_BYTES}, HF_DAMAGE_ALTERED, "holds bytes between its slabs");
+    const struct lies others[] = {{.end = END_OF_LONGER_DIRECTORY}, {.end = END_RESERVED}};
+    for (size_t i = 0; i < HF_LENGTH(others); i++) {
+        struct test_vault vault;
+        struct small_backup made;
+        test_vault_make(&vault, hf_test_folder());
+        write_small_backup(&vault, &others[i], &made);
+        const struct told told = check(&vault, 2, NULL);
+        assert_non_null(strstr(told.first, "does not fit its directory"));
+        assert_true(hf_id_equal(&told.pack, &made.data_pack));
+        test_vault_done(&vault);
+    }
+}
+
+HF_TEST(a_root_that_counts_more_files_than_are_listed_is_noticed)
+{
+    expect_one(&(struct lies){.page_files = true}, HF_DAMAGE_MAP, "the manifest lists 2 files, it counts 3");
+}
+
+HF_TEST(pages_of_another_size_than_the_map_says_are_noticed)
+{
+    expect_one(&(struct lies){.b_log2 = 15}, HF_DAMAGE_MAP, "slab 1 holds 70 bytes of it");
+}
+
+HF_TEST(a_map_that_leads_past_the_end_of_a_slab_is_noticed)
+{
+    expect_one(&(struct lies){.past_end = true}, HF_DAMAGE_MAP, "its map leads past the end of pack");
+}
+
+HF_TEST(one_backup_alone_is_checked_with_all_that_its_maps_need)
+{
+    struct test_vault vault;
+    struct small_backup made;
+    test_vault_make(&vault, hf_test_folder());
+    write_small_backup(&vault, &(struct lies){.root_apart = true}, &made);
+    assert_int_equal(check(&vault, 2, &made.backup).count, 0);
+    write_small_backup(&vault, &(struct lies){.root_apart = true, .no_map_row = true}, &made);
+    const struct told told = check(&vault, 2, &made.backup); // both files, and their list
+    assert_int_equal(told.count, 3);
+    assert_non_null(strstr(told.first, "which the manifest's summary does not list"));
+    test_vault_done(&vault);
+}
+
+HF_TEST(a_pack_that_only_holds_the_root_is_looked_at_too)
+{
+    struct test_vault vault;
+    struct small_backup made;
+    test_vault_make(&vault, hf_test_folder());
+    write_small_backup(&vault, &(struct lies){.root_apart = true, .root_hash = true}, &made);
+    const struct told told = check(&vault, 2, &made.backup);
+    assert_int_equal(told.count, 1);
+    assert_true(hf_id_equal(&told.pack, &made.root_pack));
+    test_vault_done(&vault);
+}
+
+HF_TEST(a_hash_that_nothing_inside_explains_is_told)
+{
+    expect_one(&(struct lies){.data_hash = true}, HF_DAMAGE_ALTERED, "its hash is not the one in the log");
+}
+
+/* In the middle of slab 0. */
+static void
+damage_slab(const struct small_backup *made, const struct hf_id *pack)
+{
+    char name[HF_PACK_NAME_BYTES], path[800];
+    uint8_t byte;
+    const struct hf_id id = hf_vault_id(made->vault->vault);
+    snprintf(path, sizeof path, "%s/%s", made->vault->place, hf_pack_name(&id, pack, name));
+    assert_int_equal(chmod(path, 0600), 0);
+    _cleanup_(hf_closep) int fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_int_equal(pread(fd, &byte, 1, HF_PACK_HEADER + HF_SLAB_HEADER + 20), 1);
+    byte ^= 1;
+    assert_int_equal(pwrite(fd, &byte, 1, HF_PACK_HEADER + HF_SLAB_HEADER + 20), 1);
+}
+
+HF_TEST(a_damaged_slab_explains_the_hash_and_names_its_files)
+{
+    struct test_vault vault;
+    struct small_backup made;
+    test_vault_make(&vault, hf_test_folder());
+    write_small_backup(&vault, &(struct lies){0}, &made);
+    damage_slab(&made, &made.data_pack);
+    const struct told told = check(&vault, 2, NULL);
+    assert_int_equal(told.count, 2); // the slab, and "a"
+    assert_int_equal(told.files, 1);
+    assert_non_null(strstr(told.first, "slab 0: the seal does not hold"));
+    assert_non_null(strstr(check(&vault, 1, NULL).first, "its hash is not the one in the log"));
+    test_vault_done(&vault);
+}
+
+HF_TEST(while_maps_cannot_be_read_nothing_is_said_of_the_summary)
+{
+    struct test_vault vault;
+    struct small_backup made;
+    test_vault_make(&vault, hf_test_folder());
+    write_small_backup(&vault, &(struct lies){.root_apart = true}, &made);
+    damage_slab(&made, &made.map_pack);
+    const struct told told = check(&vault, 2, NULL);
+    assert_int_equal(told.count, 2); // the slab, and the list of files
+    assert_int_equal(told.summaries, 0);
+    test_vault_done(&vault);
+}
+
+HF_TEST(a_map_that_is_shorter_than_the_file_is_noticed)
+{
+    expect_one(&(struct lies){.file_size = (uint64_t)(A_PAGES + 1) * PAGE}, HF_DAMAGE_MAP,
+               "its map has 5 pages of 8192 bytes at byte 0, its size is 49152");
+}
+
+HF_TEST(a_check_with_room_for_one_directory_finds_the_same)
+{
+    struct test_vault vault;
+    struct small_backup made;
+    struct hf_error err;
+    struct hf_check_report report;
+    test_vault_make(&vault, hf_test_folder());
+    for (int i = 0; i < 5; i++)
+        write_small_backup(&vault, &(struct lies){.file_crc = i == 3}, &made);
+    hf_assert_ok(hf_repository_check(vault.repository,
+                                     &(struct hf_check_options){.level = 2, .workers = 3, .memory_bytes = 1}, &report,
+                                     &err),
+                 &err);
+    assert_int_equal(report.damages, 1);
+    assert_int_equal(report.files, 10);
+    test_vault_done(&vault);
 }
 
 HF_TEST(tags_and_crcs_of_a_directory_that_are_not_those_of_the_pages_are_noticed)

@@ -9,8 +9,9 @@
 #include "tests/support/disk.h"
 #include "tests/support/model.h"
 
-#define SMALL (3 * HF_MIB)
-#define LARGE (72 * HF_MIB) // its first file has more than one leaf
+#define SMALL   (3 * HF_MIB)
+#define CHURNED (8 * HF_MIB)
+#define LARGE   (72 * HF_MIB) // its first file has more than one leaf
 
 /* A repository with one backup of a model. */
 struct stored {
@@ -140,6 +141,8 @@ assert_file(const char *folder, const char *name, const char *text)
     assert_string_equal(hf_buf_text(&content), text);
 }
 
+static void assert_message(const struct hf_error *err, const char *format, ...) HF_PRINTF(2, 3);
+
 static void
 assert_message(const struct hf_error *err, const char *format, ...)
 {
@@ -200,6 +203,42 @@ HF_TEST(each_slab_of_a_first_backup_is_opened_about_once)
     hf_assert_ok(restore_with(&stored, &(struct hf_restore_options){.workers = 2}, &outcome, &err), &err);
     assert_true(outcome.bytes_opened < outcome.bytes * 11 / 10);
     stored_done(&stored);
+}
+
+/* What a restore opens, in times of what it writes, after many backups of which each changed a tenth of the pages. */
+static double
+opened_after_churn(unsigned ageing_percent, unsigned rounds, double *ret_stored)
+{
+    struct stored stored;
+    struct hf_error err;
+    struct hf_restore_outcome outcome;
+    uint64_t stored_bytes = 0;
+    store(&stored, CHURNED);
+    struct hf_session_options options = model_options(&stored.vault);
+    options.ageing_percent = ageing_percent;
+    for (unsigned round = 1; round <= rounds; round++) {
+        struct hf_session_outcome backup;
+        model_done(&stored.model);
+        model_make(&stored.model, CHURNED, round);
+        hf_assert_ok(model_back_up(&stored.model, stored.vault.vault, &options, &backup, &err), &err);
+        stored.backup = backup.backup;
+        stored_bytes += backup.stored_bytes;
+    }
+    hf_assert_ok(restore_with(&stored, &(struct hf_restore_options){.workers = 2}, &outcome, &err), &err);
+    model_assert_folder(&stored.model, stored.target);
+    *ret_stored = (double)stored_bytes / (double)rounds / (double)CHURNED;
+    stored_done(&stored);
+    return (double)outcome.bytes_opened / (double)outcome.bytes;
+}
+
+HF_TEST(a_restore_stays_near_after_many_backups_since_thin_slabs_are_stored_again)
+{
+    double plain_stored, aged_stored;
+    const double plain = opened_after_churn(1, 40, &plain_stored), aged = opened_after_churn(0, 40, &aged_stored);
+    print_message("# opened %.2f x without ageing, %.2f x with; each backup stores %.3f x and %.3f x\n", plain, aged,
+                  plain_stored, aged_stored);
+    assert_true(aged < 2);
+    assert_true(aged < plain);
 }
 
 HF_TEST(zeros_become_holes)

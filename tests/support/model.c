@@ -185,7 +185,10 @@ fill_page(uint8_t *page, size_t length, size_t file, size_t number, unsigned gen
 static unsigned
 last_change(size_t file, size_t page, unsigned generation)
 {
-    while (generation > 0 && (page * 7 + file + generation) % 10 != 0)
+    /* By chance, but the same in every process: a multiplicative hash of all three. */
+    while (generation > 0 &&
+           ((page * UINT64_C(0x9e3779b97f4a7c15) + file * 31 + generation) * UINT64_C(0xbf58476d1ce4e5b9) >> 32) % 10 !=
+               0)
         generation--;
     return generation;
 }

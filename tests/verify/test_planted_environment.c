@@ -27,7 +27,9 @@ static void
 fill(PGconn *conn)
 {
     hf_test_sql(conn, "CREATE TABLE patients (id int PRIMARY KEY, name text)");
-    hf_test_sql(conn, "INSERT INTO patients SELECT i, md5(i::text) FROM generate_series(1, 2000) i");
+    hf_test_sql(conn,
+                "INSERT INTO patients SELECT i, CASE WHEN i % 2 = 0 THEN md5(i::text) ELSE upper(md5(i::text)) END "
+                "FROM generate_series(1, 2000) i");
     hf_test_sql(conn, "CREATE INDEX by_name ON patients (name)");
     snprintf(path_of_number_index, sizeof path_of_number_index, "%s",
              hf_test_sql_text(conn, "SELECT pg_relation_filepath('patients_pkey')"));
@@ -258,6 +260,42 @@ HF_TEST(a_collation_of_one_column_that_this_host_has_in_another_version_is_incon
     planted_stop(&planted, conn);
     const struct hf_id other = planted_backup(&planted);
     assert_inconclusive(&other, NULL, "indexes", "postgres.public.by_ours: collation \"ours\" has version 1.0");
+}
+
+/* What an index is after the host's sorting changed: in the order of C, and called that of another collation. */
+static void
+make_disordered_index(const char *version)
+{
+    char sql[200];
+    PGconn *conn = planted_start(&planted);
+    hf_test_sql(conn, "CREATE COLLATION ours (locale = 'en_US.UTF-8')");
+    hf_test_sql(conn, "CREATE INDEX disordered ON patients (name COLLATE \"C\")");
+    hf_test_sql(conn, "UPDATE pg_index SET indcollation = (SELECT oid::text FROM pg_collation WHERE collname = 'ours')"
+                      "::oidvector WHERE indexrelid = 'disordered'::regclass");
+    hf_test_sql(conn, "UPDATE pg_attribute SET attcollation = (SELECT oid FROM pg_collation WHERE collname = 'ours') "
+                      "WHERE attrelid = 'disordered'::regclass");
+    snprintf(sql, sizeof sql, "UPDATE pg_collation SET collversion = %s WHERE collname = 'ours'", version);
+    hf_test_sql(conn, sql);
+    planted_stop(&planted, conn);
+}
+
+HF_TEST(an_index_in_the_order_of_another_version_of_its_collation_is_inconclusive)
+{
+    begin();
+    make_disordered_index("'1.0'");
+    const struct hf_id other = planted_backup(&planted);
+    assert_inconclusive(&other, NULL, "indexes", "postgres.public.disordered: collation \"ours\" has version 1.0");
+}
+
+HF_TEST(the_same_index_is_damaged_when_the_versions_agree)
+{
+    struct hf_verify_outcome outcome;
+    begin();
+    make_disordered_index("collversion");
+    const struct hf_id other = planted_backup(&planted);
+    planted_verify(&planted, &other, NULL, &outcome);
+    planted_expect(&outcome, "indexes", "damaged_index", "postgres.public.disordered", -1);
+    hf_verify_outcome_done(&outcome);
 }
 
 HF_TEST(a_locale_that_this_host_lacks_is_inconclusive)
