@@ -16,12 +16,13 @@
 #define UPSTREAM     "/run/upstream"
 #define PATH_BYTES   512
 
-/* How distributors lay it out; %u is the major version. */
+/* How distributors lay it out; %u is the major version.  own_libraries: of a tree that brings its own. */
 static const struct layout {
-    const char *program, *modules, *share;
+    const char *program, *modules, *share, *own_libraries;
 } layouts[] = {
-    {"/usr/lib/postgresql/%u/bin/postgres", "/usr/lib/postgresql/%u/lib", "/usr/share/postgresql/%u"}, // Debian
-    {"/usr/pgsql-%u/bin/postgres", "/usr/pgsql-%u/lib", "/usr/pgsql-%u/share"},                        // PGDG's RPMs
+    {"/usr/lib/postgresql/%u/bin/postgres", "/usr/lib/postgresql/%u/lib", "/usr/share/postgresql/%u", NULL}, // Debian
+    {"/usr/pgsql-%u/bin/postgres", "/usr/pgsql-%u/lib", "/usr/pgsql-%u/share", NULL},                        // PGDG
+    {"/%u/bin/postgres", "/%u/lib/postgresql", "/%u/share/postgresql", "/%u/lib"}, // built with a prefix, moved here
 };
 
 /*
@@ -246,7 +247,7 @@ add_server(const struct hf_postgres_settings *settings, struct hf_sandbox_root *
 {
     const struct layout *layout;
     char program[PATH_BYTES], folder[PATH_BYTES], share[PATH_BYTES], to[PATH_BYTES];
-    char libraries[PATH_BYTES], more_libraries[PATH_BYTES];
+    char libraries[PATH_BYTES], more_libraries[PATH_BYTES], own_libraries[PATH_BYTES];
     _cleanup_(hf_strv_freep) char **modules = NULL;
     if (!find_layout(settings->major, settings->packages, &layout, err))
         return false;
@@ -255,7 +256,9 @@ add_server(const struct hf_postgres_settings *settings, struct hf_sandbox_root *
     fill_path(share, settings->packages, layout->share, settings->major);
     fill_path(libraries, settings->packages, "/usr/lib/" HF_SANDBOX_TRIPLET, 0);
     fill_path(more_libraries, settings->packages, "/usr/lib", 0);
-    const char *const library_folders[] = {libraries, more_libraries, NULL};
+    fill_path(own_libraries, settings->packages, layout->own_libraries != NULL ? layout->own_libraries : "/lib",
+              settings->major);
+    const char *const library_folders[] = {own_libraries, libraries, more_libraries, NULL};
     if (!list_modules(folder, &modules, err))
         return false;
 

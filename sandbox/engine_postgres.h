@@ -36,7 +36,7 @@ struct hf_postgres_folder {
 /* 0 and NULL mean the default that stands behind. */
 struct hf_postgres_settings {
     unsigned major;
-    const char *packages; // folder in which Debian packages of another version were unpacked; NULL: the host's /
+    const char *packages; // folder that holds unpacked packages, or trees named by their version; NULL: the host's /
     const char *locales;  // compiled locales besides the host's; NULL: none
     const struct hf_postgres_folder *folders;
     size_t folder_count;

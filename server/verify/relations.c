@@ -461,6 +461,7 @@ check_heap(struct look *look, PGconn *conn, const struct relation *relation)
     }
     if (PQserverVersion(conn) < 140000) {
         pthread_mutex_lock(&look->lock);
+        look->heap->required = false; // no release of it can: said by name, and the other checks decide
         hf_check_cannot_tell(look->heap, "PostgreSQL %d has no verify_heapam", PQserverVersion(conn) / 10000);
         pthread_mutex_unlock(&look->lock);
         return;

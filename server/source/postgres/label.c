@@ -29,7 +29,7 @@ hf_postgres_label_parse(const char *text, struct hf_postgres_label *ret, struct 
     if (!find_line(text, "BACKUP FROM", value, sizeof value, err))
         return false;
     label.from_standby = strcmp(value, "standby") == 0;
-    if (!label.from_standby && strcmp(value, "primary") != 0)
+    if (!label.from_standby && strcmp(value, "primary") != 0 && strcmp(value, "master") != 0) // 13 says master
         return hf_fail(err, HF_ERR_CORRUPT, "\"backup_label\" says the backup is from \"%s\"", value);
 
     if (!find_line(text, "START TIMELINE", value, sizeof value, err))
