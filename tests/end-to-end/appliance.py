@@ -211,11 +211,13 @@ class Cluster:
                               capture_output=True).returncode == 0
 
     def stop(self, how=signal.SIGINT):
-        if how == signal.SIGKILL:
-            for pid in children(self.process.pid):
-                kill(pid)
+        # The postmaster first: it would only start others in the place of those it loses.
+        below = children(self.process.pid) if how == signal.SIGKILL else []
         self.process.send_signal(how)
         self.process.wait(60)
+        for pid in below:
+            kill(pid)
+        wait_for("the server's processes to go", lambda: not any(alive(pid) for pid in below))
 
     def restart(self):
         self.stop()
