@@ -71,6 +71,10 @@ hf_backup_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
     const bool ok =
         begin(&taking, request, err) && copy(&taking, &facts, err) && commit(&taking, &facts, ret_result, err);
     stop_reporting(&taking);
+    /* A source that went away may come back: what has arrived need not be sent again. */
+    if (taking.session != NULL && !ok && err->kind == HF_ERR_UNAVAILABLE &&
+        hf_session_suspend(&taking.session, "source_lost"))
+        hf_worker_note(worker, HF_LOG_INFO, "the next backup builds on the files that have arrived");
     if (taking.session != NULL)
         hf_session_abort(&taking.session, !ok && err->kind == HF_ERR_CANCELLED ? "cancelled" : "failed");
     hf_session_sink_freep(&taking.sink);

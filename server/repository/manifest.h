@@ -30,7 +30,8 @@
  *     every pack this backup uses; live is, for a data pack, the pages that the maps point to (a page that two
  *     files share counts twice) and, for a map pack, the leaves and manifest pages referred to (the root itself is
  *     not counted).  What collection counts with.
- *   The count of files is the sum over the pages; live is at least 1.
+ *   The count of files is the sum over the pages; live is at least 1.  Every folder that a file, a link or another
+ *   folder lies in is listed.
  *
  * Sorted is by strcmp() or the bytes of the id, and nothing comes twice.  A pack table holds the packs
  * that are used, once, in the order of their first use.  So one manifest has one spelling, and the

@@ -6,8 +6,11 @@
 #include "base/time.h"
 
 static bool collect_folders(struct hf_session *session, struct hf_error *err);
+static void sort_folders(struct hf_session *session);
+static bool add_parent(struct hf_session *session, size_t known, const char *path, struct hf_error *err);
 static bool add_folder(struct hf_session *session, const char *path, size_t length, uint32_t mode,
                        struct hf_error *err);
+static size_t parent_length(const char *path);
 static bool write_folder(struct hf_session *session, struct hf_manifest_folder *folder,
                          struct hf_session_file *const *files, size_t *next_file, struct hf_manifest_root *root,
                          struct hf_error *err);
@@ -66,23 +69,43 @@ session_write_manifest(struct hf_session *session, const char *facts, struct hf_
     return ok;
 }
 
-/* Every folder that was told, and every one that a file lies in; sorted, once each. */
+/* Every folder that was told, and every one that a file, a link or another folder lies in; sorted, once each. */
 static bool
 collect_folders(struct hf_session *session, struct hf_error *err)
 {
+    const char *before = "";
     if (!add_folder(session, "", 0, DEFAULT_FOLDER_MODE, err))
         return false;
+    for (size_t i = 0; i < session->link_count; i++)
+        if (!add_folder(session, session->links[i].path, parent_length(session->links[i].path), DEFAULT_FOLDER_MODE,
+                        err))
+            return false;
     for (size_t i = 0; i < session->file_count; i++) {
-        size_t length;
-        file_name(session->files[i], &length);
         const char *path = session->files[i]->path;
-        const struct hf_manifest_folder *last = &session->folders[session->folder_count - 1];
-        if (strlen(last->path) == length && memcmp(last->path, path, length) == 0)
+        const size_t length = parent_length(path);
+        if (parent_length(before) == length && memcmp(before, path, length) == 0)
             continue; // files of one folder mostly come one after the other
+        before = path;
         if (!add_folder(session, path, length, DEFAULT_FOLDER_MODE, err))
             return false;
     }
-    /* Stable in effect: what the source told came first, and of equal paths the one with an explicit mode stays. */
+    sort_folders(session);
+
+    size_t known;
+    do {
+        known = session->folder_count;
+        for (size_t i = 0; i < known; i++)
+            if (!add_parent(session, known, session->folders[i].path, err))
+                return false;
+        sort_folders(session);
+    } while (session->folder_count > known);
+    return true;
+}
+
+/* Sorted, and of equal paths one: what the source told of its mode wins over what we assumed. */
+static void
+sort_folders(struct hf_session *session)
+{
     qsort(session->folders, session->folder_count, sizeof *session->folders, by_path);
     size_t kept = 0;
     for (size_t i = 0; i < session->folder_count; i++) {
@@ -96,7 +119,20 @@ collect_folders(struct hf_session *session, struct hf_error *err)
         session->folders[kept++] = *folder;
     }
     session->folder_count = kept;
-    return true;
+}
+
+/* The folder that `path` lies in, unless it is among the first `known`, which are sorted, or was the last to be added. */
+static bool
+add_parent(struct hf_session *session, size_t known, const char *path, struct hf_error *err)
+{
+    char parent[HF_PATH_MOST + 1];
+    const struct hf_manifest_folder wanted = {.path = parent};
+    const size_t length = parent_length(path);
+    memcpy(parent, path, length);
+    parent[length] = 0;
+    return bsearch(&wanted, session->folders, known, sizeof wanted, by_path) != NULL ||
+           strcmp(session->folders[session->folder_count - 1].path, parent) == 0 ||
+           add_folder(session, parent, length, DEFAULT_FOLDER_MODE, err);
 }
 
 static bool
@@ -198,12 +234,18 @@ fill_summary(struct hf_session *session, struct hf_manifest_root *root, struct h
     return true;
 }
 
+static size_t
+parent_length(const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return slash == NULL ? 0 : (size_t)(slash - path);
+}
+
 static const char *
 file_name(const struct hf_session_file *file, size_t *ret_folder_length)
 {
-    const char *slash = strrchr(file->path, '/');
-    *ret_folder_length = slash == NULL ? 0 : (size_t)(slash - file->path);
-    return slash == NULL ? file->path : slash + 1;
+    *ret_folder_length = parent_length(file->path);
+    return *ret_folder_length == 0 ? file->path : file->path + *ret_folder_length + 1;
 }
 
 /* In the order of the folders, which are sorted as whole paths, then of the names. */

@@ -5,8 +5,7 @@
 
 #include "base/file.h"
 
-static bool open_parent(struct hf_session *session, const struct hf_vault_state *state,
-                        const struct hf_vault_backup *backup, struct hf_error *err);
+static bool open_parent(struct hf_session *session, const struct hf_vault_backup *backup, struct hf_error *err);
 static bool find_lost_packs(struct hf_session *session, struct hf_error *err);
 static bool add_heal(struct hf_session *session, const struct hf_id *pack, uint32_t slab, struct hf_error *err);
 static int by_place(const void *a, const void *b);
@@ -38,7 +37,8 @@ session_open_parents(struct hf_session *session, const struct hf_vault_state *st
 
     /* A parent that cannot be read costs space and time, never the backup. */
     struct hf_error reason = {0};
-    if (open_parent(session, state, newest, &reason))
+    const struct hf_vault_backup parent = *newest; // the state may move when the log is read again
+    if (open_parent(session, &parent, &reason))
         return find_lost_packs(session, err);
     if (reason.kind == HF_ERR_NO_MEMORY || reason.kind == HF_ERR_CANCELLED) {
         *err = reason;
@@ -110,10 +110,8 @@ session_is_condemned(const struct hf_session *session, const struct hf_id *pack,
 }
 
 static bool
-open_parent(struct hf_session *session, const struct hf_vault_state *state, const struct hf_vault_backup *backup,
-            struct hf_error *err)
+open_parent(struct hf_session *session, const struct hf_vault_backup *backup, struct hf_error *err)
 {
-    (void)state;
     _cleanup_(hf_freep) char *path = NULL;
     if (!session_cache_path(session, ".tags", &path, err))
         return false;

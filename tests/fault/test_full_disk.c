@@ -11,7 +11,7 @@
 #include "tests/support/model.h"
 
 #define MODEL_BYTES (12 * HF_MIB)
-#define EVER_SINCE  20 // generations later nearly every page has changed
+#define EVER_SINCE  200 // generations later every page has changed
 #define PLENTY      (64 * HF_MIB)
 #define BLOCK       ((size_t)4096)
 #define ROOM_BLOCKS 8

@@ -23,7 +23,7 @@
 
 #define MODEL_BYTES   HF_MIB
 #define HANG_SECONDS  60
-#define MEMORY_ROUNDS 120 // of the allocations of a session so many are tried, evenly spread
+#define MEMORY_ROUNDS 60 // of the allocations of a session so many are tried, evenly spread
 
 /*
  * What the wrapped calls do.  While armed, those of the chosen kind are counted, by whatever thread they are made;
@@ -182,8 +182,25 @@ options_here(void)
     return options;
 }
 
+/* A session of `during` that hands over all but its last files. */
+static struct hf_session *
+begin_part(void)
+{
+    struct hf_error err;
+    struct hf_session *session;
+    struct hf_session_file *file;
+    const struct hf_session_options options = options_here();
+    hf_assert_ok(hf_session_begin(stage.vault.vault, &options, &session, &err), &err);
+    for (size_t i = 0; i + 2 < MODEL_FILES; i++)
+        hf_assert_ok(model_hand_over_file(&stage.during.files[i], stage.during.files[i].size, session, &file, &err),
+                     &err);
+    hf_assert_ok(hf_session_flush(session, &err), &err);
+    return session;
+}
+
+/* suspended: the template also holds what a session of `during` left that was cut off. */
 static void
-set_stage(void)
+set_stage(bool suspended)
 {
     struct hf_error err;
     struct hf_session_outcome outcome;
@@ -199,6 +216,10 @@ set_stage(void)
     const struct hf_session_options options = options_here();
     hf_assert_ok(model_back_up(&stage.before, stage.vault.vault, &options, &outcome, &err), &err);
     stage.first = outcome.backup;
+    if (suspended) {
+        struct hf_session *session = begin_part();
+        assert_true(hf_session_suspend(&session, "source_failed"));
+    }
     test_vault_close(&stage.vault);
     snprintf(stage.vault.place, sizeof stage.vault.place, "%s/repository", stage.round);
     snprintf(stage.vault.cache, sizeof stage.vault.cache, "%s/cache", stage.round);
@@ -346,14 +367,14 @@ walk(enum call_kind kind, bool for_good, unsigned from, unsigned step)
 
 HF_TEST(a_session_survives_the_failure_of_any_call_to_the_disk)
 {
-    set_stage();
+    set_stage(false);
     walk(DISK, false, 1, 1);
     clear_stage();
 }
 
 HF_TEST(a_session_survives_a_disk_that_fails_from_any_call_on)
 {
-    set_stage();
+    set_stage(false);
     walk(DISK, true, 1, 1);
     clear_stage();
 }
@@ -378,7 +399,7 @@ memory_step(unsigned *ret_first)
 HF_TEST(a_session_survives_the_failure_of_any_allocation)
 {
     unsigned first;
-    set_stage();
+    set_stage(false);
     const unsigned step = memory_step(&first);
     walk(MEMORY, false, first, step);
     clear_stage();
@@ -387,47 +408,72 @@ HF_TEST(a_session_survives_the_failure_of_any_allocation)
 HF_TEST(a_session_survives_memory_that_is_gone_from_any_allocation_on)
 {
     unsigned first;
-    set_stage();
+    set_stage(false);
     const unsigned step = memory_step(&first);
     walk(MEMORY, true, first, step);
     clear_stage();
 }
 
-/* An abort cannot fail: what it could not do the next session and collection do. */
-static bool
-abort_survives(enum call_kind kind, unsigned at, bool for_good)
+HF_TEST(a_session_that_builds_on_a_suspended_one_survives_the_failure_of_any_call_to_the_disk)
 {
-    struct hf_error err;
-    struct hf_session *session;
+    set_stage(true);
+    walk(DISK, false, 1, 1);
+    clear_stage();
+}
+
+HF_TEST(a_session_that_builds_on_a_suspended_one_survives_the_failure_of_any_allocation)
+{
+    unsigned first;
+    set_stage(true);
+    const unsigned step = memory_step(&first);
+    walk(MEMORY, false, first, step);
+    clear_stage();
+}
+
+/* An abort cannot fail: what it could not do the next session and collection do.  What cannot be suspended is aborted. */
+static bool
+end_survives(enum call_kind kind, unsigned at, bool for_good, bool suspend)
+{
     size_t backups;
     begin_round();
     const size_t descriptors = count_names("/proc/self/fd");
-    const struct hf_session_options options = options_here();
-    hf_assert_ok(hf_session_begin(stage.vault.vault, &options, &session, &err), &err);
-    hf_assert_ok(model_hand_over(&stage.during, session, &err), &err);
-    hf_assert_ok(hf_session_flush(session, &err), &err);
+    struct hf_session *session = begin_part();
     arm(kind, at, for_good);
-    hf_session_abort(&session, "tested");
+    const bool kept = suspend && hf_session_suspend(&session, "tested");
+    if (!suspend)
+        hf_session_abort(&session, "tested");
     disarm();
     const bool met = fault.failures > 0;
     assert_null(session);
     assert_int_equal(count_names("/proc/self/fd"), descriptors);
     assert_int_equal(count_names("/proc/self/task"), 1);
+    assert_true(kept || met || !suspend);
     assert_repository_is_well(&backups);
     assert_int_equal(backups, 1);
     return met;
 }
 
-HF_TEST(an_abort_survives_the_failure_of_any_call)
+static void
+walk_end(bool suspend)
 {
-    set_stage();
+    set_stage(false);
     for (int kind = DISK; kind <= MEMORY; kind++)
         for (int for_good = 0; for_good <= 1; for_good++) {
             unsigned at = 1;
-            while (abort_survives(kind, at, for_good))
+            while (end_survives(kind, at, for_good, suspend))
                 at++;
             print_message("# %s%s: %u rounds\n", kind == DISK ? "disk" : "memory", for_good ? ", for good" : "", at);
             assert_true(at > 3);
         }
     clear_stage();
+}
+
+HF_TEST(an_abort_survives_the_failure_of_any_call)
+{
+    walk_end(false);
+}
+
+HF_TEST(a_suspension_survives_the_failure_of_any_call)
+{
+    walk_end(true);
 }

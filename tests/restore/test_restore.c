@@ -504,6 +504,34 @@ HF_TEST(a_flipped_byte_is_corrupt_and_pack_slab_and_file_are_named)
     stored_done(&stored);
 }
 
+/* While set, sessions write digests that are not their files'. */
+static bool digests_lie;
+
+void __real_hf_file_digest_end(struct hf_file_digest *digest, uint64_t size, uint8_t ret[static HF_FILE_DIGEST_BYTES]);
+void __wrap_hf_file_digest_end(struct hf_file_digest *digest, uint64_t size, uint8_t ret[static HF_FILE_DIGEST_BYTES]);
+void
+__wrap_hf_file_digest_end(struct hf_file_digest *digest, uint64_t size, uint8_t ret[static HF_FILE_DIGEST_BYTES])
+{
+    __real_hf_file_digest_end(digest, size, ret);
+    ret[0] ^= digests_lie;
+}
+
+/* The seals of the slabs hold, but maps and pages do not make the file that was backed up. */
+HF_TEST(a_file_that_does_not_have_its_digest_is_corrupt)
+{
+    struct stored stored;
+    struct hf_error err;
+    digests_lie = true;
+    store(&stored, SMALL);
+    digests_lie = false;
+    assert_false(restore(&stored, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT);
+    assert_non_null(strstr(err.message, ": its content does not have the digest of the backup"));
+    assert_non_null(strstr(err.message, "file \""));
+    assert_false(exists(&stored, "global/pg_control"));
+    stored_done(&stored);
+}
+
 /* Cancels when the first megabyte has been written. */
 static void
 cancel_now(void *context, const char *path, uint64_t file_size, uint64_t first_page, const uint8_t *pages,
