@@ -156,6 +156,56 @@ pages_stored_again(struct test_vault *vault, const struct model *model)
     return stored;
 }
 
+/* Tags are written when many have come together: so that a small backup meets it, the writer itself fails here. */
+static bool tags_fail, files_fail;
+
+bool __real_hf_tag_cache_writer_tags(struct hf_tag_cache_writer *writer, const uint8_t *tags, uint32_t pages,
+                                     uint64_t *ret_frame, struct hf_error *err);
+bool __wrap_hf_tag_cache_writer_tags(struct hf_tag_cache_writer *writer, const uint8_t *tags, uint32_t pages,
+                                     uint64_t *ret_frame, struct hf_error *err);
+bool
+__wrap_hf_tag_cache_writer_tags(struct hf_tag_cache_writer *writer, const uint8_t *tags, uint32_t pages,
+                                uint64_t *ret_frame, struct hf_error *err)
+{
+    return tags_fail ? hf_fail(err, HF_ERR_NO_SPACE, "the tags do not fit")
+                     : __real_hf_tag_cache_writer_tags(writer, tags, pages, ret_frame, err);
+}
+
+bool __real_hf_tag_cache_writer_file(struct hf_tag_cache_writer *writer, const struct hf_cached_file *file,
+                                     struct hf_error *err);
+bool __wrap_hf_tag_cache_writer_file(struct hf_tag_cache_writer *writer, const struct hf_cached_file *file,
+                                     struct hf_error *err);
+bool
+__wrap_hf_tag_cache_writer_file(struct hf_tag_cache_writer *writer, const struct hf_cached_file *file,
+                                struct hf_error *err)
+{
+    return files_fail ? hf_fail(err, HF_ERR_NO_SPACE, "the files do not fit")
+                      : __real_hf_tag_cache_writer_file(writer, file, err);
+}
+
+HF_TEST(tags_that_cannot_be_written_in_the_middle_cost_the_cache_and_not_the_backup)
+{
+    const char *folder = hf_test_folder();
+    struct test_vault vault;
+    struct model model;
+    struct hf_error err;
+    struct hf_session_outcome outcome;
+    test_vault_make(&vault, folder);
+    model_make(&model, MODEL_BYTES, 0);
+    const struct hf_session_options options = model_options(&vault);
+    for (int round = 0; round < 2; round++) {
+        tags_fail = round == 0;
+        files_fail = round == 1;
+        hf_assert_ok(model_back_up(&model, vault.vault, &options, &outcome, &err), &err);
+        assert_string_equal(outcome.no_tags, round == 0 ? "the tags do not fit" : "the files do not fit");
+        tags_fail = files_fail = false;
+        model_assert_restores(&model, vault.vault, &outcome.backup, folder);
+        assert_int_equal(pages_stored_again(&vault, &model), 0); // made anew from the packs
+    }
+    model_done(&model);
+    test_vault_done(&vault);
+}
+
 HF_TEST(a_full_cache_folder_costs_the_cache_and_not_the_backup)
 {
     const char *folder = hf_test_folder();

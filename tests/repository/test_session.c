@@ -288,6 +288,43 @@ HF_TEST(a_lost_pack_is_healed_by_the_next_backup)
     test_vault_done(&vault);
 }
 
+/* A sector that cannot be read under a pack's name must not keep all later backups from being taken. */
+static char unreadable[HF_PACK_NAME_BYTES];
+
+bool __real_hf_backend_stat(struct hf_backend *backend, const char *name, bool *ret_found, uint64_t *ret_size,
+                            struct hf_error *err);
+bool __wrap_hf_backend_stat(struct hf_backend *backend, const char *name, bool *ret_found, uint64_t *ret_size,
+                            struct hf_error *err);
+bool
+__wrap_hf_backend_stat(struct hf_backend *backend, const char *name, bool *ret_found, uint64_t *ret_size,
+                       struct hf_error *err)
+{
+    if (strcmp(name, unreadable) == 0)
+        return hf_fail(err, HF_ERR_UNAVAILABLE, "could not look at \"%s\"", name);
+    return __real_hf_backend_stat(backend, name, ret_found, ret_size, err);
+}
+
+HF_TEST(a_pack_that_cannot_be_looked_at_is_healed_by_the_next_backup)
+{
+    struct test_vault vault;
+    struct model model;
+    struct hf_error err;
+    const struct hf_vault_state *known;
+    test_vault_make(&vault, hf_test_folder());
+    model_make(&model);
+    back_up(&vault, &model);
+    hf_assert_ok(hf_vault_read(vault.vault, NULL, NULL, &known, &err), &err);
+    for (size_t i = 0; i < known->pack_count; i++)
+        if (known->packs[i].kind == HF_PACK_DATA)
+            hf_pack_name(&vault.id, &known->packs[i].pack, unreadable);
+    const struct hf_session_outcome second = back_up(&vault, &model);
+    unreadable[0] = '\0';
+    assert_int_equal(second.data_packs, 1);
+    assert_backup_is(&vault, &second.backup, &model);
+    model_done(&model);
+    test_vault_done(&vault);
+}
+
 HF_TEST(a_lost_map_pack_makes_the_next_backup_store_everything)
 {
     struct test_vault vault;

@@ -45,6 +45,7 @@ static void compile_locale(struct hf_test_cluster *cluster, const char *locale);
 static void run_initdb(struct hf_test_cluster *cluster, const struct hf_test_cluster_options *options);
 static void write_settings(struct hf_test_cluster *cluster, const struct hf_test_cluster_options *options);
 static unsigned free_port(void);
+static void start_server(struct hf_test_cluster *cluster);
 static void wait_until_ready(struct hf_test_cluster *cluster);
 static void append(const char *path, const char *text);
 static int run(const struct hf_test_cluster *cluster, const char *const *argv, struct hf_buf *output,
@@ -108,27 +109,7 @@ hf_test_cluster_stop(struct hf_test_cluster *cluster, int signal)
 void
 hf_test_cluster_resume(struct hf_test_cluster *cluster)
 {
-    char server[96], text[8][160];
-    const char *environment[9];
-    struct hf_error err;
-    _cleanup_(hf_closep) int log = open(cluster->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
-    if (log < 0)
-        fail_msg("no log file for the server: %s", strerror(errno));
-
-    snprintf(server, sizeof server, "%s/postgres", cluster->bin);
-    fill_environment(cluster, text, environment);
-    const struct hf_process_options options = {
-        .argv = (const char *const[]){server, "-D", cluster->data, NULL},
-        .environment = environment,
-        .directory = cluster->folder,
-        .stdin_fd = -1,
-        .stdout_fd = log,
-        .stderr_fd = log,
-        .uid = hf_test_server_uid(),
-        .gid = hf_test_server_gid(),
-        .become = geteuid() == 0,
-    };
-    hf_assert_ok(hf_process_start(&options, &cluster->server, &err), &err);
+    start_server(cluster);
     wait_until_ready(cluster);
 }
 
@@ -341,6 +322,33 @@ free_port(void)
 }
 
 static void
+start_server(struct hf_test_cluster *cluster)
+{
+    char server[96], text[8][160];
+    const char *environment[9];
+    struct hf_error err;
+    _cleanup_(hf_closep) int log = open(cluster->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+    if (log < 0)
+        fail_msg("no log file for the server: %s", strerror(errno));
+
+    snprintf(server, sizeof server, "%s/postgres", cluster->bin);
+    fill_environment(cluster, text, environment);
+    const struct hf_process_options options = {
+        .argv = (const char *const[]){server, "-D", cluster->data, NULL},
+        .environment = environment,
+        .directory = cluster->folder,
+        .stdin_fd = -1,
+        .stdout_fd = log,
+        .stderr_fd = log,
+        .uid = hf_test_server_uid(),
+        .gid = hf_test_server_gid(),
+        .become = geteuid() == 0,
+    };
+    hf_assert_ok(hf_process_start(&options, &cluster->server, &err), &err);
+}
+
+/* A killed server's children live on for a moment, and hold its shared memory: until they are gone, it is started again. */
+static void
 wait_until_ready(struct hf_test_cluster *cluster)
 {
     char port[16];
@@ -359,6 +367,10 @@ wait_until_ready(struct hf_test_cluster *cluster)
             _cleanup_(hf_buf_done) struct hf_buf log = HF_BUF_INIT(HF_MIB);
             cluster->server = HF_PROCESS_NONE;
             (void)!hf_file_read(cluster->log, &log, NULL);
+            if (strstr(hf_buf_text(&log), "pre-existing shared memory block") != NULL) {
+                start_server(cluster);
+                continue;
+            }
             fail_msg("the server ended at its start: %s", hf_buf_text(&log));
         }
     }
