@@ -347,7 +347,7 @@ start_server(struct hf_test_cluster *cluster)
     hf_assert_ok(hf_process_start(&options, &cluster->server, &err), &err);
 }
 
-/* A killed server's children live on for a moment, and hold its shared memory: until they are gone, it is started again. */
+/* A killed server's children hold its shared memory for a moment: until they are gone, it is started again. */
 static void
 wait_until_ready(struct hf_test_cluster *cluster)
 {
