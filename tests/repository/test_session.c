@@ -526,6 +526,45 @@ HF_TEST(two_sessions_of_one_vault_at_once_are_refused)
     test_vault_done(&vault);
 }
 
+HF_TEST(every_folder_that_something_lies_in_is_listed_with_the_mode_that_was_told)
+{
+    static const struct {
+        const char *path;
+        uint32_t mode;
+    } expected[] = {{"", 0700},  {"a", 0700}, {"a-b", 0755}, {"a/b", 0750},  {"a/b/c", 0700},
+                    {"l", 0700}, {"x", 0700}, {"x/y", 0700}, {"x/y/z", 0700}};
+    struct test_vault vault;
+    struct hf_error err;
+    struct hf_session *session;
+    struct hf_session_file *file;
+    struct hf_session_outcome outcome;
+    _cleanup_(hf_json_freep) json_t *facts = json_object();
+    _cleanup_(hf_backup_freep) struct hf_backup *backup = NULL;
+    static const char *const files[] = {"a/b/c/file", "x/y/z/file"};
+    test_vault_make(&vault, hf_test_folder());
+    const struct hf_session_options options = options_for(&vault);
+    hf_assert_ok(hf_session_begin(vault.vault, &options, &session, &err), &err);
+    for (size_t i = 0; i < HF_LENGTH(files); i++) {
+        const struct hf_session_file_info info = {.path = files[i], .kind = HF_FILE_OTHER, .page_log2 = 16};
+        hf_assert_ok(hf_session_file_begin(session, &info, &file, &err), &err);
+        hf_assert_ok(hf_session_file_end(&file, &err), &err);
+    }
+    hf_assert_ok(hf_session_link(session, "l/link", "/srv", &err), &err);
+    hf_assert_ok(hf_session_folder(session, "a/b", 0750, &err), &err);
+    hf_assert_ok(hf_session_folder(session, "a-b", 0755, &err), &err);
+    hf_assert_ok(hf_session_commit(&session, facts, &outcome, &err), &err);
+
+    hf_assert_ok(hf_backup_open(vault.vault, &outcome.backup, &backup, &err), &err);
+    const struct hf_manifest_root *root = hf_backup_root(backup);
+    assert_int_equal(root->folder_count, HF_LENGTH(expected));
+    for (size_t i = 0; i < HF_LENGTH(expected); i++) {
+        assert_string_equal(root->folders[i].path, expected[i].path);
+        assert_int_equal(root->folders[i].mode, expected[i].mode);
+    }
+    hf_backup_freep(&backup);
+    test_vault_done(&vault);
+}
+
 HF_TEST(a_path_that_leads_out_of_the_backup_is_refused)
 {
     struct test_vault vault;
