@@ -39,7 +39,6 @@ static const struct {
 static bool is_news(const struct change *change, bool *ret_news, struct hf_error *err);
 static bool apply_in_transaction(const struct change *change, apply_function *apply, struct hf_error *err);
 static bool move_head(const struct change *change, struct hf_error *err);
-static bool commit_counts(const struct change *change, const struct hf_id *session, bool *ret, struct hf_error *err);
 static bool add_packs(const struct change *change, const struct hf_id *backup, uint64_t *ret_bytes,
                       struct hf_error *err);
 static bool add_backup(const struct change *change, const struct hf_id *backup, const struct hf_id *session,
@@ -79,7 +78,7 @@ hf_catalog_apply(struct hf_catalog *catalog, const struct hf_catalog_entry *entr
         return true;
     for (size_t i = 0; i < HF_LENGTH(kinds); i++)
         if (strcmp(kinds[i].kind, entry->kind) == 0)
-            return apply_in_transaction(&change, kinds[i].apply, err);
+            return apply_in_transaction(&change, entry->counts ? kinds[i].apply : apply_nothing, err);
     hf_fail(err, HF_ERR_CONFLICT, "%s is of kind \"%.32s\", which this program does not know", change.what,
             entry->kind);
     return hf_fail_hint(err, "A newer Holdfast writes to this repository; use it here too.");
@@ -170,34 +169,11 @@ apply_commit(const struct change *change, struct hf_error *err)
 {
     struct hf_id backup, session;
     uint64_t stored_bytes = 0;
-    bool counts;
     if (!hf_json_id(change->said, "session", change->what, &session, err) ||
-        !hf_json_id(change->said, "backup", change->what, &backup, err) ||
-        !commit_counts(change, &session, &counts, err))
+        !hf_json_id(change->said, "backup", change->what, &backup, err))
         return false;
-    if (!counts) // void for every reader, for ever: only the head moves
-        return true;
     return add_packs(change, &backup, &stored_bytes, err) && add_backup(change, &backup, &session, stored_bytes, err) &&
            end_session(change, "committed", NULL, err);
-}
-
-/* The rule of vault_log.h: its session is open, and its writer's epoch is the vault's. */
-static bool
-commit_counts(const struct change *change, const struct hf_id *session, bool *ret, struct hf_error *err)
-{
-    bool known, open;
-    _cleanup_(hf_statement_done) struct hf_statement vault = hf_statement(change->catalog, HF_SQL_VAULT_GET);
-    hf_bind_id(&vault, ":vault_id", &change->entry->vault);
-    if (!hf_statement_step(&vault, &known, err))
-        return false;
-    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(change->catalog, HF_SQL_SESSION_STATE);
-    hf_bind_id(&get, ":session_id", session);
-    hf_bind_id(&get, ":vault_id", &change->entry->vault);
-    if (!hf_statement_step(&get, &open, err))
-        return false;
-    *ret = known && open && strcmp(hf_column_text(&get, 0), "open") == 0 &&
-           hf_column_int(&vault, 5, 0) == (int64_t)change->entry->epoch;
-    return true;
 }
 
 static bool
@@ -285,7 +261,6 @@ apply_abort(const struct change *change, struct hf_error *err)
            end_session(change, "aborted", reason, err);
 }
 
-/* An END or ABORT after the COMMIT takes nothing back: the statement only changes an open session. */
 static bool
 end_session(const struct change *change, const char *state, const char *reason, struct hf_error *err)
 {
@@ -454,8 +429,7 @@ add_hold(const struct change *change, const char *kind, struct hf_error *err)
     hf_bind_text(&add, ":kind", kind);
     hf_bind_int(&add, ":since", change->entry->time);
     return bind_texts(change, &add, change->sealed, texts, HF_LENGTH(texts), err) &&
-           bind_integers(change, &add, change->sealed, integers, HF_LENGTH(integers), err) &&
-           hf_statement_run(&add, err);
+           bind_integers(change, &add, change->said, integers, HF_LENGTH(integers), err) && hf_statement_run(&add, err);
 }
 
 static bool
@@ -674,7 +648,7 @@ apply_gap(const struct change *change, struct hf_error *err)
     return bind_texts(change, &add, change->sealed, texts, HF_LENGTH(texts), err) && hf_statement_run(&add, err);
 }
 
-/* A checkpoint repeats what the head says. */
+/* A void entry, or a checkpoint, which repeats what the head says. */
 static bool
 apply_nothing(const struct change *change, struct hf_error *err)
 {

@@ -43,6 +43,7 @@ struct hf_catalog_entry {
     struct hf_id appliance;
     uint64_t epoch;
     uint8_t hash[HF_SHA256_BYTES];
+    bool counts; // what the reader judged (server/repository/log_rules.h): void entries only move the head
     const json_t *public_part; // members: server/repository/vault_log.h
     const json_t *sealed_part; // NULL when the vault was read without keys
 };
@@ -58,7 +59,7 @@ struct hf_catalog_entry {
  *            "command"; settings {...}
  *   VERDICT  result passed, failed or inconclusive: started_at, finished_at, level, scratch, slot, reason,
  *            recovery_ms, validation_ms, data_loss_ms, evidence_id; result damaged or healed: packs, reason
- *   HOLD, LOCK: person, reason, until; GAP: from, to, cause; LINEAGE: identity, name
+ *   HOLD, LOCK: person, reason; GAP: from, to, cause; LINEAGE: identity, name
  * A VERDICT's public "state" is what its writer believed; the catalog works it out again, since entries of
  * others may have come in between.
  *

@@ -35,9 +35,6 @@ UPDATE vault SET shredded_at = :time WHERE vault_id = :vault_id;
 INSERT INTO session (session_id, vault_id, sequence, appliance, operation, state, started_at)
 VALUES (:session_id, :vault_id, :sequence, :appliance, :operation, 'open', :started_at);
 
--- session_state: state of a session of a vault, or no row
-SELECT state FROM session WHERE session_id = :session_id AND vault_id = :vault_id;
-
 -- session_end: COMMIT, END or ABORT; changes nothing unless it is open
 UPDATE session SET state = :state, finished_at = :finished_at, reason = :reason
  WHERE session_id = :session_id AND vault_id = :vault_id AND state = 'open';

@@ -48,7 +48,8 @@ static bool read_followed(struct hf_records *records, struct followed *followed,
 static bool check_rollback(struct hf_records *records, struct hf_vault *vault, uint64_t head,
                            const uint8_t hash[static HF_SHA256_BYTES], struct hf_error *err);
 static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
-static bool append_once(struct hf_records *records, const struct hf_record *record, struct hf_error *err);
+static bool append_once(struct hf_records *records, const struct hf_record *record, bool *ret_refused,
+                        struct hf_error *err);
 static bool fill_scratch(struct hf_records *records, struct hf_catalog *scratch, struct hf_rebuild_report *report,
                          struct hf_error *err);
 static bool take_place(struct hf_records *records, struct hf_catalog **scratch, const char *scratch_path,
@@ -193,12 +194,13 @@ bool
 hf_records_append(struct hf_records *records, const struct hf_record *record, struct hf_error *err)
 {
     for (int tries = 0; tries < APPEND_TRIES; tries++) {
+        bool refused;
         struct hf_error why = {0};
         if (!hf_records_read_vault(records, &record->vault, err))
             return false;
-        if (append_once(records, record, &why))
+        if (append_once(records, record, &refused, &why))
             return hf_records_read_vault(records, &record->vault, err);
-        if (why.kind != HF_ERR_CONFLICT) {
+        if (refused || why.kind != HF_ERR_CONFLICT) {
             *err = why;
             return false;
         }
@@ -371,6 +373,7 @@ take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err
         .time = entry->time,
         .appliance = entry->appliance,
         .epoch = entry->epoch,
+        .counts = entry->counts,
         .public_part = entry->public_part,
         .sealed_part = entry->sealed_part,
     };
@@ -380,7 +383,7 @@ take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err
 }
 
 static bool
-append_once(struct hf_records *records, const struct hf_record *record, struct hf_error *err)
+append_once(struct hf_records *records, const struct hf_record *record, bool *ret_refused, struct hf_error *err)
 {
     const struct followed *followed = find(records, &record->vault);
     const struct hf_log_append append = {
@@ -390,7 +393,8 @@ append_once(struct hf_records *records, const struct hf_record *record, struct h
         .public_part = record->public_part,
         .sealed_part = record->sealed_part,
     };
-    return hf_vault_log_append(hf_vault_get_log(followed->vault), &append, &records->signing, err);
+    *ret_refused = !hf_vault_may_append(followed->state, &append, &records->signing.appliance, err);
+    return !*ret_refused && hf_vault_log_append(hf_vault_get_log(followed->vault), &append, &records->signing, err);
 }
 
 static bool

@@ -61,7 +61,8 @@ struct hf_record {
     const json_t *sealed_part; // borrowed, or NULL
 };
 /*
- * Appends an entry, at whatever place is free, and applies it to the catalog.  On failure the entry may be in the
+ * Appends an entry that counts, at whatever place is free, and applies it to the catalog.  CONFLICT: the rules
+ * (server/repository/log_rules.h) stand against it, and nothing was written.  On another failure the entry may be in the
  * log all the same; the next reading tells.
  */
 HF_MUST_CHECK bool hf_records_append(struct hf_records *records, const struct hf_record *record, struct hf_error *err);

@@ -81,17 +81,30 @@ enum hf_session_state { HF_SESSION_OPEN, HF_SESSION_COMMITTED, HF_SESSION_ENDED,
 struct hf_vault_session {
     struct hf_id session, builds_on; // the latter none: it started afresh
     enum hf_session_state state;
+    bool collects;     // operation "collect"
     uint64_t sequence; // of its INTENT
     int64_t started_at;
     struct hf_id appliance;
+    size_t parent_count;
+    struct hf_id *parents; // what it may build on, and therefore stays
 };
 struct hf_vault_pack {
     struct hf_id pack;
     uint8_t kind;
-    uint64_t bytes;
+    uint64_t bytes; // of the pack as it was written, as is the hash
     uint8_t sha256[HF_SHA256_BYTES];
     uint64_t sequence;    // of the COMMIT that brought it
     struct hf_id session; // of that COMMIT
+    struct hf_id object;  // where it lies: its own id, or that of a container
+    uint64_t moved;       // sequence of the last RELOCATE; 0: none
+    uint64_t condemned;   // sequence of the CONDEMN; 0: none
+};
+struct hf_vault_object { // a container
+    struct hf_id object;
+    uint64_t bytes;
+    uint8_t sha256[HF_SHA256_BYTES];
+    uint64_t sequence; // of the RELOCATE that brought it
+    uint64_t left;     // sequence of the last RELOCATE that took a pack out of it; 0: none
 };
 struct hf_vault_backup {
     struct hf_id backup, parent, session;
@@ -101,20 +114,40 @@ struct hf_vault_backup {
     uint32_t root_slab, root_index;
     uint64_t stored_bytes; // of the packs it brought
     bool pruned;
-    char *source; // NULL while the vault is shut
-    char *facts;  // canonical JSON; NULL while the vault is shut
+    int64_t locked_until; // INT64_MIN: never was
+    char *source;         // NULL while the vault is shut
+    char *facts;          // canonical JSON; NULL while the vault is shut
+};
+struct hf_vault_pin {
+    struct hf_id reader, backup, appliance;
+    uint64_t sequence;
+    int64_t since;
+};
+struct hf_vault_hold { // one that was not released
+    struct hf_id backup;
+    uint64_t sequence;
+    int64_t until; // INT64_MAX: until it is released
 };
 struct hf_vault_state {
     char *engine, *identity, *name; // the latter two NULL while the vault is shut
     uint64_t head;                  // last sequence read
     uint8_t head_hash[HF_SHA256_BYTES];
     uint64_t epoch;
+    struct hf_id holder;     // whose epoch it is; none before the first EPOCH: every appliance may write
+    uint32_t key_generation; // of the last KEY; 0: none
+    bool shredded;
     size_t session_count;
-    struct hf_vault_session *sessions;
+    struct hf_vault_session *sessions; // in the order of their INTENTs
     size_t backup_count;
     struct hf_vault_backup *backups; // in the order of their commits, void ones left out
     size_t pack_count;
     struct hf_vault_pack *packs; // of counting commits, sorted by id; deleted ones left out
+    size_t object_count;
+    struct hf_vault_object *objects; // sorted by id; one that holds nothing any more stays in the list
+    size_t pin_count;
+    struct hf_vault_pin *pins; // open ones
+    size_t hold_count;
+    struct hf_vault_hold *holds;
 };
 void hf_vault_state_freep(struct hf_vault_state **state);
 
@@ -129,3 +162,24 @@ HF_MUST_CHECK bool hf_vault_read_shut(struct hf_repository *repository, const st
                                       struct hf_vault_state **ret, struct hf_error *err);
 const struct hf_vault_backup *hf_vault_state_backup(const struct hf_vault_state *state, const struct hf_id *backup);
 const struct hf_vault_pack *hf_vault_state_pack(const struct hf_vault_state *state, const struct hf_id *pack);
+const struct hf_vault_session *hf_vault_state_session(const struct hf_vault_state *state, const struct hf_id *session);
+const struct hf_vault_object *hf_vault_state_object(const struct hf_vault_state *state, const struct hf_id *object);
+/* Whether a hold or a lock keeps the backup at that time. */
+bool hf_vault_state_held(const struct hf_vault_state *state, const struct hf_id *backup, int64_t at);
+
+/*
+ * Writes one entry so that it counts: reads the log, asks the rules (log_rules.h) and then `check` (may be NULL: for
+ * what the log alone cannot tell), appends, and starts over when somebody else was faster.  The entry has been read
+ * when it returns true.
+ * Errors: CONFLICT says which rule stands against it, and nothing was written; what `check` says likewise.  After any
+ * other failure the entry may be there or not: reading tells.
+ */
+typedef bool hf_vault_append_check(void *context, const struct hf_vault_state *state, struct hf_error *err);
+HF_MUST_CHECK bool hf_vault_append(struct hf_vault *vault, const struct hf_log_append *append,
+                                   const struct hf_signing *signing, hf_vault_append_check *check, void *context,
+                                   struct hf_error *err);
+/*
+ * Whether an entry would count, appended to the log as it was read last.  False with CONFLICT and the reason when not.
+ */
+HF_MUST_CHECK bool hf_vault_may_append(const struct hf_vault_state *state, const struct hf_log_append *append,
+                                       const struct hf_id *appliance, struct hf_error *err);

@@ -43,7 +43,7 @@ static bool publish(struct hf_session *session, const char *facts_text, const js
 static void add_to_outcome(struct hf_session_outcome *outcome, const struct session_pack *packs, size_t count);
 static json_t *commit_public(const struct hf_session *session, const struct hf_object_ref *root);
 static bool append_commit(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
-static const struct hf_vault_session *find_session(const struct hf_vault_state *state, const struct hf_id *session);
+static hf_vault_append_check note_attempt;
 static void explain(const struct hf_session *session, struct hf_error *err);
 static void remove_packs(struct hf_session *session);
 static void destroy(struct hf_session *session);
@@ -347,23 +347,10 @@ session_fail(struct hf_session *session, const struct hf_error *err)
     pthread_mutex_unlock(&session->lock);
 }
 
-/* Another writer may get the number first: read what it wrote and try the next. */
 bool
 session_append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err)
 {
-    struct hf_vault_log *log = hf_vault_get_log(session->vault);
-    for (;;) {
-        struct hf_error failure = {0};
-        if (hf_vault_log_append(log, entry, session->options.signing, &failure))
-            return true;
-        if (failure.kind != HF_ERR_CONFLICT) {
-            *err = failure;
-            return false;
-        }
-        const struct hf_vault_state *state;
-        if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
-            return false;
-    }
+    return hf_vault_append(session->vault, entry, session->options.signing, NULL, NULL, err);
 }
 
 bool
@@ -523,7 +510,7 @@ is_aborted(struct hf_session *session)
     const struct hf_vault_state *state;
     if (!hf_vault_read(session->vault, NULL, NULL, &state, &ignored))
         return false;
-    const struct hf_vault_session *known = find_session(state, &session->id);
+    const struct hf_vault_session *known = hf_vault_state_session(state, &session->id);
     return known != NULL && known->state == HF_SESSION_ABORTED;
 }
 
@@ -716,30 +703,21 @@ commit_public(const struct hf_session *session, const struct hf_object_ref *root
     return ok ? HF_TAKE(entry) : NULL;
 }
 
-/*
- * Onto a log in which our session is open and nobody took the vault over, and then it counts: no step after it can
- * fail.  Where the log moved on meanwhile the append is refused, and we look again.
- */
+/* Onto a log in which it will count, and then it counts: no step after it can fail. */
 static bool
 append_commit(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err)
 {
     const struct hf_vault_state *state;
-    struct hf_error failure;
+    struct hf_error failure = {0};
     hf_upload_abortp(&session->log_room);
-    do {
-        if (!hf_vault_read(session->vault, NULL, NULL, &state, err))
-            return false;
-        const struct hf_vault_session *known = find_session(state, &session->id);
-        if (state->epoch != session->epoch || known == NULL || known->state != HF_SESSION_OPEN)
-            return hf_fail(err, HF_ERR_CONFLICT, "the backup would not count: another appliance took over the vault");
-        session->commit_tried = true;
-        if (hf_vault_log_append(hf_vault_get_log(session->vault), entry, session->options.signing, &failure)) {
-            session->intent_written = false; // it is closed
-            return true;
-        }
-    } while (failure.kind == HF_ERR_CONFLICT);
+    if (hf_vault_append(session->vault, entry, session->options.signing, note_attempt, session, &failure)) {
+        session->intent_written = false; // it is closed
+        return true;
+    }
 
     *err = failure;
+    if (!session->commit_tried)
+        return hf_fail_within(err, "the backup would not count");
     if (!hf_vault_read(session->vault, NULL, NULL, &state, &failure))
         return hf_fail_hint(err, "The backup may stand in the log nevertheless: look at the list of backups.");
     if (hf_vault_state_backup(state, &session->backup) == NULL)
@@ -749,13 +727,13 @@ append_commit(struct hf_session *session, const struct hf_log_append *entry, str
                              "will last: take another one.");
 }
 
-static const struct hf_vault_session *
-find_session(const struct hf_vault_state *state, const struct hf_id *session)
+static bool
+note_attempt(void *context, const struct hf_vault_state *state, struct hf_error *err)
 {
-    for (size_t i = state->session_count; i-- > 0;)
-        if (hf_id_equal(&state->sessions[i].session, session))
-            return &state->sessions[i];
-    return NULL;
+    (void)state;
+    (void)err;
+    ((struct hf_session *)context)->commit_tried = true;
+    return true;
 }
 
 /* A full disk is what a person has to do something about. */

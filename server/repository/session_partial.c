@@ -49,9 +49,10 @@ session_end_leftovers(struct hf_session *session, const struct hf_vault_state *s
 {
     if (session->vault_lock < 0)
         return true;
-    for (size_t i = 0; i < state->session_count; i++) {
+    for (size_t i = state->session_count; i-- > 0;) { // the newest first: none is closed while one builds on it
         const struct hf_vault_session left = state->sessions[i];
-        if (left.state != HF_SESSION_OPEN || !hf_id_equal(&left.appliance, &session->options.signing->appliance))
+        if (left.state != HF_SESSION_OPEN || left.collects ||
+            !hf_id_equal(&left.appliance, &session->options.signing->appliance))
             continue;
         if (session->partial.cache != NULL && vault_state_session_brought(state, &session->builds_on, &left.session))
             continue;
@@ -98,7 +99,7 @@ session_end_partial(struct hf_session *session)
     const struct hf_vault_state *state;
     if (session->partial.cache == NULL || !hf_vault_read(session->vault, NULL, NULL, &state, &ignored))
         return;
-    for (size_t i = 0; i < state->session_count; i++) {
+    for (size_t i = state->session_count; i-- > 0;) {
         const struct hf_vault_session left = state->sessions[i];
         if (left.state == HF_SESSION_OPEN && vault_state_session_brought(state, &session->builds_on, &left.session) &&
             !close_session(session, &left.session, HF_LOG_END, session->epoch, &ignored))

@@ -2,8 +2,11 @@
 
 #include <string.h>
 
+#include "server/repository/log_rules.h"
 #include "server/repository/superblock.h"
 #include "server/repository/vault_state.h"
+
+#define APPEND_TRIES 1000 // other writers that were faster, one after the other
 
 struct hf_vault {
     struct hf_backend *backend; // owned only when own_backend
@@ -194,6 +197,54 @@ hf_vault_read_shut(struct hf_repository *repository, const struct hf_id *vault, 
     return true;
 }
 
+bool
+hf_vault_append(struct hf_vault *vault, const struct hf_log_append *append, const struct hf_signing *signing,
+                hf_vault_append_check *check, void *context, struct hf_error *err)
+{
+    for (int tries = 0; tries < APPEND_TRIES; tries++) {
+        const struct hf_vault_state *state;
+        struct hf_error failure = {0};
+        if (!hf_vault_read(vault, NULL, NULL, &state, err) ||
+            !hf_vault_may_append(state, append, &signing->appliance, err) ||
+            (check != NULL && !check(context, state, err)))
+            return false;
+        struct hf_log_append entry = *append;
+        if (entry.epoch == HF_LOG_EPOCH_NOW)
+            entry.epoch = state->epoch;
+        if (hf_vault_log_append(vault->log, &entry, signing, &failure))
+            return hf_vault_read(vault, NULL, NULL, &state, err);
+        if (failure.kind != HF_ERR_CONFLICT) {
+            *err = failure;
+            return false;
+        }
+    }
+    return hf_fail(err, HF_ERR_CONFLICT, "could not write %s into the log: others were faster %d times",
+                   hf_log_kind_name(append->kind), APPEND_TRIES);
+}
+
+bool
+hf_vault_may_append(const struct hf_vault_state *state, const struct hf_log_append *append,
+                    const struct hf_id *appliance, struct hf_error *err)
+{
+    struct log_ruling ruling;
+    struct hf_log_entry entry = {.kind = append->kind,
+                                 .sequence = state->head + 1,
+                                 .time = append->time,
+                                 .epoch = append->epoch == HF_LOG_EPOCH_NOW ? state->epoch : append->epoch,
+                                 .appliance = *appliance,
+                                 .public_part = (json_t *)(uintptr_t)append->public_part};
+    if (!log_rules_judge(state, &entry, &ruling, err))
+        return false;
+    if (ruling.counts)
+        return true;
+    hf_fail(err, HF_ERR_CONFLICT, "%s would not count: %s", hf_log_kind_name(append->kind), ruling.why);
+    if (entry.epoch < state->epoch || (!hf_id_is_none(&state->holder) && !hf_id_equal(&state->holder, appliance)))
+        return hf_fail_hint(err,
+                            "Another appliance took this vault over.  To write from this one again: holdfast vault "
+                            "takeover.");
+    return false;
+}
+
 static bool
 open_log(struct hf_vault *vault, const struct hf_root_bundle *signers, struct hf_error *err)
 {
@@ -238,6 +289,9 @@ static bool
 take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err)
 {
     struct reading *reading = context;
-    return vault_state_apply(reading->state, entry, err) &&
-           (reading->visit == NULL || reading->visit(reading->context, entry, err));
+    struct hf_log_entry judged = *entry;
+    if (!vault_state_apply(reading->state, entry, &judged.counts, err))
+        return false;
+    reading->state->head = entry->sequence;
+    return reading->visit == NULL || reading->visit(reading->context, &judged, err);
 }

@@ -26,25 +26,33 @@
  *                key, context: bytes 0..151) around canonical JSON, an object
  *  160+p+s   64  signature over everything before
  *
- * What each kind says (members of the public part; "sealed" lists those of the sealed part):
+ * What each kind says (members of the public part; "sealed" lists those of the sealed part).  Ids are hex, times ms:
  *   LINEAGE    engine, lineage (hex of SHA-256 over engine name, NUL, identity: finds a vault without keys);
  *              sealed: identity (system identifier or server_uid as text), name
- *   INTENT     session, parents (ids of backups it may build on), builds_on (session it continues, or null), operation
+ *   INTENT     session, parents (ids of backups it may build on), builds_on (session it continues, or null),
+ *              operation ("backup"; "collect": it moves packs and can never COMMIT)
  *   COMMIT     session, backup, parent (or null), root {pack, slab, index}, packs [[id, kind, bytes, sha256], ...],
  *              dropped [pack ids of the session that are not part of it]; sealed: source, facts
  *   END        session: ended in order, without a backup
  *   ABORT      session, reason (a word); its packs are garbage
- *   EPOCH      epoch: from here on only entries of this epoch or later count
- *   PIN/UNPIN  reader, backup; PRUNE: backups, reason; CONDEMN, DELETE: packs, reason;
- *   RELOCATE   packs [[id, object]]; HOLD, RELEASE, LOCK: backup, and sealed: reason, person, until
+ *   EPOCH      epoch (as in the header); sealed: reason, person.  Its appliance takes the vault over
+ *   PIN        reader (an id drawn for it), backup: somebody reads it
+ *   UNPIN      reader, backup: not any more
+ *   PRUNE      backups, reason: they are given up, and count no more
+ *   CONDEMN    packs, reason: nothing that counts needs them; DELETE packs, reason: they may be unlinked from here on
+ *   RELOCATE   session, packs [[id, object], ...], objects [[id, bytes, sha256], ...]: from here on each pack is read
+ *              from the container of that id (container.h); bytes and sha256 are those of the whole object
+ *   HOLD       backup, until (a time, or null: until it is released); sealed: reason, person
+ *   RELEASE    backup: ends all its holds, and none of its locks; sealed: reason, person
+ *   LOCK       backup, until (a time); sealed: reason, person
  *   KEY        generation, slots; SHRED: generation; sealed: person, reason
  *   POLICY     subject, id; sealed: the record itself (a source, a policy, an account: what changed and how it is now)
  *   VERDICT    backup, attempt, result, state; sealed: what the catalog keeps of it
  *   GAP        sealed: from, to, cause; CHECKPOINT: sequence, head
- * A COMMIT counts when its session's INTENT stands before it, no ABORT, END or counting COMMIT of that session
- * stands between, and its writer epoch is the highest EPOCH before it (0 when there was none).  Else it is
- * void for every reader, for ever.  A session has one INTENT and a backup one counting COMMIT; a log with a
- * second one is CORRUPT.
+ *
+ * An entry counts when what stands before it in the log allows it (log_rules.h lists what each kind asks for).
+ * Else it is void for every reader, for ever, and leaves no trace.  A session has one INTENT and a backup one counting
+ * COMMIT; a log with a second one is CORRUPT.
  */
 #pragma once
 #include "base/json.h"
@@ -89,6 +97,7 @@ struct hf_log_entry {
     uint8_t hash[HF_SHA256_BYTES]; // of the whole entry
     json_t *public_part;
     json_t *sealed_part; // NULL when there is none, or no record key was given
+    bool counts;         // set where the log is read through hf_vault_read(): see log_rules.h
 };
 void hf_log_entry_done(struct hf_log_entry *entry);
 
@@ -124,6 +133,8 @@ uint64_t hf_vault_log_head(const struct hf_vault_log *log, uint8_t hash[static H
  */
 HF_MUST_CHECK bool hf_vault_log_check_head(struct hf_vault_log *log, uint64_t sequence,
                                            const uint8_t hash[static HF_SHA256_BYTES], struct hf_error *err);
+
+#define HF_LOG_EPOCH_NOW UINT64_MAX // hf_vault_append() only: whichever the vault has
 
 struct hf_log_append {
     enum hf_log_kind kind;

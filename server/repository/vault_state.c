@@ -2,22 +2,35 @@
 
 #include <string.h>
 
+#include "server/repository/log_rules.h"
 #include "server/repository/pack.h"
 
-static bool apply_lineage(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
-static bool apply_intent(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
-static bool apply_close(struct hf_vault_state *state, const struct hf_log_entry *entry, enum hf_session_state to,
-                        struct hf_error *err);
-static bool apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
+typedef bool apply_function(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
+
+static apply_function apply_lineage, apply_intent, apply_close, apply_commit, apply_epoch, apply_pin, apply_unpin,
+    apply_prune, apply_condemn, apply_delete, apply_relocate, apply_hold, apply_release, apply_lock, apply_key,
+    apply_shred, apply_nothing;
+
+static apply_function *const kinds[] = {
+    [HF_LOG_LINEAGE] = apply_lineage, [HF_LOG_INTENT] = apply_intent,   [HF_LOG_COMMIT] = apply_commit,
+    [HF_LOG_END] = apply_close,       [HF_LOG_ABORT] = apply_close,     [HF_LOG_EPOCH] = apply_epoch,
+    [HF_LOG_PIN] = apply_pin,         [HF_LOG_UNPIN] = apply_unpin,     [HF_LOG_PRUNE] = apply_prune,
+    [HF_LOG_CONDEMN] = apply_condemn, [HF_LOG_DELETE] = apply_delete,   [HF_LOG_RELOCATE] = apply_relocate,
+    [HF_LOG_HOLD] = apply_hold,       [HF_LOG_RELEASE] = apply_release, [HF_LOG_LOCK] = apply_lock,
+    [HF_LOG_KEY] = apply_key,         [HF_LOG_SHRED] = apply_shred,     [HF_LOG_POLICY] = apply_nothing,
+    [HF_LOG_VERDICT] = apply_nothing, [HF_LOG_GAP] = apply_nothing,     [HF_LOG_CHECKPOINT] = apply_nothing,
+};
+
 static bool read_backup(const struct hf_log_entry *entry, struct hf_vault_backup *ret, struct hf_error *err);
 static bool read_sealed(const struct hf_log_entry *entry, struct hf_vault_backup *ret, struct hf_error *err);
 static bool add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_vault_backup *backup,
                       struct hf_error *err);
 static bool read_pack(const json_t *row, struct hf_vault_pack *ret, struct hf_error *err);
-static bool apply_epoch(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
-static bool apply_prune(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
-static bool apply_delete(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
+static bool add_objects(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
+static bool read_object(const json_t *row, struct hf_vault_object *ret, struct hf_error *err);
+static void *find_id(void *rows, size_t count, size_t size, const struct hf_id *id);
 static struct hf_vault_session *find_session(const struct hf_vault_state *state, const struct hf_id *session);
+static struct hf_vault_backup *find_backup(const struct hf_vault_state *state, const struct hf_id *backup);
 static bool copy_member(const json_t *object, const char *member, char **ret, struct hf_error *err);
 static void *grow(void *array, size_t count, size_t size);
 
@@ -37,9 +50,14 @@ hf_vault_state_freep(struct hf_vault_state **state)
         free((*state)->backups[i].source);
         free((*state)->backups[i].facts);
     }
+    for (size_t i = 0; i < (*state)->session_count; i++)
+        free((*state)->sessions[i].parents);
     free((*state)->backups);
     free((*state)->sessions);
     free((*state)->packs);
+    free((*state)->objects);
+    free((*state)->pins);
+    free((*state)->holds);
     free((*state)->engine);
     free((*state)->identity);
     free((*state)->name);
@@ -50,27 +68,37 @@ hf_vault_state_freep(struct hf_vault_state **state)
 const struct hf_vault_backup *
 hf_vault_state_backup(const struct hf_vault_state *state, const struct hf_id *backup)
 {
-    for (size_t i = 0; i < state->backup_count; i++)
-        if (hf_id_equal(&state->backups[i].backup, backup))
-            return &state->backups[i];
-    return NULL;
+    return find_backup(state, backup);
+}
+
+const struct hf_vault_session *
+hf_vault_state_session(const struct hf_vault_state *state, const struct hf_id *session)
+{
+    return find_session(state, session);
 }
 
 const struct hf_vault_pack *
 hf_vault_state_pack(const struct hf_vault_state *state, const struct hf_id *pack)
 {
-    size_t low = 0, high = state->pack_count;
-    while (low < high) {
-        const size_t middle = low + (high - low) / 2;
-        const int order = hf_id_compare(&state->packs[middle].pack, pack);
-        if (order == 0)
-            return &state->packs[middle];
-        if (order < 0)
-            low = middle + 1;
-        else
-            high = middle;
-    }
-    return NULL;
+    return find_id(state->packs, state->pack_count, sizeof *state->packs, pack);
+}
+
+const struct hf_vault_object *
+hf_vault_state_object(const struct hf_vault_state *state, const struct hf_id *object)
+{
+    return find_id(state->objects, state->object_count, sizeof *state->objects, object);
+}
+
+bool
+hf_vault_state_held(const struct hf_vault_state *state, const struct hf_id *backup, int64_t at)
+{
+    const struct hf_vault_backup *found = find_backup(state, backup);
+    if (found != NULL && found->locked_until > at)
+        return true;
+    for (size_t i = 0; i < state->hold_count; i++)
+        if (hf_id_equal(&state->holds[i].backup, backup) && state->holds[i].until > at)
+            return true;
+    return false;
 }
 
 bool
@@ -103,53 +131,14 @@ vault_lineage_hash(const char *engine, const char *identity, char text[static 2 
 }
 
 bool
-vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry, bool *ret_counts,
+                  struct hf_error *err)
 {
-    /* Void, for every reader, for ever.  (A COMMIT must moreover be of just this epoch: apply_commit.) */
-    if (entry->epoch < state->epoch)
-        return true;
-    bool ok = true;
-    switch (entry->kind) {
-    case HF_LOG_LINEAGE:
-        ok = apply_lineage(state, entry, err);
-        break;
-    case HF_LOG_INTENT:
-        ok = apply_intent(state, entry, err);
-        break;
-    case HF_LOG_COMMIT:
-        ok = apply_commit(state, entry, err);
-        break;
-    case HF_LOG_END:
-        ok = apply_close(state, entry, HF_SESSION_ENDED, err);
-        break;
-    case HF_LOG_ABORT:
-        ok = apply_close(state, entry, HF_SESSION_ABORTED, err);
-        break;
-    case HF_LOG_EPOCH:
-        ok = apply_epoch(state, entry, err);
-        break;
-    case HF_LOG_PRUNE:
-        ok = apply_prune(state, entry, err);
-        break;
-    case HF_LOG_DELETE:
-        ok = apply_delete(state, entry, err);
-        break;
-    case HF_LOG_PIN:
-    case HF_LOG_UNPIN:
-    case HF_LOG_CONDEMN:
-    case HF_LOG_RELOCATE:
-    case HF_LOG_HOLD:
-    case HF_LOG_RELEASE:
-    case HF_LOG_LOCK:
-    case HF_LOG_KEY:
-    case HF_LOG_SHRED:
-    case HF_LOG_POLICY:
-    case HF_LOG_VERDICT:
-    case HF_LOG_GAP:
-    case HF_LOG_CHECKPOINT:
-        break; // they say nothing about which bytes count
-    }
-    return ok || hf_fail_within(err, "log entry %llu", (unsigned long long)entry->sequence);
+    struct log_ruling ruling;
+    if (!log_rules_judge(state, entry, &ruling, err) || (ruling.counts && !kinds[entry->kind](state, entry, err)))
+        return hf_fail_within(err, "log entry %llu", (unsigned long long)entry->sequence);
+    *ret_counts = ruling.counts;
+    return true;
 }
 
 static bool
@@ -181,8 +170,12 @@ apply_intent(struct hf_vault_state *state, const struct hf_log_entry *entry, str
                                        .sequence = entry->sequence,
                                        .started_at = entry->time,
                                        .appliance = entry->appliance};
+    const char *operation;
     const json_t *builds_on = json_object_get(entry->public_part, "builds_on");
+    _cleanup_(hf_freep) struct hf_id *parents = NULL;
     if (!hf_json_id(entry->public_part, "session", "INTENT", &session.session, err) ||
+        !hf_json_string(entry->public_part, "operation", "INTENT", &operation, err) ||
+        !log_rules_ids(entry->public_part, "parents", "INTENT", -1, &parents, &session.parent_count, err) ||
         (builds_on != NULL && !json_is_null(builds_on) &&
          !hf_json_id(entry->public_part, "builds_on", "INTENT", &session.builds_on, err)))
         return false;
@@ -191,33 +184,30 @@ apply_intent(struct hf_vault_state *state, const struct hf_log_entry *entry, str
     struct hf_vault_session *grown = grow(state->sessions, state->session_count, sizeof *grown);
     if (grown == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for sessions");
+    session.collects = strcmp(operation, "collect") == 0;
+    session.parents = HF_TAKE(parents);
     state->sessions = grown;
     state->sessions[state->session_count++] = session;
     return true;
 }
 
 static bool
-apply_close(struct hf_vault_state *state, const struct hf_log_entry *entry, enum hf_session_state to,
-            struct hf_error *err)
+apply_close(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
     struct hf_id id;
     if (!hf_json_id(entry->public_part, "session", hf_log_kind_name(entry->kind), &id, err))
         return false;
-    struct hf_vault_session *session = find_session(state, &id);
-    if (session != NULL && session->state == HF_SESSION_OPEN)
-        session->state = to;
+    find_session(state, &id)->state = entry->kind == HF_LOG_END ? HF_SESSION_ENDED : HF_SESSION_ABORTED;
     return true;
 }
 
 static bool
 apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
-    struct hf_vault_backup backup = {.committed_at = entry->time, .sequence = entry->sequence};
+    struct hf_vault_backup backup = {
+        .committed_at = entry->time, .sequence = entry->sequence, .locked_until = INT64_MIN};
     if (!read_backup(entry, &backup, err))
         return false;
-    struct hf_vault_session *session = find_session(state, &backup.session);
-    if (session == NULL || session->state != HF_SESSION_OPEN || entry->epoch != state->epoch)
-        return true; // void, for every reader, for ever
     if (hf_vault_state_backup(state, &backup.backup) != NULL)
         return hf_fail(err, HF_ERR_CORRUPT, "a second COMMIT of one backup");
 
@@ -230,7 +220,7 @@ apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, str
         free(backup.facts);
         return false;
     }
-    session->state = HF_SESSION_COMMITTED;
+    find_session(state, &backup.session)->state = HF_SESSION_COMMITTED;
     state->backups[state->backup_count++] = backup;
     return true;
 }
@@ -288,6 +278,7 @@ add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, struct
         *pack = (struct hf_vault_pack){.sequence = entry->sequence, .session = backup->session};
         if (!read_pack(json_array_get(rows, i), pack, err))
             return false;
+        pack->object = pack->pack;
         backup->stored_bytes += pack->bytes;
     }
     state->pack_count += count;
@@ -322,50 +313,230 @@ static bool
 apply_epoch(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
     int64_t epoch;
-    if (!hf_json_integer(entry->public_part, "epoch", "EPOCH", 1, INT64_MAX, &epoch, err))
+    if (!hf_json_integer(entry->public_part, "epoch", "EPOCH", 1, HF_JSON_INTEGER_MOST, &epoch, err))
         return false;
-    if ((uint64_t)epoch > state->epoch)
-        state->epoch = (uint64_t)epoch;
+    state->epoch = (uint64_t)epoch;
+    state->holder = entry->appliance;
+    return true;
+}
+
+static bool
+apply_pin(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct hf_vault_pin pin = {.appliance = entry->appliance, .sequence = entry->sequence, .since = entry->time};
+    if (!hf_json_id(entry->public_part, "reader", "PIN", &pin.reader, err) ||
+        !hf_json_id(entry->public_part, "backup", "PIN", &pin.backup, err))
+        return false;
+    struct hf_vault_pin *grown = reallocarray(state->pins, state->pin_count + 1, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for pins");
+    state->pins = grown;
+    state->pins[state->pin_count++] = pin;
+    return true;
+}
+
+static bool
+apply_unpin(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct hf_id reader, backup;
+    size_t kept = 0;
+    if (!hf_json_id(entry->public_part, "reader", "UNPIN", &reader, err) ||
+        !hf_json_id(entry->public_part, "backup", "UNPIN", &backup, err))
+        return false;
+    for (size_t i = 0; i < state->pin_count; i++)
+        if (!hf_id_equal(&state->pins[i].reader, &reader) || !hf_id_equal(&state->pins[i].backup, &backup))
+            state->pins[kept++] = state->pins[i];
+    state->pin_count = kept;
     return true;
 }
 
 static bool
 apply_prune(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
-    json_t *rows;
-    if (!hf_json_array(entry->public_part, "backups", "PRUNE", &rows, err))
+    size_t count;
+    _cleanup_(hf_freep) struct hf_id *ids = NULL;
+    if (!log_rules_ids(entry->public_part, "backups", "PRUNE", -1, &ids, &count, err))
         return false;
-    for (size_t i = 0; i < json_array_size(rows); i++) {
-        struct hf_id id;
-        const char *text = json_string_value(json_array_get(rows, i));
-        if (text == NULL || !hf_id_parse(text, &id, err))
-            return hf_fail(err, HF_ERR_CORRUPT, "PRUNE: a row of \"backups\" is no id");
-        for (size_t backup = 0; backup < state->backup_count; backup++)
-            if (hf_id_equal(&state->backups[backup].backup, &id))
-                state->backups[backup].pruned = true;
-    }
+    for (size_t i = 0; i < count; i++)
+        find_backup(state, &ids[i])->pruned = true;
+    return true;
+}
+
+static bool
+apply_condemn(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    size_t count;
+    _cleanup_(hf_freep) struct hf_id *ids = NULL;
+    if (!log_rules_ids(entry->public_part, "packs", "CONDEMN", -1, &ids, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        ((struct hf_vault_pack *)find_id(state->packs, state->pack_count, sizeof *state->packs, &ids[i]))->condemned =
+            entry->sequence;
     return true;
 }
 
 static bool
 apply_delete(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
+    size_t count, kept = 0, at = 0;
+    _cleanup_(hf_freep) struct hf_id *ids = NULL;
+    if (!log_rules_ids(entry->public_part, "packs", "DELETE", -1, &ids, &count, err))
+        return false;
+    for (size_t i = 0; i < state->pack_count; i++) { // both are sorted
+        if (at < count && hf_id_equal(&ids[at], &state->packs[i].pack))
+            at++;
+        else
+            state->packs[kept++] = state->packs[i];
+    }
+    state->pack_count = kept;
+    return true;
+}
+
+static bool
+apply_relocate(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
     json_t *rows;
-    if (!hf_json_array(entry->public_part, "packs", "DELETE", &rows, err))
+    if (!hf_json_array(entry->public_part, "packs", "RELOCATE", &rows, err) || !add_objects(state, entry, err))
         return false;
     for (size_t i = 0; i < json_array_size(rows); i++) {
-        struct hf_id id;
-        const char *text = json_string_value(json_array_get(rows, i));
-        if (text == NULL || !hf_id_parse(text, &id, err))
-            return hf_fail(err, HF_ERR_CORRUPT, "DELETE: a row of \"packs\" is no id");
-        const struct hf_vault_pack *found = hf_vault_state_pack(state, &id);
-        if (found == NULL)
-            continue;
-        const size_t at = (size_t)(found - state->packs);
-        memmove(state->packs + at, state->packs + at + 1, (state->pack_count - at - 1) * sizeof *state->packs);
-        state->pack_count--;
+        struct hf_id id, object;
+        const json_t *row = json_array_get(rows, i);
+        if (!hf_id_parse(json_string_value(json_array_get(row, 0)), &id, err) ||
+            !hf_id_parse(json_string_value(json_array_get(row, 1)), &object, err))
+            return false;
+        struct hf_vault_pack *pack = find_id(state->packs, state->pack_count, sizeof *state->packs, &id);
+        struct hf_vault_object *from =
+            find_id(state->objects, state->object_count, sizeof *state->objects, &pack->object);
+        if (from != NULL)
+            from->left = entry->sequence;
+        pack->object = object;
+        pack->moved = entry->sequence;
     }
     return true;
+}
+
+static int
+by_object(const void *a, const void *b)
+{
+    return hf_id_compare(&((const struct hf_vault_object *)a)->object, &((const struct hf_vault_object *)b)->object);
+}
+
+static bool
+add_objects(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    json_t *rows;
+    if (!hf_json_array(entry->public_part, "objects", "RELOCATE", &rows, err))
+        return false;
+    const size_t count = json_array_size(rows);
+    struct hf_vault_object *grown = reallocarray(state->objects, state->object_count + count + 1, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for containers");
+    state->objects = grown;
+    for (size_t i = 0; i < count; i++) {
+        struct hf_vault_object *object = &state->objects[state->object_count + i];
+        *object = (struct hf_vault_object){.sequence = entry->sequence};
+        if (!read_object(json_array_get(rows, i), object, err))
+            return false;
+    }
+    state->object_count += count;
+    qsort(state->objects, state->object_count, sizeof *state->objects, by_object);
+    return true;
+}
+
+/* [id, bytes, sha256] */
+static bool
+read_object(const json_t *row, struct hf_vault_object *ret, struct hf_error *err)
+{
+    const char *id = json_string_value(json_array_get(row, 0));
+    const json_t *bytes = json_array_get(row, 1);
+    const char *hash = json_string_value(json_array_get(row, 2));
+    if (json_array_size(row) != 3 || id == NULL || hash == NULL || !json_is_integer(bytes) ||
+        json_integer_value(bytes) < 0)
+        return hf_fail(err, HF_ERR_CORRUPT, "RELOCATE: a row of \"objects\" is not [id, bytes, sha256]");
+    ret->bytes = (uint64_t)json_integer_value(bytes);
+    return hf_id_parse(id, &ret->object, err) && hf_hex_parse(hash, ret->sha256, sizeof ret->sha256, err);
+}
+
+static bool
+apply_hold(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct hf_vault_hold hold = {.sequence = entry->sequence, .until = INT64_MAX};
+    const json_t *until = json_object_get(entry->public_part, "until");
+    if (!hf_json_id(entry->public_part, "backup", "HOLD", &hold.backup, err))
+        return false;
+    if (json_is_integer(until))
+        hold.until = json_integer_value(until);
+    struct hf_vault_hold *grown = reallocarray(state->holds, state->hold_count + 1, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for holds");
+    state->holds = grown;
+    state->holds[state->hold_count++] = hold;
+    return true;
+}
+
+static bool
+apply_release(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct hf_id backup;
+    size_t kept = 0;
+    if (!hf_json_id(entry->public_part, "backup", "RELEASE", &backup, err))
+        return false;
+    for (size_t i = 0; i < state->hold_count; i++)
+        if (!hf_id_equal(&state->holds[i].backup, &backup))
+            state->holds[kept++] = state->holds[i];
+    state->hold_count = kept;
+    return true;
+}
+
+/* A lock is extended and never shortened. */
+static bool
+apply_lock(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct hf_id id;
+    int64_t until;
+    if (!hf_json_id(entry->public_part, "backup", "LOCK", &id, err) ||
+        !hf_json_integer(entry->public_part, "until", "LOCK", 0, HF_JSON_INTEGER_MOST, &until, err))
+        return false;
+    struct hf_vault_backup *backup = find_backup(state, &id);
+    if (until > backup->locked_until)
+        backup->locked_until = until;
+    return true;
+}
+
+static bool
+apply_key(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    int64_t generation;
+    if (!hf_json_integer(entry->public_part, "generation", "KEY", 1, UINT32_MAX, &generation, err))
+        return false;
+    state->key_generation = (uint32_t)generation;
+    return true;
+}
+
+static bool
+apply_shred(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    (void)entry;
+    (void)err;
+    state->shredded = true;
+    return true;
+}
+
+/* These say nothing about which bytes count. */
+static bool
+apply_nothing(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    (void)state;
+    (void)entry;
+    (void)err;
+    return true;
+}
+
+/* In rows sorted by the id they begin with. */
+static void *
+find_id(void *rows, size_t count, size_t size, const struct hf_id *id)
+{
+    return count > 0 ? bsearch(id, rows, count, size, hf_id_compare) : NULL;
 }
 
 static struct hf_vault_session *
@@ -374,6 +545,15 @@ find_session(const struct hf_vault_state *state, const struct hf_id *session)
     for (size_t i = state->session_count; i-- > 0;)
         if (hf_id_equal(&state->sessions[i].session, session))
             return &state->sessions[i];
+    return NULL;
+}
+
+static struct hf_vault_backup *
+find_backup(const struct hf_vault_state *state, const struct hf_id *backup)
+{
+    for (size_t i = state->backup_count; i-- > 0;)
+        if (hf_id_equal(&state->backups[i].backup, backup))
+            return &state->backups[i];
     return NULL;
 }
 

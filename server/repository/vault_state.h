@@ -1,10 +1,8 @@
 /*
  * vault_state.h - what a vault's log adds up to
  *
- * Sessions move INTENT -> open -> committed (COMMIT that counts) | ended (END) | aborted (ABORT); nothing
- * leaves the last three.  A COMMIT that finds its session in any other state than open, or comes from another
- * writer epoch, is void and leaves no trace here; so does every entry of an epoch older than the highest EPOCH
- * before it.
+ * Sessions move INTENT -> open -> committed (COMMIT) | ended (END) | aborted (ABORT); nothing leaves the last three.
+ * Entries that the rules (log_rules.h) call void leave no trace here.
  */
 #pragma once
 #include "server/repository/repository.h"
@@ -17,8 +15,8 @@ bool vault_state_session_brought(const struct hf_vault_state *state, const struc
 HF_MUST_CHECK bool vault_lineage_hash(const char *engine, const char *identity,
                                       char text[static 2 * HF_SHA256_BYTES + 1], struct hf_error *err);
 /*
- * Applies the next entry.  CORRUPT when its parts do not have the shape of their kind, or a second one says what
+ * Judges the next entry and, when it counts, applies it.  CORRUPT when its parts do not have the shape of their kind, or a second one says what
  * only one can; the state is then of no use any more.  After NO_MEMORY it is as it was: the entry can come again.
  */
-HF_MUST_CHECK bool vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry,
+HF_MUST_CHECK bool vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry, bool *ret_counts,
                                      struct hf_error *err);

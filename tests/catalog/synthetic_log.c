@@ -75,6 +75,7 @@ synthetic_entry_of(unsigned vault, uint64_t n, const char *kind, json_t *public_
         .kind = kind,
         .time = (int64_t)(1000 * n),
         .appliance = synthetic_id(0, "appliance", 0),
+        .counts = true,
         .public_part = public_part,
         .sealed_part = sealed_part,
     };

@@ -147,59 +147,41 @@ HF_TEST(a_commit_becomes_a_backup_with_what_its_parts_say)
     assert_true(hf_id_is_none(&vault));
 }
 
-HF_TEST(a_commit_without_its_intent_is_void)
+HF_TEST(a_void_entry_moves_the_head_and_changes_nothing_else)
 {
     _cleanup_(end) struct bench bench = begin("postgres");
-    struct hf_id session = hf_id_new(), backup = hf_id_new();
-    struct hf_backup_row row;
-    say_commit(&bench, &session, &backup);
-    assert_false(is_there(&bench, &backup, &row));
-}
-
-HF_TEST(a_commit_after_the_abort_or_end_of_its_session_is_void)
-{
-    for (int i = 0; i < 2; i++) {
-        _cleanup_(end) struct bench bench = begin("postgres");
-        struct hf_id session = hf_id_new(), backup = hf_id_new();
-        struct hf_backup_row row;
-        say_intent(&bench, &session);
-        json_t *part = of_id("session", &session);
-        json_object_set_new(part, "reason", json_string("left_open"));
-        say(&bench, i == 0 ? "ABORT" : "END", part, NULL);
-        say_commit(&bench, &session, &backup);
-        assert_false(is_there(&bench, &backup, &row));
-    }
-}
-
-HF_TEST(a_second_commit_of_a_session_is_void_and_an_end_after_the_commit_takes_nothing_back)
-{
-    _cleanup_(end) struct bench bench = begin("postgres");
-    struct hf_id session = hf_id_new(), backup = hf_id_new(), second = hf_id_new();
-    struct hf_backup_row row;
-    say_intent(&bench, &session);
-    say_commit(&bench, &session, &backup);
-    say_commit(&bench, &session, &second);
-    say(&bench, "END", of_id("session", &session), NULL);
-    assert_true(is_there(&bench, &backup, &row));
-    assert_false(is_there(&bench, &second, &row));
-}
-
-HF_TEST(a_commit_of_an_older_epoch_is_void)
-{
-    _cleanup_(end) struct bench bench = begin("postgres");
-    struct hf_id session = hf_id_new(), backup = hf_id_new(), late = hf_id_new();
-    struct hf_backup_row row;
+    _cleanup_(hf_buf_done) struct hf_buf before = HF_BUF_INIT(HF_MIB), after = HF_BUF_INIT(HF_MIB);
     struct hf_error err;
+    struct hf_id backup = say_backup(&bench), pack = synthetic_id(1, "data pack", bench.next - 1),
+                 session = hf_id_new();
     say_intent(&bench, &session);
-    say(&bench, "EPOCH", json_pack("{s:i}", "epoch", 1), NULL);
-    say_commit(&bench, &session, &late); // its writer has not heard of the epoch
-    assert_false(is_there(&bench, &late, &row));
-
-    _cleanup_(synthetic_done) struct hf_catalog_entry entry = synthetic_entry_of(
-        1, bench.next, "COMMIT", synthetic_commit(1, &session, &backup, bench.next), json_pack("{s:s}", "source", "c"));
-    entry.epoch = 1;
-    hf_assert_ok(hf_catalog_apply(bench.catalog, &entry, &err), &err);
-    assert_true(is_there(&bench, &backup, &row));
+    struct {
+        const char *kind;
+        json_t *said;
+    } late[] = {
+        {"COMMIT", synthetic_commit(1, &session, &session, 99)},
+        {"ABORT", json_pack("{s:o, s:s}", "session", hf_json_id_text(&session), "reason", "late")},
+        {"END", of_id("session", &session)},
+        {"INTENT", json_pack("{s:o, s:s}", "session", hf_json_id_text(&backup), "operation", "backup")},
+        {"PRUNE", json_pack("{s:[o], s:s}", "backups", hf_json_id_text(&backup), "reason", "expired")},
+        {"CONDEMN", json_pack("{s:[o], s:s}", "packs", hf_json_id_text(&pack), "reason", "unused")},
+        {"HOLD", of_id("backup", &backup)},
+        {"EPOCH", json_pack("{s:i}", "epoch", 9)},
+    };
+    hf_assert_ok(hf_catalog_dump(bench.catalog, &before, &err), &err);
+    for (size_t i = 0; i < HF_LENGTH(late); i++) {
+        _cleanup_(synthetic_done) struct hf_catalog_entry entry =
+            synthetic_entry_of(1, bench.next++, late[i].kind, late[i].said, NULL);
+        entry.counts = false;
+        hf_assert_ok(hf_catalog_apply(bench.catalog, &entry, &err), &err);
+    }
+    hf_assert_ok(hf_catalog_dump(bench.catalog, &after, &err), &err);
+    const char *old = hf_buf_text(&before), *now = hf_buf_text(&after);
+    const char *head = strstr(now, "\nlog_head ");
+    assert_non_null(head);
+    const size_t same = (size_t)(head - now);
+    assert_memory_equal(now, old, same);
+    assert_string_equal(strchr(head + 1, '\n'), strchr(strstr(old, "\nlog_head ") + 1, '\n'));
 }
 
 HF_TEST(verdicts_move_the_state_as_drawn)
@@ -404,7 +386,8 @@ HF_TEST(a_release_ends_holds_and_no_locks)
     struct hf_error err;
     char text[256] = "";
     say(&bench, "HOLD", of_id("backup", &backup), json_pack("{s:s, s:s}", "person", "anna", "reason", "r"));
-    say(&bench, "LOCK", of_id("backup", &backup), json_pack("{s:s, s:i}", "person", "ben", "until", 99));
+    say(&bench, "LOCK", json_pack("{s:o, s:i}", "backup", hf_json_id_text(&backup), "until", 99),
+        json_pack("{s:s}", "person", "ben"));
     hf_assert_ok(hf_catalog_holds(bench.catalog, count_hold, text, &err), &err);
     assert_string_equal(text, "hold by anna until -1;lock by ben until 99;");
     say(&bench, "RELEASE", of_id("backup", &backup), NULL);

@@ -1,11 +1,13 @@
 /*
  * our_code write REPOSITORY KEY-FILE CACHE TREE...
  * our_code check REPOSITORY KEY-FILE
+ * our_code log REPOSITORY KEY-FILE
  *
  * Our side of the comparison with the second reader, for test_second_reader.py (tests/reader/README.md).
  * "write" makes the repository and its key file when they are not there, then one backup of each folder, and prints
  * the backups' ids, one a line; a name that ends with "+abort" is written and then aborted.  "check" lists the
- * backups that count, checks all (level 2) and prints each damage; its exit status is 3 when there was one.
+ * backups that count, checks all (level 2) and prints each damage; its exit status is 3 when there was one.  "log"
+ * prints each entry of each vault: sequence, kind, and whether it counts.
  */
 #include <fcntl.h>
 #include <fts.h>
@@ -33,6 +35,8 @@ struct signer {
 
 static int run_write(char **arguments, int count, struct hf_error *err);
 static int run_check(char **arguments, struct hf_error *err);
+static int run_log(char **arguments, struct hf_error *err);
+static hf_log_visitor print_entry;
 static bool read_slots(struct hf_repository *repository, struct hf_error *err);
 static bool list_backups(struct hf_repository *repository, struct hf_error *err);
 static void print_damage(void *context, const struct hf_damage *damage);
@@ -64,8 +68,11 @@ main(int argc, char **argv)
         status = run_write(argv + 2, argc - 2, &err);
     else if (argc == 4 && strcmp(argv[1], "check") == 0)
         status = run_check(argv + 2, &err);
+    else if (argc == 4 && strcmp(argv[1], "log") == 0)
+        status = run_log(argv + 2, &err);
     else
-        return fprintf(stderr, "usage: our_code write REPOSITORY KEY-FILE CACHE TREE... | check REPOSITORY KEY-FILE\n"),
+        return fprintf(stderr, "usage: our_code write REPOSITORY KEY-FILE CACHE TREE... | check REPOSITORY KEY-FILE | "
+                               "log REPOSITORY KEY-FILE\n"),
                2;
     if (status == 1)
         fprintf(stderr, "our_code: %s\n", err.message);
@@ -97,6 +104,35 @@ run_check(char **arguments, struct hf_error *err)
         return 1;
     printf("damages %llu\n", (unsigned long long)report.damages);
     return report.damages == 0 ? 0 : 3;
+}
+
+static int
+run_log(char **arguments, struct hf_error *err)
+{
+    _cleanup_(hf_repository_freep) struct hf_repository *repository = NULL;
+    _cleanup_(hf_freep) struct hf_id *vaults = NULL;
+    size_t count;
+    if (!unlock_repository(arguments[0], arguments[1], HF_ACCESS_READ, &repository, err) ||
+        !hf_repository_vaults(repository, &vaults, &count, err))
+        return 1;
+    for (size_t i = 0; i < count; i++) {
+        _cleanup_(hf_vault_freep) struct hf_vault *vault = NULL;
+        const struct hf_vault_state *state;
+        if (!hf_vault_open(repository, &vaults[i], &vault, err) ||
+            !hf_vault_read(vault, print_entry, NULL, &state, err))
+            return 1;
+    }
+    return 0;
+}
+
+static bool
+print_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    (void)context;
+    (void)err;
+    printf("%llu %s %s\n", (unsigned long long)entry->sequence, hf_log_kind_name(entry->kind),
+           entry->counts ? "counts" : "void");
+    return true;
 }
 
 /* The check looks at vaults only: a damaged slot shows here. */

@@ -39,9 +39,8 @@ class Vault:
             self.keys = VaultKeys(self.store, self.repository, vault_id, repository.root_key)
         self.log = VaultLog(self.store, self.repository, vault_id, repository.signers,
                             self.keys.record_key if self.keys else None)
-        shredded = any(entry.kind == "SHRED" and entry.void is None for entry in self.log.entries)
         fail_unless(
-            self.keys is not None or shredded or not self.log.entries,
+            self.keys is not None or self.log.shredded or not self.log.entries,
             f'vault "{vault_id.hex()}": its keys are missing and no entry of its log says that they were shredded')
         self.packs = Cache(256, Pack.close)
         self.slabs = Cache(64)
@@ -55,8 +54,11 @@ class Vault:
                 f"its log knows {self.log.key_generation}")
 
     def pack_name(self, pack_id):
-        text = pack_id.hex()
-        return self.log.relocated.get(pack_id, f"{self.folder}/packs/{text[:2]}/{text}")
+        return self.object_name(self.log.relocated.get(pack_id, pack_id))
+
+    def object_name(self, object_id):
+        text = object_id.hex()
+        return f"{self.folder}/packs/{text[:2]}/{text}"
 
     def pack(self, pack_id):
         fail_unless(self.keys is not None, f'vault "{self.id.hex()}": its keys were shredded')

@@ -20,6 +20,7 @@ sys.path.insert(0, os.path.join(HERE, "../support"))
 
 import holdfast_reader
 import holdfast_writer
+import log_rules
 import manifests
 import primitives
 from holdfast_writer import File, PackWriter, RepositoryWriter, Session, VaultWriter
@@ -425,7 +426,8 @@ def a_pruned_backup_may_lose_its_packs():
     session = commit_small(vault, signer)
     packs = [path for path in all_files(repository.root) if "/packs/" in path]
     vault.append("PRUNE", signer, {"backups": [session.backup.hex()], "reason": "expired"})
-    vault.append("DELETE", signer, {"packs": [os.path.basename(path) for path in packs], "reason": "unused"})
+    for kind in ("CONDEMN", "DELETE"):
+        vault.append(kind, signer, {"packs": [os.path.basename(path) for path in packs], "reason": "unused"})
     for path in packs:
         os.unlink(path)
     assert "0 packs" in read_ok(repository.root, "list")
@@ -882,6 +884,119 @@ def our_code_agrees_which_commits_count():
         status, text = our_code("check", root, private_key_file())
         assert status == 0 and len(backups_in(text)) == count, f"{write.__name__}: {text}"
         assert backups_in(text) == backups_in(read_ok(root, "list")), write.__name__
+
+
+def random_log(vault, signers, chance, count):
+    """Entries of every kind about few backups, sessions and packs, so that many are allowed and many are not."""
+    ids = {
+        name: [bytes([number]) * 15 + bytes([at]) for at in range(1, many + 1)]
+        for number, (name, many) in enumerate({"session": 0, "backup": 0, "pack": 0, "reader": 3}.items(), 1)
+    }
+    epoch = generation = 0
+    collections, condemned, held, given_up, brought = [], [], [], [], {}  # what was tried: many of the next steps follow up on it
+
+    def draw(name, most=1):
+        return [one.hex() for one in chance.choices(ids[name], k=chance.randint(1, most))]
+
+    def new(name):
+        ids[name].append(bytes([len(name)]) * 14 + len(ids[name]).to_bytes(2, "big"))
+        return ids[name][-1].hex()
+
+    for _ in range(count):
+        kinds = ["INTENT", "COMMIT", "END", "ABORT", "PIN", "UNPIN", "PRUNE", "CONDEMN", "DELETE", "RELOCATE", "HOLD",
+                 "RELEASE", "LOCK", "KEY", "EPOCH", "SHRED", "VERDICT"]
+        kind = chance.choices(kinds, [20, 30, 3, 3, 6, 6, 12, 12, 12, 8, 2, 4, 2, 1, 1, 0.2, 1])[0]
+        public, sealed, at = {}, None, epoch if chance.random() < 0.95 else chance.randrange(epoch + 2)
+        if not ids["pack"] or not ids["backup"] or not ids["session"]:
+            kind = "INTENT" if not ids["session"] else "COMMIT"
+        if kind == "INTENT":
+            public = {
+                "session": new("session"), "operation": chance.choice(["backup", "backup", "collect"]),
+                "parents": draw("backup", 2) if ids["backup"] and chance.random() < 0.5 else [],
+                "builds_on": draw("session")[0] if chance.random() < 0.15 else None
+            }
+            if public["operation"] == "collect":
+                collections.append(public["session"])
+        elif kind == "COMMIT":
+            rows = [[new("pack"), chance.choice([1, 2]), 100, "00" * 32] for _ in range(chance.randint(1, 3))]
+            parent = draw("backup")[0] if ids["backup"] and chance.random() < 0.2 else None
+            public = {
+                "session": chance.choice(ids["session"][-4:]).hex(), "backup": new("backup"), "parent": parent,
+                "root": {"pack": rows[0][0], "slab": 0, "index": 0}, "packs": rows, "dropped": []
+            }
+            sealed = {"source": "clinic", "facts": {}}
+            brought[public["backup"]] = [row[0] for row in rows]
+        elif kind in ("END", "ABORT"):
+            public = {"session": draw("session")[0], **({"reason": "late"} if kind == "ABORT" else {})}
+        elif kind in ("PIN", "UNPIN"):
+            public = {"reader": draw("reader")[0], "backup": draw("backup")[0]}
+        elif kind == "PRUNE":
+            public = {"backups": draw("backup", 2), "reason": "expired"}
+            given_up += public["backups"]
+        elif kind in ("CONDEMN", "DELETE"):
+            packs = draw("pack", 2)
+            if kind == "CONDEMN":
+                packs = brought[chance.choice(given_up)] if given_up and chance.random() < 0.7 else packs
+                condemned += packs
+            elif condemned:
+                packs = [chance.choice(condemned)]
+            public = {"packs": packs, "reason": "unused"}
+        elif kind == "RELOCATE":
+            target = chance.choice([chance.randbytes(16).hex(), draw("pack")[0]])
+            public = {
+                "session": chance.choice(collections[-2:] or draw("session")),
+                "packs": [[pack, target] for pack in draw("pack", 2)],
+                "objects": [[target, 10, "00" * 32]][:chance.choice([0, 1, 1, 1])]
+            }
+        elif kind in ("HOLD", "LOCK"):
+            until = chance.choice([0, 10**14, holdfast_writer.START + chance.randrange(10**6)])
+            public = {"backup": draw("backup")[0], "until": None if kind == "HOLD" and chance.random() < 0.5 else until}
+            sealed = {"reason": "r", "person": "p"}
+            held.append(public["backup"])
+        elif kind == "RELEASE":
+            public, sealed = {"backup": chance.choice(held or draw("backup"))}, {"reason": "r", "person": "p"}
+        elif kind == "KEY":
+            generation += chance.randrange(2)
+            public = {"generation": max(generation, 1), "slots": []}
+        elif kind == "EPOCH":
+            at = epoch = max(1, epoch + chance.randrange(2))
+            public = {"epoch": at if chance.random() < 0.8 else at + 1}
+        elif kind == "SHRED":
+            public, sealed = {"generation": 1}, {"reason": "r", "person": "p"}
+        else:
+            public = {"backup": draw("backup")[0], "attempt": chance.randbytes(16).hex(), "result": "passed", "state": "proven"}
+            sealed = {}
+        vault.append(kind, chance.choices(signers, [4, 1])[0], public, sealed, epoch=at)
+    for signer in signers:  # and everything is closed, so that the vault may be shredded
+        for session in reversed(ids["session"]):
+            vault.append("ABORT", signer, {"session": session.hex(), "reason": "late"}, epoch=epoch)
+        for reader in ids["reader"]:
+            for backup in ids["backup"]:
+                vault.append("UNPIN", signer, {"reader": reader.hex(), "backup": backup.hex()}, epoch=epoch)
+    for pack in condemned:
+        vault.append("DELETE", signers[0], {"packs": [pack], "reason": "unused"}, epoch=epoch)
+    for signer in signers:
+        vault.append("SHRED", signer, {"generation": 1}, {"reason": "r", "person": "p"}, epoch=epoch)
+        vault.append("INTENT", signer, {"session": new("session"), "operation": "backup", "parents": [], "builds_on": None},
+                     epoch=epoch)
+
+
+@test
+def our_code_judges_every_entry_of_random_logs_alike():
+    seen = set()
+    for seed in range(int(os.environ.get("HOLDFAST_READER_LOGS", "10"))):
+        shutil.rmtree(os.path.join(scratch, "small"), ignore_errors=True)
+        repository, vault, signer = small_repository()
+        random_log(vault, [signer, repository.add_signer("another")], random.Random(seed), 120)
+        status, text = our_code("log", repository.root, private_key_file())
+        opened = holdfast_reader.Repository(repository.root, holdfast_reader.Credential.from_arguments(
+            holdfast_reader.parse_arguments([repository.root, "--key-file", KEY_FILE, "list"])))
+        entries = opened.vaults[0].log.entries
+        ours = "".join(f"{one.sequence} {one.kind} {'void' if one.void else 'counts'}\n" for one in entries)
+        assert status == 0 and text == ours, f"seed {seed}: {text}\n{ours}"
+        seen |= {(one.kind, one.void is None) for one in entries}
+    missing = [(kind, counts) for kind in log_rules.RULES for counts in (True, False) if (kind, counts) not in seen]
+    assert not missing, f"the histories were too tame: {missing}"
 
 
 # What the writer of a repository can say falsely and our check does not compare (the second reader's does).

@@ -3,6 +3,7 @@ import collections
 import re
 import struct
 
+import log_rules
 from primitives import Cursor, ed25519_valid, fail_unless, parse_canonical_json, sha256
 from objects import ENVELOPE_LOG_RECORD, LOG_ENTRY_MOST, id_from_text, open_envelope
 from packs import PACK_KINDS
@@ -18,14 +19,27 @@ LOG_KINDS = {
 
 # Members of the public part and of the sealed part; None: the text does not list them.
 LOG_MEMBERS = {
-    "LINEAGE": ("engine lineage", "identity name"), "INTENT": ("session parents builds_on operation", ""), "COMMIT":
-    ("session backup parent root packs dropped", "source facts"), "END": ("session", ""), "ABORT":
-    ("session reason", ""), "EPOCH": ("epoch", ""), "PIN": ("reader backup", ""), "UNPIN": ("reader backup", ""),
-    "PRUNE": ("backups reason", ""), "CONDEMN": ("packs reason", ""), "DELETE": ("packs reason", ""), "RELOCATE":
-    ("packs", ""), "HOLD": ("backup", "reason person until"), "RELEASE": ("backup", "reason person until"), "LOCK":
-    ("backup", "reason person until"), "KEY": ("generation slots", ""), "SHRED": ("generation", "person reason"),
-    "POLICY": ("subject id", None), "VERDICT": ("backup attempt result state",
-                                                None), "GAP": ("", "from to cause"), "CHECKPOINT": ("sequence head", "")
+    "LINEAGE": ("engine lineage", "identity name"),
+    "INTENT": ("session parents builds_on operation", ""),
+    "COMMIT": ("session backup parent root packs dropped", "source facts"),
+    "END": ("session", ""),
+    "ABORT": ("session reason", ""),
+    "EPOCH": ("epoch", "reason person"),
+    "PIN": ("reader backup", ""),
+    "UNPIN": ("reader backup", ""),
+    "PRUNE": ("backups reason", ""),
+    "CONDEMN": ("packs reason", ""),
+    "DELETE": ("packs reason", ""),
+    "RELOCATE": ("session packs objects", ""),
+    "HOLD": ("backup until", "reason person"),
+    "RELEASE": ("backup", "reason person"),
+    "LOCK": ("backup until", "reason person"),
+    "KEY": ("generation slots", ""),
+    "SHRED": ("generation", "person reason"),
+    "POLICY": ("subject id", None),
+    "VERDICT": ("backup attempt result state", None),
+    "GAP": ("", "from to cause"),
+    "CHECKPOINT": ("sequence head", "")
 }
 
 
@@ -79,6 +93,15 @@ class LogEntry:
             return None
         return id_from_text(self.public.get(name), f'{self.what}, member "{name}"')
 
+    def member_rows(self, name, count):
+        """A list of lists; where an id stands first or, in pairs, second, it is read as one."""
+        rows = []
+        for row in self.member(name, list):
+            fail_unless(isinstance(row, list) and len(row) == count, f'{self.what}, member "{name}": {row!r} is odd')
+            ids = [id_from_text(item, f'{self.what}, member "{name}"') for item in row[:2 if count == 2 else 1]]
+            rows.append((*ids, *row[len(ids):]))
+        return rows
+
     def member_ids(self, name):
         return [id_from_text(item, f'{self.what}, member "{name}"') for item in self.member(name, list)]
 
@@ -87,7 +110,7 @@ class LogEntry:
         public, sealed = LOG_MEMBERS[self.kind]
         if self.kind in ("POLICY", "VERDICT"):
             fail_unless(self.has_sealed, f"{self.what}: has no sealed part")
-        else:
+        elif self.kind != "EPOCH":
             fail_unless(self.has_sealed == bool(sealed),
                         f"{self.what}: a sealed part is {'missing' if sealed else 'not foreseen'}")
         compare = [("public", self.public, public)]
@@ -100,6 +123,20 @@ class LogEntry:
                 f"{self.what}: members {sorted(odd)} of its {part} part are missing or not in the format's text")
 
 
+class LogSession:
+    """What an INTENT began."""
+
+    def __init__(self, entry):
+        self.state = "open"  # "committed", "ended", "aborted"
+        self.sequence, self.appliance = entry.sequence, entry.appliance
+        self.collects = entry.public["operation"] == "collect"
+        self.parents = entry.member_ids("parents")
+        self.builds_on = entry.member_id("builds_on", or_null=True)
+
+
+Pin = collections.namedtuple("Pin", "sequence appliance")
+Hold = collections.namedtuple("Hold", "backup until")
+Container = collections.namedtuple("Container", "id bytes sha256")
 CommittedPack = collections.namedtuple("CommittedPack", "id kind bytes sha256 commit")
 
 
@@ -120,6 +157,7 @@ class Commit:
         self.packs = [self._pack(row) for row in entry.member("packs", list)]
         self.dropped = entry.member_ids("dropped")
         self.pruned = None
+        self.locked_until = float("-inf")
         if entry.sealed is not None:
             fail_unless(isinstance(entry.sealed.get("source"), str), f'{entry.what}: member "source" is missing')
             fail_unless(isinstance(entry.sealed.get("facts"), dict), f'{entry.what}: member "facts" is missing')
@@ -142,12 +180,17 @@ class VaultLog:
         self.entries = []
         self.engine = self.lineage = self.identity = self.name = None
         self.epoch = 0
-        self.sessions = {}  # id -> "open", "committed", "ended", "aborted"
-        self.builds_on = {}  # session id -> session id or None
+        self.holder = None  # the appliance of the last EPOCH
+        self.sessions = {}  # id -> LogSession
         self.commits = []  # those that count, in order
         self.packs = {}  # id -> CommittedPack, deleted ones left out
-        self.relocated = {}  # pack id -> object name
+        self.condemned = {}  # pack id -> sequence
+        self.relocated = {}  # pack id -> id of its container
+        self.objects = {}  # id -> Container
+        self.pins = {}  # (reader, backup) -> Pin, open ones
+        self.holds = []  # those that were not released
         self.key_generation = 0
+        self.shredded = False
 
         names = store.names(folder)
         for name in names:
@@ -162,47 +205,79 @@ class VaultLog:
             self._apply(entry)
 
     def _apply(self, entry):
-        if entry.kind == "COMMIT":
-            self._apply_commit(entry)
-            return
-        if entry.epoch < self.epoch:
-            entry.void = f"epoch {entry.epoch} is older than {self.epoch}"
-            return
-        if entry.kind == "LINEAGE":
-            self._apply_lineage(entry)
-        elif entry.kind == "INTENT":
-            session = entry.member_id("session")
-            fail_unless(session not in self.sessions, f'{entry.what}: session "{session.hex()}" has begun before')
-            entry.member_ids("parents")
-            self.sessions[session] = "open"
-            self.builds_on[session] = entry.member_id("builds_on", or_null=True)
-        elif entry.kind in ("END", "ABORT"):
-            session = entry.member_id("session")
-            if self.sessions.get(session) == "open":
-                self.sessions[session] = "ended" if entry.kind == "END" else "aborted"
-        elif entry.kind == "EPOCH":
-            self.epoch = max(self.epoch, entry.member("epoch", int))
-        elif entry.kind == "PRUNE":
-            for backup in entry.member_ids("backups"):
-                for commit in self.commits:
-                    if commit.backup == backup:
-                        commit.pruned = entry
-        elif entry.kind == "DELETE":
-            for pack in entry.member_ids("packs"):
-                self.packs.pop(pack, None)
-        elif entry.kind == "RELOCATE":
-            for row in entry.member("packs", list):
-                fail_unless(
-                    isinstance(row, list) and len(row) == 2 and isinstance(row[1], str),
-                    f"{entry.what}: {row!r} is not [id, object]")
-                self.relocated[id_from_text(row[0], entry.what)] = row[1]
-        elif entry.kind == "KEY":
-            self.key_generation = max(self.key_generation, entry.member("generation", int))
-        elif entry.kind == "CHECKPOINT":
-            sequence = entry.member("sequence", int)
+        entry.void = log_rules.judge(self, entry)
+        if entry.void is None:
+            apply = getattr(self, "_apply_" + entry.kind.lower(), None)
+            if apply is not None:
+                apply(entry)
+
+    def find_commit(self, backup):
+        return next((commit for commit in self.commits if commit.backup == backup), None)
+
+    def _apply_intent(self, entry):
+        session = entry.member_id("session")
+        fail_unless(session not in self.sessions, f'{entry.what}: session "{session.hex()}" has begun before')
+        self.sessions[session] = LogSession(entry)
+
+    def _apply_end(self, entry):
+        self.sessions[entry.member_id("session")].state = "ended"
+
+    def _apply_abort(self, entry):
+        self.sessions[entry.member_id("session")].state = "aborted"
+
+    def _apply_epoch(self, entry):
+        self.epoch, self.holder = entry.epoch, entry.appliance
+
+    def _apply_pin(self, entry):
+        self.pins[entry.member_id("reader"), entry.member_id("backup")] = Pin(entry.sequence, entry.appliance)
+
+    def _apply_unpin(self, entry):
+        del self.pins[entry.member_id("reader"), entry.member_id("backup")]
+
+    def _apply_prune(self, entry):
+        for backup in entry.member_ids("backups"):
+            self.find_commit(backup).pruned = entry
+
+    def _apply_condemn(self, entry):
+        for pack in entry.member_ids("packs"):
+            self.condemned[pack] = entry.sequence
+
+    def _apply_delete(self, entry):
+        for pack in entry.member_ids("packs"):
+            del self.packs[pack], self.condemned[pack]
+            self.relocated.pop(pack, None)
+
+    def _apply_relocate(self, entry):
+        for row in entry.member_rows("objects", 3):
             fail_unless(
-                1 <= sequence < entry.sequence and self.entries[sequence - 1].hash.hex() == entry.public.get("head"),
-                f"{entry.what}: is not a checkpoint of this log at entry {sequence}")
+                type(row[1]) is int and isinstance(row[2], str) and re.fullmatch(r"[0-9a-f]{64}", row[2]) is not None,
+                f"{entry.what}: {row!r} is not [id, bytes, sha256]")
+            self.objects[row[0]] = Container(row[0], row[1], bytes.fromhex(row[2]))
+        for pack, target in entry.member_rows("packs", 2):
+            self.relocated[pack] = target
+
+    def _apply_hold(self, entry):
+        until = entry.public.get("until")
+        self.holds.append(Hold(entry.member_id("backup"), float("inf") if until is None else until))
+
+    def _apply_release(self, entry):
+        self.holds = [hold for hold in self.holds if hold.backup != entry.member_id("backup")]
+
+    def _apply_lock(self, entry):
+        commit = self.find_commit(entry.member_id("backup"))
+        commit.locked_until = max(commit.locked_until, entry.member("until", int))
+
+    def _apply_key(self, entry):
+        self.key_generation = entry.member("generation", int)
+
+    def _apply_shred(self, entry):
+        self.shredded = True
+
+    def _apply_checkpoint(self, entry):
+        sequence = entry.member("sequence", int)
+        fail_unless(
+            1 <= sequence < entry.sequence and self.entries[sequence - 1].hash.hex() == entry.public.get("head"),
+            f"{entry.what}: is not a checkpoint of this log at entry {sequence}")
 
     def _apply_lineage(self, entry):
         fail_unless(self.lineage is None, f"{entry.what}: the vault has a lineage already")
@@ -217,18 +292,10 @@ class VaultLog:
 
     def _apply_commit(self, entry):
         commit = Commit(entry)
-        state = self.sessions.get(commit.session)
-        if entry.epoch != self.epoch:
-            entry.void = f"epoch {entry.epoch} is not {self.epoch}"
-        elif state is None:
-            entry.void = "its session has no INTENT"
-        elif state != "open":
-            entry.void = f"its session was {state} before"
-        if entry.void is not None:
-            return
-        fail_unless(all(other.backup != commit.backup for other in self.commits),
-                    f'{entry.what}: backup "{commit.backup.hex()}" was committed before')
-        self.sessions[commit.session] = "committed"
+        fail_unless(
+            self.find_commit(commit.backup) is None,
+            f'{entry.what}: backup "{commit.backup.hex()}" was committed before')
+        self.sessions[commit.session].state = "committed"
         self.commits.append(commit)
         for pack in commit.packs:
             fail_unless(pack.id not in self.packs, f'{entry.what}: pack "{pack.id.hex()}" was committed before')
@@ -239,5 +306,5 @@ class VaultLog:
         found = []
         while session is not None and session not in found:
             found.append(session)
-            session = self.builds_on.get(session)
+            session = self.sessions[session].builds_on if session in self.sessions else None
         return found

@@ -6,6 +6,7 @@
 struct log {
     struct hf_vault_state *state;
     uint64_t next;
+    bool counts;         // the last entry
     struct hf_error err; // of the last entry that was refused
 };
 
@@ -40,7 +41,7 @@ apply(struct log *log, enum hf_log_kind kind, uint64_t epoch, const char *public
     if (sealed_part != NULL)
         hf_assert_ok(hf_json_parse(sealed_part, strlen(sealed_part), "sealed part", &entry.sealed_part, &log->err),
                      &log->err);
-    const bool ok = vault_state_apply(log->state, &entry, &log->err);
+    const bool ok = vault_state_apply(log->state, &entry, &log->counts, &log->err);
     hf_log_entry_done(&entry);
     return ok;
 }
@@ -120,11 +121,13 @@ HF_TEST(after_an_epoch_no_older_entry_of_any_kind_counts)
     /* The same from the new writer does count. */
     take(&log, HF_LOG_PRUNE, 3, late[3].said);
     assert_true(log.state->backups[0].pruned);
-    take(&log, HF_LOG_DELETE, 4, late[4].said);
-    assert_null(pack_of(&log, DATA));
+    take(&log, HF_LOG_CONDEMN, 3, late[4].said);
+    assert_int_equal(pack_of(&log, DATA)->condemned, log.next - 1);
     take(&log, HF_LOG_ABORT, 3, late[1].said);
     assert_int_equal(log.state->sessions[1].state, HF_SESSION_ABORTED);
-    take(&log, HF_LOG_EPOCH, 3, late[5].said);
+    take(&log, HF_LOG_DELETE, 3, late[4].said);
+    assert_null(pack_of(&log, DATA));
+    take(&log, HF_LOG_EPOCH, 9, late[5].said);
     assert_int_equal(log.state->epoch, 9);
     hf_vault_state_freep(&log.state);
 }
@@ -135,6 +138,7 @@ HF_TEST(an_epoch_never_goes_down)
     log_begin(&log);
     take(&log, HF_LOG_EPOCH, 2, "{\"epoch\": 2}");
     take(&log, HF_LOG_EPOCH, 2, "{\"epoch\": 1}");
+    assert_false(log.counts);
     assert_int_equal(log.state->epoch, 2);
     hf_vault_state_freep(&log.state);
 }
