@@ -71,12 +71,12 @@ log_rules_judge(const struct hf_vault_state *state, const struct hf_log_entry *e
     const struct trial trial = {state, entry, hf_log_kind_name(entry->kind), ret};
     assert((size_t)entry->kind < HF_LENGTH(rules) && rules[entry->kind].judge != NULL);
 
-    if (entry->kind != HF_LOG_EPOCH && entry->epoch != state->epoch)
-        refuse(&trial, "its writer epoch is %" PRIu64 ", the vault's is %" PRIu64, entry->epoch, state->epoch);
     if (entry->epoch < state->epoch) {
-        ret->counts = false;
+        refuse(&trial, "another appliance took the vault over");
         return true;
     }
+    if (entry->kind != HF_LOG_EPOCH && entry->epoch != state->epoch)
+        refuse(&trial, "its writer epoch is %" PRIu64 ", the vault's is %" PRIu64, entry->epoch, state->epoch);
     if (rules[entry->kind].not_shredded && state->shredded)
         refuse(&trial, "the vault is shredded");
     if (rules[entry->kind].by_holder && !hf_id_is_none(&state->holder) &&

@@ -717,7 +717,7 @@ append_commit(struct hf_session *session, const struct hf_log_append *entry, str
 
     *err = failure;
     if (!session->commit_tried)
-        return hf_fail_within(err, "the backup would not count");
+        return false;
     if (!hf_vault_read(session->vault, NULL, NULL, &state, &failure))
         return hf_fail_hint(err, "The backup may stand in the log nevertheless: look at the list of backups.");
     if (hf_vault_state_backup(state, &session->backup) == NULL)

@@ -298,7 +298,7 @@ HF_TEST(a_writer_whose_vault_was_taken_over_learns_it_and_leaves_nothing)
     hf_assert_ok(hf_vault_log_append(hf_vault_get_log(vault.vault), &entry, &vault.signing, &err), &err);
 
     assert_int_equal(finish_half_way(&writer, text, sizeof text), 'f');
-    assert_string_equal(text, "the backup would not count: another appliance took over the vault");
+    assert_string_equal(text, "COMMIT would not count: another appliance took the vault over");
     hf_assert_ok(hf_vault_read(vault.vault, NULL, NULL, &known, &err), &err);
     assert_int_equal(known->backup_count, 0);
     struct hf_check_report report;
