@@ -627,12 +627,19 @@ check_pages(struct check *check, const struct hf_pack_directory *directory, cons
     if (!same)
         return hf_fail(err, HF_ERR_CORRUPT, "page list and directory differ");
 
+    uint8_t tags[HF_SLAB_PAGES_MOST * HF_TAG_BYTES];
+    uint32_t first = 0;
+    for (size_t i = 0; i < run_count; i++) {
+        const uint32_t *offset = (*pages)->offset + first;
+        hf_page_tags(hf_vault_keys(check->vault), plain->data + offset[0], offset[runs[i].count] - offset[0],
+                     runs[i].page_log2, tags + (size_t)first * HF_TAG_BYTES);
+        first += runs[i].count;
+    }
     for (uint32_t i = 0; i < (*pages)->count; i++) {
         const uint8_t *page = plain->data + (*pages)->offset[i];
         const size_t length = (*pages)->offset[i + 1] - (*pages)->offset[i];
-        uint8_t tag[HF_TAG_BYTES];
-        hf_page_tag(hf_vault_keys(check->vault), page, length, tag);
-        if (memcmp(tag, checks[i].tag, HF_TAG_BYTES) != 0 || hf_crc32c(0, page, length) != checks[i].crc32c)
+        if (memcmp(tags + (size_t)i * HF_TAG_BYTES, checks[i].tag, HF_TAG_BYTES) != 0 ||
+            hf_crc32c(0, page, length) != checks[i].crc32c)
             return hf_fail(err, HF_ERR_CORRUPT, "page %u has not the tag of the directory", i);
     }
     pthread_mutex_lock(&check->lock);

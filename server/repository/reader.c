@@ -205,12 +205,6 @@ hf_file_digest_freep(struct hf_file_digest **digest)
     *digest = NULL;
 }
 
-void
-hf_page_tag(const struct hf_vault_keys *keys, const uint8_t *page, size_t length, uint8_t tag[static HF_TAG_BYTES])
-{
-    crypto_shorthash_siphashx24(tag, page, length, keys->tag_key.bytes);
-}
-
 static bool
 visit_page(struct hf_backup *backup, struct hf_slab_worker *worker, const struct hf_manifest_folder *folder,
            const struct hf_manifest_page_ref *page, hf_backup_file_visitor *visit, void *context, struct hf_error *err)

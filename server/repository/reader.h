@@ -6,6 +6,7 @@
  */
 #pragma once
 #include "server/repository/pack.h"
+#include "server/repository/page_tag.h"
 #include "server/repository/manifest.h"
 #include "server/repository/repository.h"
 
@@ -47,5 +48,3 @@ void hf_file_digest_add(struct hf_file_digest *digest, const uint8_t tag[static 
 void hf_file_digest_add_many(struct hf_file_digest *digest, const uint8_t *tags, size_t pages);
 void hf_file_digest_end(struct hf_file_digest *digest, uint64_t size, uint8_t ret[static HF_FILE_DIGEST_BYTES]);
 void hf_file_digest_freep(struct hf_file_digest **digest);
-void hf_page_tag(const struct hf_vault_keys *keys, const uint8_t *page, size_t length,
-                 uint8_t tag[static HF_TAG_BYTES]);

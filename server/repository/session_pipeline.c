@@ -213,12 +213,12 @@ tag_span(struct hf_session *session, struct hf_slab_worker *worker, struct span 
     const struct parent_leaf *parent = span->parent != NULL && span->parent->usable ? span->parent : NULL;
     const uint32_t in_leaf = (uint32_t)(span->first_page % HF_LEAF_PAGES);
 
+    hf_page_tags(keys, span->data, span->length, span->file->page_log2, span->tags);
     span->crc32c = 0;
     for (uint32_t i = 0; i < span->pages; i++) {
         const uint8_t *page = span->data + (size_t)i * page_bytes;
         const size_t length = i + 1 < span->pages ? page_bytes : span->length - (size_t)i * page_bytes;
-        uint8_t *tag = span->tags + (size_t)i * HF_TAG_BYTES;
-        hf_page_tag(keys, page, length, tag);
+        const uint8_t *tag = span->tags + (size_t)i * HF_TAG_BYTES;
         span->page_crc[i] = hf_crc32c(0, page, length);
         span->crc32c = i == 0 ? span->page_crc[i] : hf_crc32c_combine(span->crc32c, span->page_crc[i], length);
         span->same[i] = parent != NULL && in_leaf + i < parent->pages &&

@@ -583,10 +583,8 @@ write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t f
     if (at + length > file->file.size)
         length = (size_t)(file->file.size - at);
     const size_t page_bytes = (size_t)1 << file->file.page_log2;
-    uint8_t *tag = file->tags + first_page * HF_TAG_BYTES;
-    for (size_t from = 0; from < length; from += page_bytes, tag += HF_TAG_BYTES)
-        hf_page_tag(hf_backup_keys(plan->backup), region + from,
-                    length - from < page_bytes ? length - from : page_bytes, tag);
+    hf_page_tags(hf_backup_keys(plan->backup), region, length, file->file.page_log2,
+                 file->tags + first_page * HF_TAG_BYTES);
     if (plan->options.page_check != NULL)
         plan->options.page_check(plan->options.context, file->path, file->file.size, first_page, region, length);
     if (!zeros && !hf_pwrite_all(file->fd, region, length, at, file->path, err))
