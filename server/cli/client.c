@@ -58,7 +58,8 @@ hf_client_ask(const struct hf_settings *settings, const char *command, const jso
             return true;
         if (!silent)
             return false;
-        usleep(TRY_AGAIN_MS * 1000);
+        if (reached == REACHED)
+            usleep(TRY_AGAIN_MS * 1000);
     }
     return hf_fail(err, HF_ERR_UNAVAILABLE, "could not reach holdfastd on \"%s\"", settings->socket);
 }

@@ -1,8 +1,6 @@
 #include "server/job/open_repository.h"
 
-#include <unistd.h>
-
-#define REPORT_EVERY_US 200000
+#define REPORT_EVERY_MS 200
 
 static void *relay_main(void *context);
 
@@ -33,16 +31,19 @@ hf_progress_relay_start(struct hf_progress_relay *relay, struct hf_worker *worke
     atomic_init(&relay->phase, NULL);
     atomic_init(&relay->done, 0);
     atomic_init(&relay->total, 0);
-    atomic_init(&relay->over, false);
-    relay->running = pthread_create(&relay->thread, NULL, relay_main, relay) == 0;
+    struct hf_error ignored; // without a bell there are no reports, and the work goes on
+    relay->running =
+        hf_bell_init(&relay->over, &ignored) && pthread_create(&relay->thread, NULL, relay_main, relay) == 0;
 }
 
 void
 hf_progress_relay_stop(struct hf_progress_relay *relay)
 {
-    atomic_store(&relay->over, true);
-    if (relay->running)
+    if (relay->running) {
+        hf_bell_ring(&relay->over);
         pthread_join(relay->thread, NULL);
+    }
+    hf_bell_done(&relay->over);
     relay->running = false;
 }
 
@@ -72,11 +73,10 @@ static void *
 relay_main(void *context)
 {
     struct hf_progress_relay *relay = context;
-    while (!atomic_load(&relay->over)) {
+    do {
         const char *phase = atomic_load(&relay->phase);
         if (phase != NULL)
             hf_worker_progress(relay->worker, phase, atomic_load(&relay->done), atomic_load(&relay->total));
-        usleep(REPORT_EVERY_US);
-    }
+    } while (!hf_bell_wait(&relay->over, REPORT_EVERY_MS));
     return NULL;
 }

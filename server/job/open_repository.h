@@ -6,6 +6,7 @@
  */
 #pragma once
 #include <pthread.h>
+#include "base/bell.h"
 #include "server/job/daemon.h"
 #include "server/job/worker.h"
 
@@ -24,7 +25,7 @@ struct hf_progress_relay {
     struct hf_worker *worker; // borrowed
     const char *_Atomic phase;
     _Atomic uint64_t done, total;
-    atomic_bool over;
+    struct hf_bell over;
     bool running;
     pthread_t thread;
 };

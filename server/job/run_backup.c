@@ -1,17 +1,18 @@
 #include "server/job/kinds.h"
 
+#include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
+#include "base/bell.h"
 #include "base/file.h"
 #include "base/time.h"
 #include "catalog/view.h"
 #include "server/job/session_sink.h"
 #include "server/source/facts.h"
 
-#define REPORT_EVERY_US  200000
+#define REPORT_EVERY_MS  200
 #define HEAL_MOST        65536
 #define ENVIRONMENT_MOST (16 * HF_MIB)
 #define ENVIRONMENT_PATH "holdfast_config/environment.json"
@@ -31,13 +32,24 @@ struct taking {
 
     pthread_t reporter;
     bool reporting;
-    atomic_bool over; // the reporter leaves
+    struct hf_bell over; // the reporter leaves
+};
+
+/* What the data directory does not hold, fetched while it is copied. */
+struct capture {
+    struct taking *taking;
+    pthread_t thread;
+    bool running, ok;
+    struct hf_error err;
 };
 
 static bool add_heal(void *context, const struct hf_damage_row *row, struct hf_error *err);
 static bool read_heal(struct taking *taking, const json_t *request, struct hf_error *err);
 static bool begin(struct taking *taking, const json_t *request, struct hf_error *err);
 static bool copy(struct taking *taking, struct hf_backup_facts *facts, struct hf_error *err);
+static bool start_capture(struct capture *capture, struct hf_error *err);
+static bool end_capture(struct capture *capture, struct hf_error *err);
+static void *capture_main(void *context);
 static bool capture_environment(struct taking *taking, struct hf_error *err);
 static bool commit(struct taking *taking, const struct hf_backup_facts *facts, json_t **ret_result,
                    struct hf_error *err);
@@ -67,10 +79,13 @@ hf_backup_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
 {
     struct taking taking = {.worker = worker};
     struct hf_backup_facts facts = {0};
+    if (!hf_bell_init(&taking.over, err))
+        return false;
     hf_page_faults_init(&taking.faults);
     const bool ok =
         begin(&taking, request, err) && copy(&taking, &facts, err) && commit(&taking, &facts, ret_result, err);
     stop_reporting(&taking);
+    hf_bell_done(&taking.over);
     /* A source that went away may come back: what has arrived need not be sent again. */
     if (taking.session != NULL && !ok && err->kind == HF_ERR_UNAVAILABLE &&
         hf_session_suspend(&taking.session, "source_lost"))
@@ -171,12 +186,46 @@ copy(struct taking *taking, struct hf_backup_facts *facts, struct hf_error *err)
     };
     hf_worker_progress(taking->worker, "copy", 0, 0);
     taking->reporting = pthread_create(&taking->reporter, NULL, report, taking) == 0;
-    const bool ok = capture_environment(taking, err) && taking->source.engine->backup(&request, facts, err);
+    struct capture capture = {.taking = taking};
+    bool ok = start_capture(&capture, err) && taking->source.engine->backup(&request, facts, err);
+    if (!end_capture(&capture, ok ? err : NULL))
+        ok = false;
     stop_reporting(taking);
     return ok;
 }
 
-/* What the data directory does not hold; sealed with the backup like any file of it. */
+static bool
+start_capture(struct capture *capture, struct hf_error *err)
+{
+    const int failure = pthread_create(&capture->thread, NULL, capture_main, capture);
+    capture->running = failure == 0;
+    if (failure == 0)
+        return true;
+    errno = failure;
+    return hf_fail_errno(err, HF_ERR_NONE, "could not start a thread");
+}
+
+/* The first failure is the one that is told: err is NULL when there was one already. */
+static bool
+end_capture(struct capture *capture, struct hf_error *err)
+{
+    if (!capture->running)
+        return true;
+    pthread_join(capture->thread, NULL);
+    if (!capture->ok && err != NULL)
+        *err = capture->err;
+    return capture->ok;
+}
+
+static void *
+capture_main(void *context)
+{
+    struct capture *capture = context;
+    capture->ok = capture_environment(capture->taking, &capture->err);
+    return NULL;
+}
+
+/* Sealed with the backup like any file of it. */
 static bool
 capture_environment(struct taking *taking, struct hf_error *err)
 {
@@ -260,20 +309,19 @@ static void *
 report(void *context)
 {
     struct taking *taking = context;
-    while (!atomic_load(&taking->over)) {
+    do {
         if (atomic_load(hf_worker_cancel(taking->worker)))
             atomic_store(&taking->progress.cancel, true);
         hf_worker_progress(taking->worker, "copy", atomic_load(&taking->progress.done),
                            atomic_load(&taking->progress.total));
-        usleep(REPORT_EVERY_US);
-    }
+    } while (!hf_bell_wait(&taking->over, REPORT_EVERY_MS));
     return NULL;
 }
 
 static void
 stop_reporting(struct taking *taking)
 {
-    atomic_store(&taking->over, true);
+    hf_bell_ring(&taking->over);
     if (taking->reporting)
         pthread_join(taking->reporter, NULL);
     taking->reporting = false;

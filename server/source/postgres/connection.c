@@ -248,6 +248,8 @@ hf_postgres_copy_next(PGconn *conn, const struct hf_postgres_patience *patience,
 {
     uint64_t since = hf_monotonic_ns();
 
+    bool looked = false;
+
     for (;;) {
         if (!check_patience(patience, since, doing, err))
             return false;
@@ -262,6 +264,13 @@ hf_postgres_copy_next(PGconn *conn, const struct hf_postgres_patience *patience,
         if (length == -2)
             return fail_lost(conn, doing, err);
 
+        // At full speed the next bytes are here already: to ask first would double the calls to the kernel.
+        if (!looked) {
+            if (!PQconsumeInput(conn))
+                return fail_lost(conn, doing, err);
+            looked = true;
+            continue;
+        }
         int waited_ms = (int)((hf_monotonic_ns() - since) / 1000000);
         if (wait_ms >= 0 && waited_ms >= wait_ms) {
             *ret = NULL;
