@@ -163,7 +163,7 @@ read_state(struct check *check, struct hf_error *err)
             return false;
         check->state = check->own_state;
     } else if (!hf_vault_read(check->vault, NULL, NULL, &check->state, err) ||
-               (deep && !hf_pack_reader_new(check->backend, hf_vault_keys(check->vault), &check->packs, err))) {
+               (deep && !hf_vault_pack_reader(check->vault, &check->packs, err))) {
         return false;
     }
     check->report->log_entries += check->state->head;

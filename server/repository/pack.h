@@ -224,13 +224,24 @@ HF_MUST_CHECK bool hf_pack_writer_finish(struct hf_pack_writer **writer, struct 
                                          struct hf_error *err);
 void hf_pack_writer_abortp(struct hf_pack_writer **writer);
 
+/* Where a pack lies that was moved: see container.h. */
+struct hf_pack_move {
+    struct hf_id pack, object;
+};
+/* Asks the log where moved packs lie now; sorted by pack; free() the array.  Any thread may be the one that asks. */
+typedef bool hf_pack_moves_reader(void *context, struct hf_pack_move **ret, size_t *ret_count, struct hf_error *err);
+
 /*
  * Reads stored packs: keeps headers, ciphers and directories of the packs it has seen, within a
  * limit, least recently used first to go.  Any threads.
+ *
+ * Packs may be moved while they are read.  Whoever meets an object that is missing asks `moves` again and tries once
+ * more.  `moves` NULL: every pack lies under its own name; hf_vault_pack_reader() (repository.h) knows better.
  */
 struct hf_pack_reader;
 HF_MUST_CHECK bool hf_pack_reader_new(struct hf_backend *backend, const struct hf_vault_keys *keys,
-                                      struct hf_pack_reader **ret, struct hf_error *err);
+                                      hf_pack_moves_reader *moves, void *context, struct hf_pack_reader **ret,
+                                      struct hf_error *err);
 void hf_pack_reader_freep(struct hf_pack_reader **reader);
 /* The slab table only (offsets and lengths), or the whole directory.  Owner of the latter: the caller. */
 HF_MUST_CHECK bool hf_pack_reader_slabs(struct hf_pack_reader *reader, const struct hf_id *pack,
@@ -238,7 +249,12 @@ HF_MUST_CHECK bool hf_pack_reader_slabs(struct hf_pack_reader *reader, const str
 HF_MUST_CHECK bool hf_pack_reader_directory(struct hf_pack_reader *reader, struct hf_slab_worker *worker,
                                             const struct hf_id *pack, struct hf_pack_directory **ret,
                                             struct hf_error *err);
-/* Fetches and opens one slab. */
+/* The pack's header as it is stored. */
+HF_MUST_CHECK bool hf_pack_reader_header(struct hf_pack_reader *reader, const struct hf_id *pack,
+                                         uint8_t header[static HF_PACK_HEADER], struct hf_error *err);
+/* A slab's offset (in whichever object) where the slab was left behind when its pack was moved. */
+#define HF_SLAB_LEFT_BEHIND UINT64_MAX
+/* Fetches and opens one slab.  CORRUPT when it was left behind. */
 HF_MUST_CHECK bool hf_pack_reader_slab(struct hf_pack_reader *reader, struct hf_slab_worker *worker,
                                        const struct hf_id *pack, uint32_t number, struct hf_slab_info *ret_info,
                                        struct hf_buf *plain, struct hf_error *err);

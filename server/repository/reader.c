@@ -53,8 +53,7 @@ hf_backup_open(struct hf_vault *vault, const struct hf_id *backup, struct hf_bac
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for backup \"%s\"", hf_id_format(backup, text));
     opened->vault = vault;
     const struct hf_object_ref ref = {found->root_pack, found->root_slab, found->root_index};
-    if (!hf_slab_worker_new(1, &worker, err) ||
-        !hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &opened->packs, err) ||
+    if (!hf_slab_worker_new(1, &worker, err) || !hf_vault_pack_reader(vault, &opened->packs, err) ||
         !hf_object_reader_new(opened->packs, &opened->objects, err) ||
         !hf_object_read(opened->objects, worker, &ref, HF_OBJECT_MANIFEST_ROOT, &bytes, err) ||
         !hf_manifest_root_decode(bytes.data, bytes.length, &opened->root, err))

@@ -183,3 +183,15 @@ HF_MUST_CHECK bool hf_vault_append(struct hf_vault *vault, const struct hf_log_a
  */
 HF_MUST_CHECK bool hf_vault_may_append(const struct hf_vault_state *state, const struct hf_log_append *append,
                                        const struct hf_id *appliance, struct hf_error *err);
+
+/*
+ * The name of the object in which a pack of the state lies, and what the log says of that object: its size and, where
+ * asked for, its SHA-256.
+ */
+#define HF_PLACE_BYTES 128
+const char *hf_vault_state_place(const struct hf_vault_state *state, const struct hf_id *vault,
+                                 const struct hf_vault_pack *pack, char name[static HF_PLACE_BYTES],
+                                 uint64_t *ret_bytes, const uint8_t **ret_sha256);
+/* A pack reader (pack.h) that follows the vault's RELOCATEs.  Borrows the vault. */
+struct hf_pack_reader;
+HF_MUST_CHECK bool hf_vault_pack_reader(struct hf_vault *vault, struct hf_pack_reader **ret, struct hf_error *err);

@@ -428,7 +428,7 @@ read_and_build(struct hf_session *session, struct hf_error *err)
     const struct hf_vault_state *state;
     if (!hf_vault_read(vault, NULL, NULL, &state, err) ||
         !hf_slab_worker_new(DEFAULT_LEVEL, &session->caller_worker, err) ||
-        !hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &session->packs, err) ||
+        !hf_vault_pack_reader(vault, &session->packs, err) ||
         !hf_object_reader_new(session->packs, &session->objects, err) || !session_open_parents(session, state, err) ||
         !session_open_partial(session, state, err) || !session_end_leftovers(session, state, err) ||
         !hf_vault_read(vault, NULL, NULL, &state, err))

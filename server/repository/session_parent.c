@@ -151,15 +151,17 @@ find_lost_packs(struct hf_session *session, struct hf_error *err)
         const struct hf_vault_pack *known = hf_vault_state_pack(state, pack);
         char name[HF_PACK_NAME_BYTES];
         bool found = false;
-        uint64_t size = 0;
+        uint64_t size = 0, expected = 0;
         struct hf_error reason = {0};
-        if (!hf_backend_stat(hf_vault_backend(session->vault), hf_pack_name(&vault, pack, name), &found, &size,
+        if (known != NULL &&
+            !hf_backend_stat(hf_vault_backend(session->vault),
+                             hf_vault_state_place(state, &vault, known, name, &expected, NULL), &found, &size,
                              &reason) &&
             reason.kind == HF_ERR_NO_MEMORY) {
             *err = reason;
             return false;
         }
-        if ((!found || known == NULL || known->bytes != size) && !add_heal(session, pack, HF_HEAL_WHOLE_PACK, err))
+        if ((!found || expected != size) && !add_heal(session, pack, HF_HEAL_WHOLE_PACK, err))
             return false;
     }
     return true;

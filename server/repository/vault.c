@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "server/repository/log_rules.h"
+#include "server/repository/pack.h"
 #include "server/repository/superblock.h"
 #include "server/repository/vault_state.h"
 
@@ -13,6 +14,7 @@ struct hf_vault {
     bool own_backend;
     struct hf_root_bundle *own_signers;
     struct hf_vault_keys *keys;
+    struct hf_vault_log_options log_options;
     struct hf_vault_log *log;
     struct hf_vault_state *state;
 };
@@ -27,6 +29,7 @@ struct reading {
     void *context;
 };
 static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
+static hf_pack_moves_reader read_moves;
 
 bool
 hf_vault_create(struct hf_repository *repository, const struct hf_vault_new *how, struct hf_vault **ret,
@@ -245,15 +248,60 @@ hf_vault_may_append(const struct hf_vault_state *state, const struct hf_log_appe
     return false;
 }
 
+const char *
+hf_vault_state_place(const struct hf_vault_state *state, const struct hf_id *vault, const struct hf_vault_pack *pack,
+                     char name[static HF_PLACE_BYTES], uint64_t *ret_bytes, const uint8_t **ret_sha256)
+{
+    const struct hf_vault_object *object =
+        hf_id_equal(&pack->object, &pack->pack) ? NULL : hf_vault_state_object(state, &pack->object);
+    *ret_bytes = object != NULL ? object->bytes : pack->bytes;
+    if (ret_sha256 != NULL)
+        *ret_sha256 = object != NULL ? object->sha256 : pack->sha256;
+    return hf_pack_name(vault, &pack->object, name);
+}
+
+bool
+hf_vault_pack_reader(struct hf_vault *vault, struct hf_pack_reader **ret, struct hf_error *err)
+{
+    return hf_pack_reader_new(vault->backend, vault->keys, read_moves, vault, ret, err);
+}
+
+/* With a log of its own, so that it may be any thread that asks: the vault's is its owner's alone. */
+static bool
+read_moves(void *context, struct hf_pack_move **ret, size_t *ret_count, struct hf_error *err)
+{
+    const struct hf_vault *vault = context;
+    _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = NULL;
+    _cleanup_(hf_vault_state_freep) struct hf_vault_state *state = NULL;
+    struct hf_vault_log_options options = vault->log_options;
+    options.record_key = NULL;
+    if (!vault_state_new(&state, err) || !hf_vault_log_open(&options, &log, err))
+        return false;
+    struct reading reading = {state, NULL, NULL};
+    if (!hf_vault_log_read(log, take_entry, &reading, err))
+        return false;
+
+    size_t count = 0;
+    struct hf_pack_move *moves = calloc(state->pack_count + 1, sizeof *moves);
+    if (moves == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
+    for (size_t i = 0; i < state->pack_count; i++)
+        if (state->packs[i].moved != 0)
+            moves[count++] = (struct hf_pack_move){state->packs[i].pack, state->packs[i].object};
+    *ret = moves;
+    *ret_count = count;
+    return true;
+}
+
 static bool
 open_log(struct hf_vault *vault, const struct hf_root_bundle *signers, struct hf_error *err)
 {
-    const struct hf_vault_log_options options = {.backend = vault->backend,
-                                                 .repository = vault->keys->repository,
-                                                 .vault = vault->keys->vault,
-                                                 .record_key = &vault->keys->record_key,
-                                                 .signers = signers};
-    return vault_state_new(&vault->state, err) && hf_vault_log_open(&options, &vault->log, err);
+    vault->log_options = (struct hf_vault_log_options){.backend = vault->backend,
+                                                       .repository = vault->keys->repository,
+                                                       .vault = vault->keys->vault,
+                                                       .record_key = &vault->keys->record_key,
+                                                       .signers = signers};
+    return vault_state_new(&vault->state, err) && hf_vault_log_open(&vault->log_options, &vault->log, err);
 }
 
 static bool

@@ -195,13 +195,14 @@ plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, str
         const struct hf_id *id = &root->summary[i].pack;
         const struct hf_vault_pack *pack = hf_vault_state_pack(state, id);
         bool found;
-        uint64_t size;
+        uint64_t size, expected;
         if (pack == NULL)
             return hf_fail(err, HF_ERR_CORRUPT, "the backup needs pack \"%s\", which the log does not know",
                            hf_id_format(id, text));
-        if (!hf_backend_stat(hf_vault_backend(plan->vault), hf_pack_name(&vault, id, name), &found, &size, err))
+        if (!hf_backend_stat(hf_vault_backend(plan->vault),
+                             hf_vault_state_place(state, &vault, pack, name, &expected, NULL), &found, &size, err))
             return false;
-        if (found && size == pack->bytes)
+        if (found && size == expected)
             continue;
         struct lost_pack *lost = &plan->lost[plan->lost_count++];
         *lost = (struct lost_pack){.pack = *id, .is_map = pack->kind == HF_PACK_MAP};
@@ -209,7 +210,7 @@ plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, str
             snprintf(lost->why, sizeof lost->why, "pack \"%s\" is missing", hf_id_format(id, text));
         else
             snprintf(lost->why, sizeof lost->why, "pack \"%s\" has %llu bytes, the log says %llu",
-                     hf_id_format(id, text), (unsigned long long)size, (unsigned long long)pack->bytes);
+                     hf_id_format(id, text), (unsigned long long)size, (unsigned long long)expected);
     }
     return true;
 }

@@ -143,7 +143,7 @@ HF_TEST(the_directories_of_the_reference_list_every_page_with_its_tag)
     size_t pages = 0;
 
     hf_assert_ok(hf_slab_worker_new(1, &worker, &err), &err);
-    hf_assert_ok(hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &packs, &err), &err);
+    hf_assert_ok(hf_vault_pack_reader(vault, &packs, &err), &err);
     for (size_t i = 0; i < sum->pack_count; i++) {
         _cleanup_(hf_pack_directory_freep) struct hf_pack_directory *directory = NULL;
         _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT(PAGES_BYTES);

@@ -124,9 +124,7 @@ slab_in_use(const struct hf_id *pack, struct hf_slab_info *ret)
     struct hf_pack_reader *reader;
     uint32_t found = HF_DAMAGE_NO_SLAB;
     hf_assert_ok(hf_slab_worker_new(1, &worker, &err), &err);
-    hf_assert_ok(
-        hf_pack_reader_new(hf_vault_backend(planted.vault.vault), hf_vault_keys(planted.vault.vault), &reader, &err),
-        &err);
+    hf_assert_ok(hf_vault_pack_reader(planted.vault.vault, &reader, &err), &err);
     hf_assert_ok(hf_pack_reader_directory(reader, worker, pack, &directory, &err), &err);
     for (uint32_t i = 0; i < directory->slab_count && found == HF_DAMAGE_NO_SLAB; i++)
         for (size_t run = directory->run_start[i]; run < directory->run_start[i + 1]; run++)
