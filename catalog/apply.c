@@ -613,9 +613,10 @@ static bool
 add_damage(const struct change *change, const struct hf_id *backup, const struct hf_id *found, struct hf_error *err)
 {
     static const char *const texts[][2] = {{"reason", ":reason"}};
-    _cleanup_(hf_buf_done) struct hf_buf list = HF_BUF_INIT(TEXT_MOST);
-    const json_t *packs = json_object_get(change->sealed, "packs");
-    if (packs != NULL && !hf_json_canonical(packs, &list, err))
+    _cleanup_(hf_buf_done) struct hf_buf list = HF_BUF_INIT(TEXT_MOST), pages = HF_BUF_INIT(TEXT_MOST);
+    const json_t *packs = json_object_get(change->sealed, "packs"), *lost = json_object_get(change->sealed, "lost");
+    if ((packs != NULL && !hf_json_canonical(packs, &list, err)) ||
+        (lost != NULL && !hf_json_canonical(lost, &pages, err)))
         return hf_fail_within(err, "%s", change->what);
     _cleanup_(hf_statement_done) struct hf_statement add = hf_statement(change->catalog, HF_SQL_DAMAGE_ADD);
     hf_bind_id(&add, ":damage_id", found);
@@ -624,6 +625,7 @@ add_damage(const struct change *change, const struct hf_id *backup, const struct
     hf_bind_id(&add, ":backup_id", backup);
     hf_bind_int(&add, ":found_at", change->entry->time);
     hf_bind_text(&add, ":packs", packs == NULL ? NULL : hf_buf_text(&list));
+    hf_bind_text(&add, ":lost", lost == NULL ? NULL : hf_buf_text(&pages));
     return bind_texts(change, &add, change->sealed, texts, HF_LENGTH(texts), err) && hf_statement_run(&add, err);
 }
 

@@ -58,7 +58,8 @@ struct hf_catalog_entry {
  *   POLICY   with the public subject "source", in the house vault: change "set" or "remove"; name; origin "file" or
  *            "command"; settings {...}
  *   VERDICT  result passed, failed or inconclusive: started_at, finished_at, level, scratch, slot, reason,
- *            recovery_ms, validation_ms, data_loss_ms, evidence_id; result damaged or healed: packs, reason
+ *            recovery_ms, validation_ms, data_loss_ms, evidence_id; result damaged or healed: packs, reason,
+ *            lost (an object: server/job/damage.h)
  *   HOLD, LOCK: person, reason; GAP: from, to, cause; LINEAGE: identity, name
  * A VERDICT's public "state" is what its writer believed; the catalog works it out again, since entries of
  * others may have come in between.

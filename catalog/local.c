@@ -176,3 +176,58 @@ hf_catalog_fact_put(struct hf_catalog *catalog, const char *name, const char *va
     hf_bind_text(&put, ":value", value);
     return hf_statement_run(&put, err);
 }
+
+bool
+hf_catalog_pack_check_put(struct hf_catalog *catalog, const struct hf_id *vault, const struct hf_id *pack,
+                          int64_t checked_at, bool sound, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement put = hf_statement(catalog, HF_SQL_PACK_CHECK_PUT);
+    hf_bind_id(&put, ":pack_id", pack);
+    hf_bind_id(&put, ":vault_id", vault);
+    hf_bind_int(&put, ":checked_at", checked_at);
+    hf_bind_int(&put, ":sound", sound ? 1 : 0);
+    return hf_statement_run(&put, err);
+}
+
+bool
+hf_catalog_pack_checks(struct hf_catalog *catalog, hf_pack_check_visitor *visit, void *context, struct hf_error *err)
+{
+    bool more;
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_PACK_CHECKS);
+    while (hf_statement_step(&get, &more, err)) {
+        if (!more)
+            return true;
+        struct hf_pack_check_row row = {.bytes = hf_column_int(&get, 2, 0),
+                                        .checked_at = hf_column_int(&get, 3, -1),
+                                        .sound = hf_column_int(&get, 4, 1) != 0};
+        if (!hf_column_id(&get, 0, &row.pack, err) || !hf_column_id(&get, 1, &row.vault, err) ||
+            !visit(context, &row, err))
+            return false;
+    }
+    return false;
+}
+
+bool
+hf_catalog_pack_check_sums(struct hf_catalog *catalog, int64_t since, struct hf_pack_check_sums *ret,
+                           struct hf_error *err)
+{
+    bool found;
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_PACK_CHECK_SUMS);
+    hf_bind_int(&get, ":since", since);
+    if (!hf_statement_step(&get, &found, err))
+        return false;
+    *ret = (struct hf_pack_check_sums){.packs = hf_column_int(&get, 0, 0),
+                                       .bytes = hf_column_int(&get, 1, 0),
+                                       .never = hf_column_int(&get, 2, 0),
+                                       .oldest_at = hf_column_int(&get, 3, -1),
+                                       .bytes_since = hf_column_int(&get, 4, 0),
+                                       .unsound = hf_column_int(&get, 5, 0)};
+    return true;
+}
+
+bool
+hf_catalog_pack_check_trim(struct hf_catalog *catalog, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement trim = hf_statement(catalog, HF_SQL_PACK_CHECK_TRIM);
+    return hf_statement_run(&trim, err);
+}

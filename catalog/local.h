@@ -57,3 +57,27 @@ HF_MUST_CHECK bool hf_catalog_schedule_remove(struct hf_catalog *catalog, const 
 HF_MUST_CHECK bool hf_catalog_fact_get(struct hf_catalog *catalog, const char *name, char **ret, struct hf_error *err);
 HF_MUST_CHECK bool hf_catalog_fact_put(struct hf_catalog *catalog, const char *name, const char *value,
                                        struct hf_error *err);
+
+/* What was just seen of a pack's stored bytes. */
+HF_MUST_CHECK bool hf_catalog_pack_check_put(struct hf_catalog *catalog, const struct hf_id *vault,
+                                             const struct hf_id *pack, int64_t checked_at, bool sound,
+                                             struct hf_error *err);
+struct hf_pack_check_row {
+    struct hf_id pack, vault;
+    int64_t bytes, checked_at; // checked_at -1: never
+    bool sound;
+};
+typedef bool hf_pack_check_visitor(void *context, const struct hf_pack_check_row *row, struct hf_error *err);
+/* The packs that are kept, in the order in which they are to be looked at. */
+HF_MUST_CHECK bool hf_catalog_pack_checks(struct hf_catalog *catalog, hf_pack_check_visitor *visit, void *context,
+                                          struct hf_error *err);
+struct hf_pack_check_sums {
+    int64_t packs, bytes;
+    int64_t never;       // of them: not looked at yet
+    int64_t oldest_at;   // when the one was looked at that has waited longest; -1: never
+    int64_t bytes_since; // looked at since the given moment
+    int64_t unsound;     // that were not what the log says
+};
+HF_MUST_CHECK bool hf_catalog_pack_check_sums(struct hf_catalog *catalog, int64_t since, struct hf_pack_check_sums *ret,
+                                              struct hf_error *err);
+HF_MUST_CHECK bool hf_catalog_pack_check_trim(struct hf_catalog *catalog, struct hf_error *err);

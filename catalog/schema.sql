@@ -153,9 +153,10 @@ CREATE TABLE damage (
     sequence  INTEGER NOT NULL,
     backup_id TEXT NOT NULL,
     found_at  INTEGER NOT NULL,
-    packs     TEXT,    -- canonical JSON, a list of pack ids; NULL when read without keys
+    packs     TEXT,    -- canonical JSON, a list of [pack id, slab or null]; NULL when read without keys
     reason    TEXT,    -- a few words of ours; NULL likewise
-    healed_at INTEGER  -- NULL while it lasts
+    healed_at INTEGER, -- NULL while it lasts
+    lost      TEXT     -- canonical JSON, which pages of which files; NULL when nobody has looked, or read without keys
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX damage_by_backup ON damage (backup_id);
 
@@ -219,6 +220,15 @@ CREATE TABLE schedule (
     next_at  INTEGER NOT NULL,
     PRIMARY KEY (source, kind)
 ) STRICT, WITHOUT ROWID;
+
+-- local: when a pack's stored bytes were last read again and compared with the log
+CREATE TABLE pack_check (
+    pack_id    TEXT PRIMARY KEY,
+    vault_id   TEXT NOT NULL,
+    checked_at INTEGER NOT NULL,
+    sound      INTEGER NOT NULL CHECK (sound IN (0, 1)) -- 0: it was missing or not what the log says
+) STRICT, WITHOUT ROWID;
+CREATE INDEX pack_check_by_time ON pack_check (checked_at);
 
 -- local: small facts of this appliance, by name
 CREATE TABLE fact (

@@ -139,14 +139,14 @@ SELECT a.attempt_id, a.backup_id, a.result, a.state, a.recorded_at, a.started_at
  ORDER BY a.recorded_at DESC, a.sequence DESC LIMIT :most;
 
 -- damage_add: a VERDICT entry "damaged"
-INSERT INTO damage (damage_id, vault_id, sequence, backup_id, found_at, packs, reason)
-VALUES (:damage_id, :vault_id, :sequence, :backup_id, :found_at, :packs, :reason);
+INSERT INTO damage (damage_id, vault_id, sequence, backup_id, found_at, packs, reason, lost)
+VALUES (:damage_id, :vault_id, :sequence, :backup_id, :found_at, :packs, :reason, :lost);
 
 -- damage_heal: a VERDICT entry "healed", or an attempt that passed
 UPDATE damage SET healed_at = :healed_at WHERE backup_id = :backup_id AND vault_id = :vault_id AND healed_at IS NULL;
 
 -- damages: those that last, of kept backups; newest first
-SELECT d.damage_id, d.backup_id, b.source, d.found_at, d.packs, d.reason
+SELECT d.damage_id, d.backup_id, b.source, d.found_at, d.packs, d.reason, d.vault_id, d.lost
   FROM damage d LEFT JOIN backup b ON b.backup_id = d.backup_id
  WHERE d.healed_at IS NULL AND b.pruned_at IS NULL ORDER BY d.found_at DESC, d.sequence DESC;
 
@@ -223,3 +223,22 @@ SELECT value FROM fact WHERE name = :name;
 
 -- fact_put: sets it
 INSERT INTO fact (name, value) VALUES (:name, :value) ON CONFLICT (name) DO UPDATE SET value = excluded.value;
+
+-- pack_check_put: what was just seen of a pack
+INSERT INTO pack_check (pack_id, vault_id, checked_at, sound) VALUES (:pack_id, :vault_id, :checked_at, :sound)
+ON CONFLICT (pack_id) DO UPDATE SET checked_at = excluded.checked_at, sound = excluded.sound;
+
+-- pack_checks: the packs that are kept, the one that was never or longest ago looked at first
+SELECT p.pack_id, p.vault_id, p.bytes, coalesce(c.checked_at, -1), coalesce(c.sound, 1)
+  FROM pack p LEFT JOIN pack_check c ON c.pack_id = p.pack_id
+ WHERE p.deleted_at IS NULL ORDER BY 4, p.pack_id;
+
+-- pack_check_sums: how much of what is kept was looked at since a moment
+SELECT count(*), coalesce(sum(p.bytes), 0), coalesce(sum(c.checked_at IS NULL), 0),
+       coalesce(min(coalesce(c.checked_at, -1)), -1), coalesce(sum(p.bytes) FILTER (WHERE c.checked_at >= :since), 0),
+       coalesce(sum(c.sound = 0), 0)
+  FROM pack p LEFT JOIN pack_check c ON c.pack_id = p.pack_id
+ WHERE p.deleted_at IS NULL;
+
+-- pack_check_trim: forgets packs that are gone
+DELETE FROM pack_check WHERE pack_id NOT IN (SELECT pack_id FROM pack WHERE deleted_at IS NULL);

@@ -173,9 +173,10 @@ hf_catalog_damages(struct hf_catalog *catalog, hf_damage_row_visitor *visit, voi
             .found_at = hf_column_int(&get, 3, -1),
             .packs = hf_column_text(&get, 4),
             .reason = hf_column_text(&get, 5),
+            .lost = hf_column_text(&get, 7),
         };
         if (!hf_column_id(&get, 0, &row.damage, err) || !hf_column_id(&get, 1, &row.backup, err) ||
-            !visit(context, &row, err))
+            !hf_column_id(&get, 6, &row.vault, err) || !visit(context, &row, err))
             return false;
     }
     return false;

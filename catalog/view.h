@@ -86,8 +86,9 @@ HF_MUST_CHECK bool hf_catalog_attempts(struct hf_catalog *catalog, const struct 
                                        struct hf_error *err);
 
 struct hf_damage_row {
-    struct hf_id damage, backup;
-    const char *source, *packs, *reason; // packs: canonical JSON, a list of ids
+    struct hf_id damage, vault, backup;
+    const char *source, *reason;
+    const char *packs, *lost; // canonical JSON, see schema.sql
     int64_t found_at;
 };
 typedef bool hf_damage_row_visitor(void *context, const struct hf_damage_row *row, struct hf_error *err);

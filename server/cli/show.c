@@ -249,6 +249,8 @@ hf_show_restore(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
            add_line(out, "written", bytes_of(result, "bytes", text), err) &&
            add_line(out, "files", count_of(result, "files", text), err) &&
            add_line(out, "took", duration_of(result, "duration_ms", text), err) &&
+           hf_show_lost(json_object_get(result, "lost"), out, err) &&
+           add_line(out, "all of it in", text_of(result, "lost_pages_file"), err) &&
            hf_buf_printf(out, err,
                          "\nThe folder is not encrypted.  Start PostgreSQL %s on it; the settings that the "
                          "server had lie in holdfast_config/.\n",
@@ -342,7 +344,8 @@ hf_show_check(struct hf_cli *cli, const json_t *result, struct hf_buf *out, stru
         !add_line(out, "nobody's", count_of(result, "orphans", text), err) ||
         !add_line(out, "damages", count_of(result, "damage_count", text), err))
         return false;
-    return damages == 0 || show_damage_rows(json_object_get(result, "damages"), out, err);
+    return damages == 0 || (show_damage_rows(json_object_get(result, "damages"), out, err) &&
+                            hf_show_affected(json_object_get(result, "affected"), out, err));
 }
 
 bool
@@ -580,7 +583,8 @@ show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
     {
         if (!hf_buf_printf(out, err, "\nDamaged: backup %s of source %s, found %s: ", word_of(row, "backup"),
                            word_of(row, "source"), or_dash(time_of(row, "found_at", when))) ||
-            !hf_add_plain(out, word_of(row, "reason"), err) || !hf_buf_add_text(out, "\n", err))
+            !hf_add_plain(out, word_of(row, "reason"), err) || !hf_buf_add_text(out, "\n", err) ||
+            !hf_show_lost(json_object_get(row, "lost"), out, err))
             return false;
     }
     json_array_foreach(json_object_get(result, "gaps"), index, row)

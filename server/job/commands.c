@@ -368,10 +368,13 @@ add_vault_bytes(void *context, const struct hf_vault_row *row, struct hf_error *
 static bool
 add_damage(void *context, const struct hf_damage_row *row, struct hf_error *err)
 {
+    _cleanup_(hf_json_freep) json_t *lost = NULL;
+    if (row->lost != NULL && !hf_json_parse(row->lost, strlen(row->lost), "a damage", &lost, err))
+        return false;
     return append(context,
-                  json_pack("{s:o, s:o, s:s?, s:s?, s:o}", "damage", id_or_null(&row->damage), "backup",
+                  json_pack("{s:o, s:o, s:s?, s:s?, s:o, s:O?}", "damage", id_or_null(&row->damage), "backup",
                             id_or_null(&row->backup), "source", row->source, "reason", row->reason, "found_at",
-                            time_or_null(row->found_at)),
+                            time_or_null(row->found_at), "lost", lost),
                   err);
 }
 

@@ -47,28 +47,6 @@ hf_progress_relay_stop(struct hf_progress_relay *relay)
     relay->running = false;
 }
 
-bool
-hf_record_damage(struct hf_daemon *daemon, const struct hf_id *vault, const struct hf_id *backup, json_t *damages,
-                 const char *reason, struct hf_error *err)
-{
-    const struct hf_id found = hf_id_new();
-    _cleanup_(hf_json_freep) json_t *open_part = json_object();
-    _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
-    if (open_part == NULL || sealed_part == NULL || !hf_json_set(open_part, "backup", hf_json_id_text(backup), err) ||
-        !hf_json_set(open_part, "attempt", hf_json_id_text(&found), err) ||
-        !hf_json_set(open_part, "result", json_string("damaged"), err) ||
-        !hf_json_set(open_part, "state", json_string("damaged"), err) ||
-        !hf_json_set(sealed_part, "packs", damages != NULL ? json_incref(damages) : json_array(), err) ||
-        !hf_json_set(sealed_part, "reason", json_string(reason != NULL ? reason : "found by a check"), err))
-        return hf_fail_within(err, "the record of a damage");
-    const struct hf_record record = {.vault = *vault,
-                                     .kind = HF_LOG_VERDICT,
-                                     .time = hf_daemon_now(daemon),
-                                     .public_part = open_part,
-                                     .sealed_part = sealed_part};
-    return hf_records_append(hf_daemon_records(daemon), &record, err);
-}
-
 static void *
 relay_main(void *context)
 {

@@ -31,7 +31,3 @@ struct hf_progress_relay {
 };
 void hf_progress_relay_start(struct hf_progress_relay *relay, struct hf_worker *worker);
 void hf_progress_relay_stop(struct hf_progress_relay *relay);
-
-/* In the daemon: writes the VERDICT that a backup's stored objects were found damaged.  damages: [[pack, slab], ...]. */
-HF_MUST_CHECK bool hf_record_damage(struct hf_daemon *daemon, const struct hf_id *vault, const struct hf_id *backup,
-                                    json_t *damages, const char *reason, struct hf_error *err);

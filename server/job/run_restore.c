@@ -1,8 +1,14 @@
 #include "server/job/kinds.h"
 
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "catalog/view.h"
+#include "server/job/damage.h"
 #include "server/job/open_repository.h"
 #include "server/restore/configure.h"
 #include "server/restore/restore.h"
@@ -11,6 +17,19 @@
 static bool take_backup(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool read_facts(struct hf_vault *vault, const struct hf_id *backup, struct hf_recovery_facts *ret,
                        struct hf_error *err);
+
+/* Beside a restore of a damaged backup: every lost page, in a file of its own. */
+struct lost_list {
+    char path[4200];
+    FILE *file;
+    struct hf_loss *loss; // the bounded form, for the answer
+};
+
+static bool refuse_damage(bool allow_damage, struct hf_error *err);
+static bool lost_list_begin(struct lost_list *list, const char *target, struct hf_error *err);
+static bool lost_list_take(void *context, const struct hf_lost *lost, struct hf_error *err);
+static bool lost_list_end(struct lost_list *list, json_t *result, struct hf_error *err);
+static void lost_list_done(struct lost_list *list);
 
 struct wanted {
     struct hf_id backup, vault;
@@ -42,8 +61,10 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
         hf_fail(err, HF_ERR_NOT_FOUND, "source \"%s\" has no such backup", hf_job_subject(job));
         return hf_fail_hint(err, "List them: holdfast backups %s.", hf_job_subject(job));
     }
+    const bool allow_damage = json_is_true(json_object_get(hf_job_arguments(job), "allow_damage"));
     _cleanup_(hf_json_freep) json_t *request = json_object();
-    if (request == NULL || !hf_json_set(request, "backup", hf_json_id_text(&wanted.backup), err) ||
+    if (request == NULL || !hf_json_set(request, "allow_damage", json_boolean(allow_damage), err) ||
+        !hf_json_set(request, "backup", hf_json_id_text(&wanted.backup), err) ||
         !hf_json_set(request, "vault", hf_json_id_text(&wanted.vault), err) ||
         !hf_json_set(request, "to", json_string(target), err) ||
         !hf_json_set(request, "state", json_string(hf_backup_state_name(wanted.state)), err))
@@ -58,6 +79,8 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
     _cleanup_(hf_restore_plan_freep) struct hf_restore_plan *plan = NULL;
     _cleanup_(hf_json_freep) json_t *result = json_object();
+    _cleanup_(lost_list_done) struct lost_list list = {0};
+    bool allow_damage;
     struct hf_restore_size size;
     struct hf_restore_outcome outcome;
     struct hf_recovery_facts facts;
@@ -68,7 +91,9 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     if (!hf_json_id(request, "backup", "the request", &backup, err) ||
         !hf_json_id(request, "vault", "the request", &vault, err) ||
         !hf_json_string(request, "to", "the request", &target, err) ||
-        !hf_json_string(request, "state", "the request", &state, err))
+        !hf_json_string(request, "state", "the request", &state, err) ||
+        !hf_json_boolean(request, "allow_damage", "the request", &allow_damage, err) ||
+        (allow_damage && !lost_list_begin(&list, target, err)))
         return false;
 
     hf_worker_progress(worker, "plan", 0, 0);
@@ -76,19 +101,27 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     hf_progress_relay_start(&relay, worker);
     const struct hf_restore_options options = {.workers = (unsigned)hf_worker_settings(worker)->workers,
                                                .sync = true,
+                                               .lost = allow_damage ? lost_list_take : NULL,
+                                               .lost_context = &list,
                                                .cancel = hf_worker_cancel(worker),
                                                .done = &relay.done,
                                                .total = &relay.total};
     if (!hf_open_repository(worker, &vault, &opened, err) || !read_facts(opened.vault, &backup, &facts, err) ||
         !hf_restore_plan(opened.vault, &backup, &options, &plan, &size, err))
-        return false;
+        return refuse_damage(allow_damage, err);
     atomic_store(&relay.phase, "write");
     if (strcmp(state, "proven") != 0)
         hf_worker_note(worker, HF_LOG_WARNING, "this backup is %s: nobody has seen it start", state);
     const struct hf_restore_needs needs = {facts.max_connections, facts.max_worker_processes, facts.max_wal_senders,
                                            facts.max_prepared_xacts, facts.max_locks_per_xact};
     if (!hf_restore_write(plan, target, &outcome, err) || !hf_restore_configure(plan, target, &needs, err))
+        return refuse_damage(allow_damage, err);
+    if (allow_damage && !lost_list_end(&list, result, err))
         return false;
+    if (hf_loss_is_any(list.loss)) {
+        hf_worker_note(worker, HF_LOG_WARNING, "parts of this backup are lost: \"%s\" lists every page", list.path);
+        hf_worker_bad_news(worker);
+    }
     if (!hf_json_set(result, "backup", hf_json_id_text(&backup), err) ||
         !hf_json_set(result, "state", json_string(state), err) ||
         !hf_json_set(result, "to", json_string(target), err) ||
@@ -101,6 +134,71 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
         return false;
     *ret_result = HF_TAKE(result);
     return true;
+}
+
+/* Says that there is another way, where there is one. */
+static bool
+refuse_damage(bool allow_damage, struct hf_error *err)
+{
+    if (!allow_damage && err->kind == HF_ERR_CORRUPT)
+        hf_fail_hint(err, "Restore another backup; or, into another folder, what is left of this one: --allow-damage.");
+    return false;
+}
+
+/* The folder's name with ".lost-pages" behind it; it must not exist yet, like the folder's content. */
+static bool
+lost_list_begin(struct lost_list *list, const char *target, struct hf_error *err)
+{
+    size_t length = strlen(target);
+    while (length > 1 && target[length - 1] == '/')
+        length--;
+    const int printed = snprintf(list->path, sizeof list->path, "%.*s.lost-pages", (int)length, target);
+    if (printed < 0 || (size_t)printed >= sizeof list->path)
+        return hf_fail(err, HF_ERR_USAGE, "the path of the folder is too long");
+    if (!hf_loss_new(&list->loss, err))
+        return false;
+    _cleanup_(hf_closep) int fd = open(list->path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0 || (list->file = fdopen(fd, "w")) == NULL)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not make \"%s\"", list->path);
+    (void)HF_TAKE_FD(fd);
+    fprintf(list->file, "# file\tfirst page\tpages\tbytes per page; filled with a mark, see holdfast restore --help\n");
+    return true;
+}
+
+static bool
+lost_list_take(void *context, const struct hf_lost *lost, struct hf_error *err)
+{
+    struct lost_list *list = context;
+    if (lost->kind == HF_LOST_PAGES)
+        fprintf(list->file, "%s\t%" PRIu64 "\t%" PRIu64 "\t%u\n", lost->path, lost->first_page, lost->pages,
+                1u << lost->page_log2);
+    else
+        fprintf(list->file, "# folder \"%s\": %" PRIu64 " files are missing, their names are lost\n", lost->path,
+                lost->files);
+    return hf_loss_take(list->loss, lost, err);
+}
+
+/* Durable like what it lies beside; gone when there is nothing to list. */
+static bool
+lost_list_end(struct lost_list *list, json_t *result, struct hf_error *err)
+{
+    json_t *lost;
+    const bool any = hf_loss_is_any(list->loss);
+    const bool written = fflush(list->file) == 0 && !ferror(list->file) && (!any || fdatasync(fileno(list->file)) == 0);
+    if (!written)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not write \"%s\"", list->path);
+    if (!any)
+        return unlink(list->path) == 0 || hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", list->path);
+    return hf_loss_json(list->loss, 0, &lost, err) && hf_json_set(result, "lost", lost, err) &&
+           hf_json_set(result, "lost_pages_file", json_string(list->path), err);
+}
+
+static void
+lost_list_done(struct lost_list *list)
+{
+    if (list->file != NULL)
+        (void)fclose(list->file);
+    hf_loss_freep(&list->loss);
 }
 
 static bool

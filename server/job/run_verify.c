@@ -10,6 +10,7 @@
 #include "catalog/view.h"
 #include "server/evidence/ledger.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/damage.h"
 #include "server/job/open_repository.h"
 #include "server/verify/verify.h"
 
@@ -36,12 +37,13 @@ static bool conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, co
                                 json_t **ret_result, struct hf_error *err);
 static bool answer(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *subject, json_t **ret,
                    struct hf_error *err);
-static bool damages_json(const struct hf_verify_outcome *outcome, json_t **ret, struct hf_error *err);
+static bool add_affected(struct hf_worker *worker, struct hf_open_repository *opened,
+                         const struct hf_verify_outcome *outcome, const struct hf_id *backup, json_t *result,
+                         struct hf_error *err);
 static bool enter_evidence(struct hf_daemon *daemon, json_t *result, struct hf_id *ret_evidence, struct hf_error *err);
 static bool record_verdict(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result,
                            const struct hf_id *evidence, struct hf_error *err);
-static bool record_damage(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result,
-                          struct hf_error *err);
+static bool record_damage(struct hf_daemon *daemon, const json_t *result, struct hf_error *err);
 
 bool
 hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err)
@@ -127,7 +129,8 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
         memcpy(subject.log_head, log->head_hash, sizeof subject.log_head);
         if (outcome.result != HF_ATTEMPT_PASSED)
             hf_worker_bad_news(worker);
-        ok = answer(&outcome, &subject, ret_result, err);
+        ok = answer(&outcome, &subject, ret_result, err) &&
+             (!outcome.store_damaged || add_affected(worker, &opened, &outcome, &backup, *ret_result, err));
     }
     hf_verify_outcome_done(&outcome);
     return ok;
@@ -146,7 +149,7 @@ hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
         return true; // it ended before a backup was chosen
     if (!enter_evidence(daemon, *result, &evidence, err) || !record_verdict(daemon, job, *result, &evidence, err))
         return false;
-    return !json_is_true(json_object_get(*result, "store_damaged")) || record_damage(daemon, job, *result, err);
+    return !json_is_true(json_object_get(*result, "store_damaged")) || record_damage(daemon, *result, err);
 }
 
 static bool
@@ -263,12 +266,11 @@ answer(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *
        struct hf_error *err)
 {
     _cleanup_(hf_json_freep) json_t *result = json_object();
-    json_t *content, *damages;
+    json_t *content;
     if (result == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
     const char *level = json_string_value(json_object_get(outcome->sandbox, "level"));
     if (!hf_verify_evidence(outcome, subject, &content, err) || !hf_json_set(result, "content", content, err) ||
-        !damages_json(outcome, &damages, err) || !hf_json_set(result, "damages", damages, err) ||
         !hf_json_set(result, "attempt", hf_json_id_text(&subject->attempt), err) ||
         !hf_json_set(result, "backup", hf_json_id_text(&subject->backup), err) ||
         !hf_json_set(result, "vault", hf_json_id_text(&subject->vault), err) ||
@@ -298,21 +300,28 @@ answer(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *
     return true;
 }
 
-/* [[pack id, slab or null], ...]: what the next backup stores anew. */
+/* What was found damaged is followed to every backup that needs it, this one first. */
 static bool
-damages_json(const struct hf_verify_outcome *outcome, json_t **ret, struct hf_error *err)
+add_affected(struct hf_worker *worker, struct hf_open_repository *opened, const struct hf_verify_outcome *outcome,
+             const struct hf_id *backup, json_t *result, struct hf_error *err)
 {
-    _cleanup_(hf_json_freep) json_t *list = json_array();
+    _cleanup_(hf_damages_done) struct hf_damages damages = {0};
+    json_t *affected;
+    struct hf_damage damage = {.kind = HF_DAMAGE_ALTERED,
+                               .vault = hf_vault_id(opened->vault),
+                               .slab = HF_DAMAGE_NO_SLAB,
+                               .backup = *backup,
+                               .message = outcome->reason};
+    if (!hf_damages_init(&damages, err))
+        return false;
+    hf_damages_take(&damages, &damage);
     for (size_t i = 0; i < outcome->damage_count; i++) {
-        json_t *row = json_array();
-        if (json_array_append_new(list, row) != 0 ||
-            json_array_append_new(row, hf_json_id_text(&outcome->damages[i].pack)) != 0 ||
-            json_array_append_new(row, outcome->damages[i].slab != UINT32_MAX ? json_integer(outcome->damages[i].slab)
-                                                                              : json_null()) != 0)
-            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the damages");
+        damage.pack = outcome->damages[i].pack;
+        damage.slab = outcome->damages[i].slab;
+        hf_damages_take(&damages, &damage);
     }
-    *ret = HF_TAKE(list);
-    return true;
+    return hf_damages_affected(&damages, opened->repository, hf_worker_cancel(worker), &affected, err) &&
+           hf_json_set(result, "affected", affected, err);
 }
 
 /* The result loses the content and gains the document's place. */
@@ -379,12 +388,15 @@ record_verdict(struct hf_daemon *daemon, const struct hf_job *job, const json_t 
 }
 
 static bool
-record_damage(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result, struct hf_error *err)
+record_damage(struct hf_daemon *daemon, const json_t *result, struct hf_error *err)
 {
-    (void)job;
-    struct hf_id vault, backup;
-    return hf_json_id(result, "vault", "the result", &vault, err) &&
-           hf_json_id(result, "backup", "the result", &backup, err) &&
-           hf_record_damage(daemon, &vault, &backup, json_object_get(result, "damages"),
-                            json_string_value(json_object_get(result, "reason")), err);
+    const char *reason = json_string_value(json_object_get(result, "reason"));
+    json_t *affected, *row;
+    size_t index;
+    if (!hf_json_array(result, "affected", "the result", &affected, err))
+        return false;
+    json_array_foreach(
+        affected, index,
+        row) if (!hf_damage_record(daemon, row, reason != NULL ? reason : "found by a verification", err)) return false;
+    return true;
 }

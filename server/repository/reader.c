@@ -26,8 +26,12 @@ struct wanted {
 };
 
 static bool visit_page(struct hf_backup *backup, struct hf_slab_worker *worker, const struct hf_manifest_folder *folder,
-                       const struct hf_manifest_page_ref *page, hf_backup_file_visitor *visit, void *context,
+                       const struct hf_manifest_page_ref *ref, hf_backup_file_visitor *visit, void *context,
                        struct hf_error *err);
+static bool read_page(struct hf_backup *backup, struct hf_slab_worker *worker, const struct hf_manifest_folder *folder,
+                      const struct hf_manifest_page_ref *page, struct hf_manifest_page **ret, struct hf_error *err);
+static bool visit_files(const struct hf_manifest_folder *folder, const struct hf_manifest_page *page,
+                        hf_backup_file_visitor *visit, void *context, struct hf_error *err);
 static bool visit_wanted(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err);
 static bool read_content(struct hf_backup *backup, struct hf_slab_worker *worker, const struct hf_manifest_file *file,
                          struct hf_buf *content, struct hf_error *err);
@@ -105,6 +109,29 @@ hf_backup_files(struct hf_backup *backup, struct hf_slab_worker *worker, hf_back
         for (size_t page = 0; page < folder->page_count; page++)
             if (!visit_page(backup, worker, folder, &folder->pages[page], visit, context, err))
                 return false;
+    }
+    return true;
+}
+
+bool
+hf_backup_files_left(struct hf_backup *backup, struct hf_slab_worker *worker, hf_backup_file_visitor *visit,
+                     hf_backup_lost_visitor *lost, void *context, struct hf_error *err)
+{
+    for (size_t i = 0; i < backup->root->folder_count; i++) {
+        const struct hf_manifest_folder *folder = &backup->root->folders[i];
+        for (size_t n = 0; n < folder->page_count; n++) {
+            _cleanup_(hf_manifest_page_freep) struct hf_manifest_page *page = NULL;
+            struct hf_error why;
+            if (read_page(backup, worker, folder, &folder->pages[n], &page, &why)) {
+                if (!visit_files(folder, page, visit, context, err))
+                    return false;
+                continue;
+            }
+            *err = why;
+            if (why.kind == HF_ERR_NO_MEMORY || why.kind == HF_ERR_CANCELLED ||
+                !lost(context, folder->path, folder->pages[n].files, &why, err))
+                return false;
+        }
     }
     return true;
 }
@@ -206,10 +233,17 @@ hf_file_digest_freep(struct hf_file_digest **digest)
 
 static bool
 visit_page(struct hf_backup *backup, struct hf_slab_worker *worker, const struct hf_manifest_folder *folder,
-           const struct hf_manifest_page_ref *page, hf_backup_file_visitor *visit, void *context, struct hf_error *err)
+           const struct hf_manifest_page_ref *ref, hf_backup_file_visitor *visit, void *context, struct hf_error *err)
+{
+    _cleanup_(hf_manifest_page_freep) struct hf_manifest_page *page = NULL;
+    return read_page(backup, worker, folder, ref, &page, err) && visit_files(folder, page, visit, context, err);
+}
+
+static bool
+read_page(struct hf_backup *backup, struct hf_slab_worker *worker, const struct hf_manifest_folder *folder,
+          const struct hf_manifest_page_ref *page, struct hf_manifest_page **ret, struct hf_error *err)
 {
     _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST);
-    _cleanup_(hf_manifest_page_freep) struct hf_manifest_page *decoded = NULL;
     uint8_t digest[HF_FILE_DIGEST_BYTES];
     if (!hf_object_read(backup->objects, worker, &page->ref, HF_OBJECT_MANIFEST_PAGE, &bytes, err))
         return hf_fail_within(err, "the list of files in folder \"%s\"", folder->path);
@@ -217,16 +251,21 @@ visit_page(struct hf_backup *backup, struct hf_slab_worker *worker, const struct
     if (sodium_memcmp(digest, page->digest, sizeof digest) != 0)
         return hf_fail(err, HF_ERR_CORRUPT,
                        "the list of files in folder \"%s\" is not the one the manifest was made with", folder->path);
-    if (!hf_manifest_page_decode(bytes.data, bytes.length, &decoded, err))
-        return hf_fail_within(err, "the list of files in folder \"%s\"", folder->path);
+    return hf_manifest_page_decode(bytes.data, bytes.length, ret, err) ||
+           hf_fail_within(err, "the list of files in folder \"%s\"", folder->path);
+}
 
-    for (size_t i = 0; i < decoded->file_count; i++) {
+static bool
+visit_files(const struct hf_manifest_folder *folder, const struct hf_manifest_page *page, hf_backup_file_visitor *visit,
+            void *context, struct hf_error *err)
+{
+    for (size_t i = 0; i < page->file_count; i++) {
         char path[HF_PATH_MOST + 1];
-        const int length = snprintf(path, sizeof path, "%s%s%s", folder->path, folder->path[0] == 0 ? "" : "/",
-                                    decoded->files[i].name);
+        const int length =
+            snprintf(path, sizeof path, "%s%s%s", folder->path, folder->path[0] == 0 ? "" : "/", page->files[i].name);
         if (length < 0 || (size_t)length >= sizeof path || !hf_path_check(path, err))
             return hf_fail(err, HF_ERR_CORRUPT, "folder \"%s\" lists a file whose name cannot be", folder->path);
-        if (!visit(context, path, &decoded->files[i], err))
+        if (!visit(context, path, &page->files[i], err))
             return false;
     }
     return true;

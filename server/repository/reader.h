@@ -28,6 +28,15 @@ typedef bool hf_backup_file_visitor(void *context, const char *path, const struc
                                     struct hf_error *err);
 HF_MUST_CHECK bool hf_backup_files(struct hf_backup *backup, struct hf_slab_worker *worker,
                                    hf_backup_file_visitor *visit, void *context, struct hf_error *err);
+/*
+ * The same for a backup of which something is lost: a page of the manifest that does not read is told, with the number
+ * of files it lists, and the walk goes on.  `why` is borrowed for the call.
+ */
+typedef bool hf_backup_lost_visitor(void *context, const char *folder, uint32_t files, const struct hf_error *why,
+                                    struct hf_error *err);
+HF_MUST_CHECK bool hf_backup_files_left(struct hf_backup *backup, struct hf_slab_worker *worker,
+                                        hf_backup_file_visitor *visit, hf_backup_lost_visitor *lost, void *context,
+                                        struct hf_error *err);
 HF_MUST_CHECK bool hf_backup_find(struct hf_backup *backup, struct hf_slab_worker *worker, const char *path,
                                   hf_backup_file_visitor *visit, void *context, struct hf_error *err); // NOT_FOUND
 /* Decodes one leaf of a file into `leaf` (initialised by the caller). */

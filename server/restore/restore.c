@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/time.h"
+#include "server/restore/lost_runs.h"
 #include "server/restore/slab_cache.h"
 
 #define CACHE_DEFAULT (64 * HF_MIB)
@@ -27,6 +28,7 @@ struct planned_file {
     int fd;                       // -1: not open
     size_t leaves_left;
     uint8_t *tags; // of all its pages, while it is being written
+    bool lossy;    // some are lost: there is no digest to hold it against
 };
 
 /* A pack that is not there as the log says: told as soon as a file is known that needs it. */
@@ -56,6 +58,7 @@ struct hf_restore_plan {
     struct hf_error failure;
     struct hf_slab_cache *cache;
     uint64_t pages;
+    struct hf_lost_runs lost_runs;
 };
 
 struct task {
@@ -69,6 +72,8 @@ static bool plan_file(void *context, const char *path, const struct hf_manifest_
 static bool plan_maps(struct hf_restore_plan *plan, struct hf_slab_worker *worker, struct hf_error *err);
 static bool plan_map(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct planned_file *planned,
                      struct hf_leaf *leaf, const struct lost_pack **ret_lost, struct hf_error *err);
+static bool tell_lost_list(void *context, const char *folder, uint32_t files, const struct hf_error *why,
+                           struct hf_error *err);
 static const struct lost_pack *find_lost(const struct hf_restore_plan *plan, const struct hf_id *pack);
 static int pack_against_lost(const void *pack, const void *lost);
 static int control_file_last(const void *a, const void *b);
@@ -79,11 +84,18 @@ static bool write_files(struct hf_restore_plan *plan, size_t from, size_t to, st
 static void *write_work(void *context);
 static bool take_task(struct hf_restore_plan *plan, struct task *ret, struct hf_error *err);
 static bool create_file(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err);
+static uint32_t leaf_pages(const struct planned_file *file, size_t leaf);
 static bool write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct task *task,
                        uint8_t *region, struct hf_error *err);
 static bool copy_pages(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
                        const struct hf_extent *extent, uint32_t skip, uint32_t count, uint8_t *to,
                        struct hf_error *err);
+static bool lose_pages(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint32_t count,
+                       const struct hf_error *why, struct hf_error *err);
+static void fill_lost(uint8_t *to, size_t page_bytes, size_t length);
+static bool lose_leaf(struct hf_restore_plan *plan, const struct task *task, uint8_t *region,
+                      const struct hf_error *why, struct hf_error *err);
+static bool tell_lost(struct hf_restore_plan *plan, struct hf_restore_outcome *outcome, struct hf_error *err);
 static bool write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint8_t *region,
                          size_t length, bool zeros, struct hf_error *err);
 static bool end_task(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err);
@@ -106,7 +118,7 @@ hf_restore_plan(struct hf_vault *vault, const struct hf_id *backup, const struct
     pthread_mutex_init(&plan->lock, NULL);
     if (!hf_slab_worker_new(1, &worker, err) || !hf_backup_open(vault, backup, &plan->backup, err) ||
         !hf_vault_read(vault, NULL, NULL, &state, err) || !plan_packs(plan, state, err) ||
-        !plan_files(plan, worker, err) || !plan_maps(plan, worker, err))
+        !plan_files(plan, worker, err) || (options->lost == NULL && !plan_maps(plan, worker, err)))
         return false;
     plan->size.folders = hf_backup_root(plan->backup)->folder_count;
     if (options->total != NULL)
@@ -132,6 +144,7 @@ hf_restore_plan_freep(struct hf_restore_plan **plan)
     free(gone->lost);
     hf_closep(&gone->target);
     hf_slab_cache_freep(&gone->cache);
+    hf_lost_runs_done(&gone->lost_runs);
     hf_backup_freep(&gone->backup);
     pthread_mutex_destroy(&gone->lock);
     free(gone);
@@ -177,7 +190,7 @@ hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_res
     *ret = (struct hf_restore_outcome){
         .bytes = plan->size.bytes, .pages = plan->pages, .duration_ms = (hf_monotonic_ns() - started) / 1000000};
     hf_slab_cache_counts(plan->cache, &ret->slabs_opened, &ret->bytes_opened);
-    return true;
+    return tell_lost(plan, ret, err);
 }
 
 /* A pack that is not there, or has another size than the log says, is noted; which files need it the maps say. */
@@ -218,6 +231,13 @@ plan_packs(struct hf_restore_plan *plan, const struct hf_vault_state *state, str
 static bool
 plan_files(struct hf_restore_plan *plan, struct hf_slab_worker *worker, struct hf_error *err)
 {
+    if (plan->options.lost != NULL) {
+        if (!hf_backup_files_left(plan->backup, worker, plan_file, tell_lost_list, plan, err))
+            return false;
+        if (plan->file_count > 0)
+            qsort(plan->files, plan->file_count, sizeof *plan->files, control_file_last);
+        return true;
+    }
     if (!hf_backup_files(plan->backup, worker, plan_file, plan, err)) {
         const struct lost_pack *lost = plan->lost;
         while (lost < plan->lost + plan->lost_count && !lost->is_map)
@@ -329,6 +349,15 @@ plan_map(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const stru
     return pages == page_count(&planned->file) ||
            hf_fail(err, HF_ERR_CORRUPT, "its map has %llu pages, its size is %llu", (unsigned long long)pages,
                    (unsigned long long)planned->file.size);
+}
+
+static bool
+tell_lost_list(void *context, const char *folder, uint32_t files, const struct hf_error *why, struct hf_error *err)
+{
+    const struct hf_restore_plan *plan = context;
+    const struct hf_lost lost = {.kind = HF_LOST_FILES, .path = folder, .files = files};
+    (void)why;
+    return plan->options.lost(plan->options.lost_context, &lost, err);
 }
 
 static const struct lost_pack *
@@ -521,8 +550,13 @@ write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const st
         return true;
     _cleanup_(hf_leaf_done) struct hf_leaf leaf;
     hf_leaf_init(&leaf, file->file.page_log2);
-    if (!hf_backup_leaf(plan->backup, worker, &file->file.leaves[task->leaf], &leaf, err))
-        return false;
+    struct hf_error why;
+    if (!hf_backup_leaf(plan->backup, worker, &file->file.leaves[task->leaf], &leaf, &why))
+        return lose_leaf(plan, task, region, &why, err);
+    if (leaf.page_log2 != file->file.page_log2 || leaf.pages != leaf_pages(file, task->leaf)) {
+        hf_fail(&why, HF_ERR_CORRUPT, "its map does not fit");
+        return lose_leaf(plan, task, region, &why, err);
+    }
 
     const uint64_t leaf_start = (uint64_t)task->leaf * HF_LEAF_PAGES;
     const uint32_t region_pages = (uint32_t)(REGION_BYTES >> leaf.page_log2);
@@ -534,10 +568,17 @@ write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const st
             const uint32_t left = extent->count - skip, room = region_pages - in_region;
             const uint32_t part = left < room ? left : room;
             uint8_t *to = region + ((size_t)in_region << leaf.page_log2);
+            bool read = extent->type != HF_EXTENT_LOST;
             if (extent->type == HF_EXTENT_ZEROS)
                 memset(to, 0, (size_t)part << leaf.page_log2);
-            else if (!copy_pages(plan, worker, &leaf, extent, skip, part, to, err))
+            else if (read)
+                read = copy_pages(plan, worker, &leaf, extent, skip, part, to, &why);
+            else
+                hf_fail(&why, HF_ERR_CORRUPT, "%u of its pages are lost", extent->count);
+            if (!read && !lose_pages(plan, file, leaf_start + extent->start + skip, part, &why, err))
                 return false;
+            if (!read)
+                fill_lost(to, (size_t)1 << leaf.page_log2, (size_t)part << leaf.page_log2);
             zeros = zeros && extent->type == HF_EXTENT_ZEROS;
             in_region += part;
             skip += part;
@@ -575,6 +616,82 @@ copy_pages(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const st
     return ok;
 }
 
+/* Only stored bytes can be lost: no memory and a full disk are none of that. */
+static bool
+lose_pages(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint32_t count,
+           const struct hf_error *why, struct hf_error *err)
+{
+    const bool damage = why->kind == HF_ERR_CORRUPT || why->kind == HF_ERR_NOT_FOUND || why->kind == HF_ERR_UNAVAILABLE;
+    if (plan->options.lost == NULL || !damage) {
+        *err = *why;
+        return false;
+    }
+    pthread_mutex_lock(&plan->lock);
+    file->lossy = true;
+    const bool ok = hf_lost_runs_add(&plan->lost_runs, (uint64_t)(file - plan->files), first_page, count, err);
+    pthread_mutex_unlock(&plan->lock);
+    return ok;
+}
+
+static void
+fill_lost(uint8_t *to, size_t page_bytes, size_t length)
+{
+    static const char mark[] = HF_RESTORE_LOST_MARK;
+    for (size_t page = 0; page < length; page += page_bytes)
+        for (size_t at = 0; at < page_bytes; at++)
+            to[page + at] = (uint8_t)mark[at % (sizeof mark - 1)];
+}
+
+/* Nobody knows where its pages lie: all of them are lost. */
+static bool
+lose_leaf(struct hf_restore_plan *plan, const struct task *task, uint8_t *region, const struct hf_error *why,
+          struct hf_error *err)
+{
+    struct planned_file *file = task->file;
+    const uint64_t first = (uint64_t)task->leaf * HF_LEAF_PAGES;
+    const uint32_t pages = leaf_pages(file, task->leaf), most = (uint32_t)(REGION_BYTES >> file->file.page_log2);
+    if (!lose_pages(plan, file, first, pages, why, err))
+        return false;
+    for (uint32_t page = 0, part; page < pages; page += part) {
+        part = pages - page < most ? pages - page : most;
+        fill_lost(region, (size_t)1 << file->file.page_log2, (size_t)part << file->file.page_log2);
+        if (!write_region(plan, file, first + page, region, (size_t)part << file->file.page_log2, false, err))
+            return false;
+    }
+    return true;
+}
+
+/* How many the leaf has by the size of the file. */
+static uint32_t
+leaf_pages(const struct planned_file *file, size_t leaf)
+{
+    const uint64_t pages = page_count(&file->file), first = (uint64_t)leaf * HF_LEAF_PAGES;
+    const uint64_t left = pages > first ? pages - first : 0;
+    return left < HF_LEAF_PAGES ? (uint32_t)left : HF_LEAF_PAGES;
+}
+
+static bool
+tell_lost(struct hf_restore_plan *plan, struct hf_restore_outcome *outcome, struct hf_error *err)
+{
+    hf_lost_runs_settle(&plan->lost_runs);
+    for (size_t i = 0; i < plan->lost_runs.count; i++) {
+        const struct hf_lost_run *run = &plan->lost_runs.runs[i];
+        const struct planned_file *file = &plan->files[run->file];
+        const uint64_t from = run->first_page << file->file.page_log2;
+        const uint64_t to = (run->first_page + run->pages) << file->file.page_log2;
+        const struct hf_lost lost = {.kind = HF_LOST_PAGES,
+                                     .path = file->path,
+                                     .page_log2 = file->file.page_log2,
+                                     .first_page = run->first_page,
+                                     .pages = run->pages,
+                                     .bytes = (to < file->file.size ? to : file->file.size) - from};
+        outcome->pages_lost += run->pages;
+        if (!plan->options.lost(plan->options.lost_context, &lost, err))
+            return false;
+    }
+    return true;
+}
+
 /* length counts whole pages; the file's size says where the last one ends.  Zeros stay a hole. */
 static bool
 write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint8_t *region,
@@ -606,7 +723,7 @@ end_task(struct hf_restore_plan *plan, struct planned_file *file, struct hf_erro
     pthread_mutex_unlock(&plan->lock);
     if (!last)
         return true;
-    if (!check_digest(plan, file, err))
+    if (!file->lossy && !check_digest(plan, file, err))
         return false;
     free(file->tags);
     file->tags = NULL;

@@ -6,17 +6,25 @@
  * Writing goes leaf by leaf in the order of files; backups store pages in that order, so each slab is
  * opened about once although only a bounded number is kept.  The file digests are checked on the way.
  *
+ * A backup of which something is lost is not restored, unless the caller takes it so (`lost`): then everything that is
+ * left is written, every page that is not is filled with HF_RESTORE_LOST_MARK, and each is told.  The mark is no valid
+ * page for any engine, checksums or not, so that a query meets an error there and never an empty table; zeros would be
+ * taken for pages that nobody has used yet.
+ *
  * What is written is bytes from a database that may be hostile: names pass hf_path_check, files are
  * made O_EXCL | O_NOFOLLOW below the target's descriptor, permissions lose set-id bits, and tablespaces
  * become folders inside the target (pg_tblspc/<oid>), never links to where they once lay.
  */
 #pragma once
 #include <stdatomic.h>
-#include "server/repository/reader.h"
+#include "server/repository/lost.h"
 
 /* Looks at whole pages on their way to the disk, on worker threads; first_page counts from the file's start. */
 typedef void hf_restore_page_check(void *context, const char *path, uint64_t file_size, uint64_t first_page,
                                    const uint8_t *pages, size_t length);
+
+#define HF_RESTORE_LOST_MARK                                                                                           \
+    "lost: this page could not be read from the repository\n" // again and again, cut at its end
 
 struct hf_restore_options {
     unsigned workers;   // 0: one for each processor
@@ -27,6 +35,8 @@ struct hf_restore_options {
     gid_t gid;
     hf_restore_page_check *page_check; // or NULL
     void *context;
+    hf_lost_visitor *lost; // NULL: a loss fails the restore; else it is told, after writing and in order
+    void *lost_context;
     const atomic_bool *cancel;      // or NULL
     _Atomic uint64_t *done, *total; // bytes written, for progress; or NULL
 };
@@ -42,7 +52,8 @@ struct hf_restore_size {
 
 /*
  * Reads manifest and maps; every pack that is needed is there and has the size the log says.
- * Errors: CORRUPT or NOT_FOUND name what is missing and a file that needs it.
+ * Errors: CORRUPT or NOT_FOUND name what is missing and a file that needs it.  With options->lost nothing but the
+ * manifest's root has to be there; lists of files that do not read are told here.
  */
 HF_MUST_CHECK bool hf_restore_plan(struct hf_vault *vault, const struct hf_id *backup,
                                    const struct hf_restore_options *options, struct hf_restore_plan **ret,
@@ -56,6 +67,7 @@ struct hf_restore_outcome {
     uint64_t bytes, pages, slabs_opened;
     uint64_t bytes_opened; // plaintext of the slabs that were opened: over bytes, the read amplification
     uint64_t duration_ms;
+    uint64_t pages_lost; // filled with the mark
 };
 /*
  * Writes into `target`, which must be missing or an empty folder (CONFLICT otherwise, nothing changed).

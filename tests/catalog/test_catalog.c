@@ -361,7 +361,7 @@ HF_TEST(a_catalog_of_a_newer_version_is_left_alone)
     sqlite3_close(db);
     assert_false(hf_catalog_open(path, HF_CATALOG_WRITE, &catalog, &err));
     assert_int_equal(err.kind, HF_ERR_CONFLICT);
-    assert_non_null(strstr(err.message, "has version 99; this program knows 1"));
+    assert_non_null(strstr(err.message, "has version 99; this program knows "));
 }
 
 HF_TEST(a_reader_sees_what_was_committed_and_cannot_write)
