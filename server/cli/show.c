@@ -268,8 +268,9 @@ hf_show_status(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
     char stored[TEXT_BYTES], left[TEXT_BYTES];
     size_t index;
     if (!hf_buf_printf(out, err, "repository  ") || !hf_add_plain(out, word_of(repository, "place"), err) ||
-        !hf_buf_printf(out, err, "  %s stored, %s free\n\n", or_dash(bytes_of(repository, "stored_bytes", stored)),
-                       or_dash(bytes_of(repository, "free_bytes", left))))
+        !hf_buf_printf(out, err, "  %s stored, %s free\n", or_dash(bytes_of(repository, "stored_bytes", stored)),
+                       or_dash(bytes_of(repository, "free_bytes", left))) ||
+        !hf_show_scrub_line(json_object_get(result, "scrub"), out, err) || !hf_buf_add_text(out, "\n", err))
         return false;
     if (json_array_size(sources) == 0)
         return hf_buf_printf(out, err, "There are no sources.  \"holdfast source add --help\" says how to add one.\n");
@@ -343,6 +344,26 @@ hf_show_check(struct hf_cli *cli, const json_t *result, struct hf_buf *out, stru
         !add_line(out, "bytes", bytes_of(result, "pack_bytes", text), err) ||
         !add_line(out, "nobody's", count_of(result, "orphans", text), err) ||
         !add_line(out, "damages", count_of(result, "damage_count", text), err))
+        return false;
+    return damages == 0 || (show_damage_rows(json_object_get(result, "damages"), out, err) &&
+                            hf_show_affected(json_object_get(result, "affected"), out, err));
+}
+
+bool
+hf_show_scrub(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
+{
+    char text[TEXT_BYTES];
+    int64_t damages = json_integer_value(json_object_get(result, "damage_count"));
+    if (text_of(result, "job") != NULL)
+        return hf_show_backup(cli, result, out, err);
+    if (!add_line(out, "packs read", count_of(result, "packs", text), err) ||
+        !add_line(out, "bytes", bytes_of(result, "pack_bytes", text), err) ||
+        !add_line(out, "of packs", count_of(result, "packs_kept", text), err) ||
+        !add_line(out, "log entries", count_of(result, "log_entries", text), err) ||
+        !add_line(out, "nobody's", count_of(result, "orphans", text), err) ||
+        !add_line(out, "took", duration_of(result, "duration_ms", text), err) ||
+        !add_line(out, "damages", count_of(result, "damage_count", text), err) ||
+        !add_line(out, "pass", json_is_true(json_object_get(result, "pass_complete")) ? "complete" : "goes on", err))
         return false;
     return damages == 0 || (show_damage_rows(json_object_get(result, "damages"), out, err) &&
                             hf_show_affected(json_object_get(result, "affected"), out, err));

@@ -49,6 +49,27 @@ hf_show_affected(const json_t *affected, struct hf_buf *out, struct hf_error *er
     return true;
 }
 
+bool
+hf_show_scrub_line(const json_t *scrub, struct hf_buf *out, struct hf_error *err)
+{
+    const char *completed = json_string_value(json_object_get(scrub, "completed_at"));
+    const char *oldest = json_string_value(json_object_get(scrub, "oldest_checked_at"));
+    const int64_t bytes = number_of(scrub, "bytes"), done = number_of(scrub, "bytes_done");
+    const int64_t never = number_of(scrub, "never_checked"), unsound = number_of(scrub, "unsound");
+    if (scrub == NULL || number_of(scrub, "packs") == 0)
+        return true;
+    if (!hf_buf_printf(out, err, "scrub       last complete %.10s, %" PRId64 " %% of this pass",
+                       completed == NULL ? "never" : completed,
+                       bytes > 0 ? (int64_t)(100.0 * (double)done / (double)bytes) : 100))
+        return false;
+    if (never > 0 ? !hf_buf_printf(out, err, ", %" PRId64 " packs never read again", never)
+                  : !hf_buf_printf(out, err, ", oldest look %.10s", oldest == NULL ? "-" : oldest))
+        return false;
+    if (unsound > 0 && !hf_buf_printf(out, err, ", %" PRId64 " packs are damaged", unsound))
+        return false;
+    return hf_buf_add_text(out, json_is_true(json_object_get(scrub, "late")) ? ", LATE\n" : "\n", err);
+}
+
 static int64_t
 number_of(const json_t *object, const char *member)
 {

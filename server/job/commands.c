@@ -6,6 +6,7 @@
 #include "catalog/local.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/scrub_times.h"
 
 #define JOBS_SHOWN_MOST     200
 #define ATTEMPTS_SHOWN_MOST 1000
@@ -112,21 +113,23 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
               struct hf_error *err)
 {
     _cleanup_(hf_json_freep) json_t *sources = json_array(), *damages = json_array(), *gaps = json_array();
-    _cleanup_(hf_json_freep) json_t *jobs = json_array(), *repository = NULL;
+    _cleanup_(hf_json_freep) json_t *jobs = json_array(), *repository = NULL, *scrub = NULL;
     struct hf_catalog *catalog = hf_daemon_catalog(daemon);
     struct status status = {.daemon = daemon, .sources = sources};
     if (!hf_arguments_check(arguments, NULL, 0, err) || !hf_catalog_sources(catalog, add_source_status, &status, err) ||
         !hf_catalog_damages(catalog, add_damage, damages, err) || !hf_catalog_gaps(catalog, NULL, add_gap, gaps, err) ||
         !hf_catalog_jobs(catalog, NULL, JOBS_SHOWN_MOST, add_open_job, jobs, err) ||
-        (repository = repository_status(daemon, err)) == NULL)
+        (repository = repository_status(daemon, err)) == NULL ||
+        !hf_scrub_status(catalog, daemon->settings, hf_daemon_now(daemon), &scrub, err) ||
+        !hf_json_set(scrub, "next_at", next_time(daemon, "", "repo scrub"), err))
         return false;
     if (status.bad_news || json_array_size(damages) > 0 || json_array_size(gaps) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
     *ret_result =
-        json_pack("{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
+        json_pack("{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
                   "appliance", id_or_null(&hf_records_signing(daemon->records)->appliance), "repository", repository,
-                  "sources", sources, "damages", damages, "gaps", gaps, "jobs", jobs, "embedded", (int)daemon->embedded,
-                  "catalog_set_aside", hf_records_set_aside(daemon->records));
+                  "sources", sources, "damages", damages, "gaps", gaps, "jobs", jobs, "scrub", scrub, "embedded",
+                  (int)daemon->embedded, "catalog_set_aside", hf_records_set_aside(daemon->records));
     return true;
 }
 

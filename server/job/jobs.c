@@ -319,7 +319,10 @@ next_to_start(const struct hf_daemon *daemon)
 static bool
 may_start(const struct hf_daemon *daemon, const struct hf_job *job)
 {
-    if (hf_jobs_running(daemon) >= (size_t)daemon->settings->jobs_at_once)
+    size_t places = 0;
+    for (size_t i = 0; i < daemon->job_count; i++)
+        places += daemon->jobs[i]->state == HF_JOB_RUNNING && !daemon->jobs[i]->kind->background;
+    if (!job->kind->background && places >= (size_t)daemon->settings->jobs_at_once)
         return false;
     for (size_t i = 0; i < daemon->job_count; i++) {
         const struct hf_job *other = daemon->jobs[i];
@@ -367,6 +370,12 @@ take_event(struct hf_daemon *daemon, struct hf_job *job, json_t *event, struct h
     } else if (strcmp(name, "note") == 0) {
         hf_log_info("job %s \"%s\": %s", job->kind->name, job->subject,
                     json_string_value(json_object_get(event, "message")));
+    } else if (strcmp(name, "keep") == 0) {
+        if (job->kind->keep == NULL)
+            return hf_fail(err, HF_ERR_CORRUPT, "the worker has something kept, and its kind keeps nothing");
+        if (!hf_json_object(event, "kept", what, &result, err))
+            return false;
+        return job->kind->keep(daemon, job, result, err); // between the two: clients hear nothing of it
     } else if (strcmp(name, "result") == 0) {
         if (!hf_json_object(event, "result", what, &result, err) ||
             !hf_json_integer(event, "exit", what, HF_EXIT_DONE, HF_EXIT_BAD_NEWS, &code, err))

@@ -21,6 +21,13 @@ const struct hf_job_kind hf_job_kinds[] = {
      .prepare = hf_restore_prepare,
      .run = hf_restore_run},
     {.name = "repo check", .needs = HF_JOB_NEEDS_CREDENTIAL, .run = hf_check_run, .conclude = hf_check_conclude},
+    {.name = "repo scrub",
+     .needs = HF_JOB_NEEDS_CREDENTIAL,
+     .background = true,
+     .prepare = hf_scrub_prepare,
+     .run = hf_scrub_run,
+     .keep = hf_scrub_keep,
+     .conclude = hf_scrub_conclude},
     {.name = "repo gc", .needs = HF_JOB_NEEDS_CREDENTIAL, .run = hf_gc_run},
     {.name = "doctor", .of_source = true, .source_optional = true, .prepare = hf_doctor_prepare, .run = hf_doctor_run},
 };

@@ -30,9 +30,12 @@ struct hf_job_kind {
     bool of_source;       // the argument "source" names what it is about; else it is about the appliance
     bool source_optional; // without that argument it is about the appliance
     unsigned needs;       // of enum hf_job_needs
+    bool background;      // takes no place of jobs_at_once, and keeps out of everybody's way by itself
     enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
     bool (*prepare)(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
     bool (*run)(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+    /* In the daemon, for each hf_worker_keep() of the worker: notes what may not be lost with it.  May be NULL. */
+    bool (*keep)(struct hf_daemon *daemon, struct hf_job *job, const json_t *kept, struct hf_error *err);
     /*
      * *result is what run() returned, and may be changed: it is what the client gets; NULL when the job did
      * not get that far, and then `why` says why.  Failing here fails the job.
@@ -61,5 +64,10 @@ bool hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **r
 bool hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_check_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_check_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                       struct hf_error *err);
+bool hf_scrub_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_scrub_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_scrub_keep(struct hf_daemon *daemon, struct hf_job *job, const json_t *kept, struct hf_error *err);
+bool hf_scrub_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                        struct hf_error *err);
 bool hf_gc_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);

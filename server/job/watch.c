@@ -21,6 +21,7 @@ static bool look_at_source(struct hf_daemon *daemon, const struct hf_source_sett
                            struct hf_error *err);
 static bool keep_backup_time(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool keep_attempt_time(void *context, const struct hf_attempt_row *row, struct hf_error *err);
+static bool look_at_scrub(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err);
 static bool start(void *context, const char *source, const char *kind, struct hf_error *err);
 
 void
@@ -66,7 +67,17 @@ look(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
     for (size_t i = 0; i < sources->count; i++)
         if (!look_at_source(daemon, sources->list[i], next_at, err))
             return hf_fail_within(err, "source \"%s\"", sources->list[i]->name);
-    return true;
+    return look_at_scrub(daemon, next_at, err);
+}
+
+static bool
+look_at_scrub(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
+{
+    const struct hf_schedule_entry scrub = {
+        .source = "", .kind = "repo scrub", .every_ms = daemon->settings->scrub.every_ms, .newest_at = -1};
+    if (hf_jobs_kind(daemon, scrub.kind) == NULL)
+        return true; // a program that brings other kinds along
+    return hf_schedule_look(hf_daemon_catalog(daemon), &scrub, hf_daemon_now(daemon), start, daemon, next_at, err);
 }
 
 static bool
@@ -136,7 +147,8 @@ start(void *context, const char *source, const char *kind, struct hf_error *err)
     for (size_t i = 0; i < daemon->job_count; i++)
         if (strcmp(daemon->jobs[i]->kind->name, kind) == 0 && strcmp(daemon->jobs[i]->subject, source) == 0)
             return true;
-    _cleanup_(hf_json_freep) json_t *arguments = json_pack("{s:s}", "source", source);
+    _cleanup_(hf_json_freep) json_t *arguments =
+        source[0] != '\0' ? json_pack("{s:s}", "source", source) : json_object();
     if (arguments == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
     return hf_daemon_add_job(daemon, kind, arguments, "schedule", NULL, err);

@@ -156,6 +156,12 @@ hf_event_result(enum hf_exit code, json_t *result)
 }
 
 json_t *
+hf_event_keep(json_t *kept)
+{
+    return json_pack("{s:s, s:o}", "event", "keep", "kept", kept);
+}
+
+json_t *
 hf_event_error(const struct hf_error *err)
 {
     return json_pack("{s:s, s:i, s:s, s:o, s:o}", "event", "error", "exit", (int)hf_exit_of(err), "kind",

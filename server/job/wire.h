@@ -15,7 +15,8 @@
  *     {"event": "result", "exit": 0, "result": {...}}             exit 3: the answer is bad news
  *     {"event": "error", "exit": 1, "kind": "no_space", "message": "...", "hint": "..."}    exit 2: kind "usage"
  *
- * A worker sends the same progress, note, result and error events to the daemon over a pipe.
+ * A worker sends the same progress, note, result and error events to the daemon over a pipe, and one more, for the
+ * daemon alone: {"event": "keep", "kept": {...}}, what its kind keeps at once (kinds.h).
  *
  * Text is UTF-8 without control characters inside a line.  Lines are at most HF_WIRE_REQUEST_MOST bytes towards the
  * daemon and HF_WIRE_EVENT_MOST bytes from it or from a worker; whoever sends more is cut off.
@@ -67,6 +68,7 @@ json_t *hf_event_job(const struct hf_id *job, const char *state);
 json_t *hf_event_progress(const char *phase, uint64_t done, uint64_t total);
 json_t *hf_event_note(const char *level, const char *message);
 json_t *hf_event_result(enum hf_exit code, json_t *result); // takes the result
+json_t *hf_event_keep(json_t *kept);                        // takes what is kept
 json_t *hf_event_error(const struct hf_error *err);
 
 /* Reads an error event back: what the other process said, cut at our limits. */

@@ -117,6 +117,12 @@ hf_worker_note(struct hf_worker *worker, enum hf_log_level level, const char *fo
 }
 
 void
+hf_worker_keep(struct hf_worker *worker, json_t *kept)
+{
+    send_event(worker, hf_event_keep(kept));
+}
+
+void
 hf_worker_bad_news(struct hf_worker *worker)
 {
     worker->bad_news = true;

@@ -42,6 +42,8 @@ HF_MUST_CHECK bool hf_worker_go_on(const struct hf_worker *worker, struct hf_err
 void hf_worker_progress(struct hf_worker *worker, const char *phase, uint64_t done, uint64_t total);
 /* A sentence for whoever watches: nothing of restored data. */
 void hf_worker_note(struct hf_worker *worker, enum hf_log_level level, const char *format, ...) HF_PRINTF(3, 4);
+/* Has the kind's keep() called in the daemon.  Takes the object; NULL is no memory for it, and ends the worker. */
+void hf_worker_keep(struct hf_worker *worker, json_t *kept);
 /* The answer, given with the result, is bad news: exit 3. */
 void hf_worker_bad_news(struct hf_worker *worker);
 

@@ -28,7 +28,12 @@ struct opened_pack {
 static bool check_vault(struct check *check, struct hf_error *err);
 static bool read_state(struct check *check, struct hf_error *err);
 static bool choose_packs(struct check *check, struct hf_error *err);
+static void choose_named(struct check *check);
 static void *pack_work(void *context);
+static bool storage_is_there(struct check *check, const struct hf_error *why, struct hf_error *err);
+static void tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
+                      const char *message);
+static void tell_judged(struct check *check, const struct checked_pack *checked);
 static bool check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked,
                        struct hf_error *err);
 static bool open_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_vault_pack *pack,
@@ -36,7 +41,7 @@ static bool open_pack(struct check *check, struct hf_slab_worker *worker, const 
 static bool find_gaps(struct check *check, const char *name, const struct hf_vault_pack *pack, struct opened_pack *ret,
                       struct hf_error *err);
 static void close_pack(struct opened_pack *opened);
-static bool check_whole(struct check *check, const char *name, const struct checked_pack *checked,
+static bool check_whole(struct check *check, const char *name, struct checked_pack *checked,
                         const struct opened_pack *opened, struct hf_error *err);
 static bool hash_pack(struct check *check, const char *name, const struct hf_vault_pack *pack,
                       const struct opened_pack *opened, bool *ret_same, bool *ret_zeros, struct hf_error *err);
@@ -128,7 +133,7 @@ check_vault(struct check *check, struct hf_error *err)
         snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(&check->vault_id, text));
         ok = choose_packs(check, err) && check_run_workers(check, pack_work, err) &&
              hf_backend_list(check->backend, prefix, count_orphan, check, err);
-        for (size_t i = 0; ok && i < check->state->backup_count; i++) {
+        for (size_t i = 0; ok && check->options->packs == NULL && i < check->state->backup_count; i++) {
             const struct hf_vault_backup *backup = &check->state->backups[i];
             if (backup->pruned ||
                 (check->options->backup != NULL && !hf_id_equal(check->options->backup, &backup->backup)))
@@ -174,9 +179,14 @@ read_state(struct check *check, struct hf_error *err)
 static bool
 choose_packs(struct check *check, struct hf_error *err)
 {
-    check->wanted = calloc(check->state->pack_count + 1, sizeof(*check->wanted));
+    const size_t most = check->options->packs != NULL ? check->options->pack_count : check->state->pack_count;
+    check->wanted = calloc(most + 1, sizeof(*check->wanted));
     if (check->wanted == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
+    if (check->options->packs != NULL) {
+        choose_named(check);
+        return true;
+    }
     _cleanup_(hf_backup_freep) struct hf_backup *backup = NULL;
     if (check->options->backup != NULL && check->options->level == 2 &&
         !hf_backup_open(check->vault, check->options->backup, &backup, err)) {
@@ -200,6 +210,20 @@ choose_packs(struct check *check, struct hf_error *err)
             atomic_fetch_add(check->options->total, pack->bytes);
     }
     return true;
+}
+
+/* Those that were asked for by id; one that has been deleted since is none any more. */
+static void
+choose_named(struct check *check)
+{
+    for (size_t i = 0; i < check->options->pack_count; i++) {
+        const struct hf_vault_pack *pack = hf_vault_state_pack(check->state, &check->options->packs[i]);
+        if (pack == NULL)
+            continue;
+        check->wanted[check->wanted_count++].pack = pack;
+        if (check->options->total != NULL)
+            atomic_fetch_add(check->options->total, pack->bytes);
+    }
 }
 
 void
@@ -305,8 +329,39 @@ pack_work(void *context)
             check_fail(check, &err);
             return NULL;
         }
+        if (check->options->judged != NULL && !check_cancelled(check))
+            tell_judged(check, checked);
     }
     return NULL;
+}
+
+/* A disk that was pulled out has lost nothing. */
+static bool
+storage_is_there(struct check *check, const struct hf_error *why, struct hf_error *err)
+{
+    struct hf_superblock superblock;
+    if (hf_superblock_read(check->backend, HF_ACCESS_READ, &superblock, err))
+        return true;
+    if (why != NULL)
+        *err = *why;
+    err->kind = HF_ERR_UNAVAILABLE;
+    return hf_fail_within(err, "the repository went away during the check");
+}
+
+static void
+tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
+          const char *message)
+{
+    checked->told = true;
+    check_tell(check, kind, &checked->pack->pack, slab, NULL, NULL, message);
+}
+
+static void
+tell_judged(struct check *check, const struct checked_pack *checked)
+{
+    pthread_mutex_lock(&check->lock);
+    check->options->judged(check->options->context, &check->vault_id, &checked->pack->pack, !checked->told);
+    pthread_mutex_unlock(&check->lock);
 }
 
 static bool
@@ -320,7 +375,10 @@ check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pa
     hf_id_format(&pack->pack, text);
     checked->broken = true; // until it has shown its directory
     if (!hf_backend_stat(check->backend, name, &found, &size, err)) {
-        check_tell(check, HF_DAMAGE_UNREADABLE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+        const struct hf_error why = *err;
+        if (!storage_is_there(check, &why, err))
+            return false;
+        tell_pack(check, checked, HF_DAMAGE_UNREADABLE, HF_DAMAGE_NO_SLAB, why.message);
         return true;
     }
     pthread_mutex_lock(&check->lock);
@@ -329,7 +387,9 @@ check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pa
     pthread_mutex_unlock(&check->lock);
     if (!found) {
         snprintf(message, sizeof message, "pack \"%s\" is missing", text);
-        check_tell(check, HF_DAMAGE_MISSING, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+        if (!storage_is_there(check, NULL, err))
+            return false;
+        tell_pack(check, checked, HF_DAMAGE_MISSING, HF_DAMAGE_NO_SLAB, message);
         return true;
     }
 
@@ -339,7 +399,7 @@ check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pa
     if (ok && size != pack->bytes) {
         snprintf(message, sizeof message, "pack \"%s\" has %llu bytes, the log says %llu", text,
                  (unsigned long long)size, (unsigned long long)pack->bytes);
-        check_tell(check, HF_DAMAGE_SIZE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+        tell_pack(check, checked, HF_DAMAGE_SIZE, HF_DAMAGE_NO_SLAB, message);
     } else if (ok && check->options->level >= 1) {
         ok = check_whole(check, name, checked, &opened, err);
     }
@@ -407,7 +467,7 @@ close_pack(struct opened_pack *opened)
 
 /* A hash that does not hold is told when nothing inside explains it: who heals then knows which slabs are meant. */
 static bool
-check_whole(struct check *check, const char *name, const struct checked_pack *checked, const struct opened_pack *opened,
+check_whole(struct check *check, const char *name, struct checked_pack *checked, const struct opened_pack *opened,
             struct hf_error *err)
 {
     const struct hf_vault_pack *pack = checked->pack;
@@ -419,17 +479,17 @@ check_whole(struct check *check, const char *name, const struct checked_pack *ch
             return true; // said at the end
         if (!check_is_damage(err))
             return false;
-        check_tell(check, HF_DAMAGE_UNREADABLE, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+        tell_pack(check, checked, HF_DAMAGE_UNREADABLE, HF_DAMAGE_NO_SLAB, err->message);
         return true;
     }
     const bool explained = check->options->level == 2 && (checked->broken || checked->broken_slabs != NULL || !zeros);
     if (!same && !explained) {
         snprintf(message, sizeof message, "pack \"%s\" was altered: its hash is not the one in the log", text);
-        check_tell(check, HF_DAMAGE_ALTERED, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+        tell_pack(check, checked, HF_DAMAGE_ALTERED, HF_DAMAGE_NO_SLAB, message);
     }
     if (!zeros) {
         snprintf(message, sizeof message, "pack \"%s\" holds bytes between its slabs", text);
-        check_tell(check, HF_DAMAGE_ALTERED, &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, message);
+        tell_pack(check, checked, HF_DAMAGE_ALTERED, HF_DAMAGE_NO_SLAB, message);
     }
     return true;
 }
@@ -450,6 +510,8 @@ hash_pack(struct check *check, const char *name, const struct hf_vault_pack *pac
         const size_t length = pack->bytes - at < READ_BYTES ? (size_t)(pack->bytes - at) : READ_BYTES;
         if (check_cancelled(check))
             return hf_fail(err, HF_ERR_CANCELLED, "the check was cancelled");
+        if (check->options->pace != NULL)
+            check->options->pace(check->options->context, length);
         if (!hf_backend_get_range(check->backend, name, at, piece.data, length, err))
             return false;
         hf_sha256_add(running, piece.data, length);
@@ -487,13 +549,13 @@ check_inside(struct check *check, struct hf_slab_worker *worker, struct checked_
     _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST + HF_KIB);
     _cleanup_(hf_slab_pages_freep) struct hf_slab_pages *pages = NULL;
     if (opened->directory == NULL) {
-        check_tell(check, damage_kind(&opened->why), &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, opened->why.message);
+        tell_pack(check, checked, damage_kind(&opened->why), HF_DAMAGE_NO_SLAB, opened->why.message);
         return true;
     }
     if (!check_header(check, name, pack, err) || !check_names(opened->directory, pack, err)) {
         if (!check_is_damage(err))
             return false;
-        check_tell(check, damage_kind(err), &pack->pack, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
+        tell_pack(check, checked, damage_kind(err), HF_DAMAGE_NO_SLAB, err->message);
     }
     checked->broken = false;
     checked->slab_count = opened->directory->slab_count;
@@ -502,7 +564,7 @@ check_inside(struct check *check, struct hf_slab_worker *worker, struct checked_
             continue;
         if (!check_is_damage(err))
             return false;
-        check_tell(check, damage_kind(err), &pack->pack, number, NULL, NULL, err->message);
+        tell_pack(check, checked, damage_kind(err), number, err->message);
         if (!note_broken_slab(checked, number, err))
             return false;
     }

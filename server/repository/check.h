@@ -44,11 +44,19 @@ struct hf_check_options {
     int level;                  // 0 to 2
     const struct hf_id *vault;  // NULL: all
     const struct hf_id *backup; // level 2: only what this backup needs; NULL: everything
-    unsigned workers;           // 0: one for each processor
-    size_t memory_bytes;        // level 2: for pack directories that are kept; 0: 96 MiB
-    const atomic_bool *cancel;  // or NULL
-    hf_damage_visitor *damage;  // told of each damage, from one thread at a time
+    const struct hf_id *packs;  // only these, in this order, and no backup's maps; NULL: all
+    size_t pack_count;
+    unsigned workers;          // 0: one for each processor
+    size_t memory_bytes;       // level 2: for pack directories that are kept; 0: 96 MiB
+    const atomic_bool *cancel; // or NULL
+    hf_damage_visitor *damage; // told of each damage, from one thread at a time
     void *context;
+    /*
+     * Called before each piece of a pack is read, and once a pack was judged (not when it was cancelled in between), from
+     * one thread at a time where one worker is asked for; or NULL.  What `pace` waits for everybody waits for.
+     */
+    void (*pace)(void *context, uint64_t bytes);
+    void (*judged)(void *context, const struct hf_id *vault, const struct hf_id *pack, bool sound);
     _Atomic uint64_t *done, *total; // bytes of packs, for progress; or NULL
 };
 
@@ -60,6 +68,9 @@ struct hf_check_report {
 };
 
 /*
+ * A pack that is not there while the superblock is not there either is no damage: the storage has gone away, and the
+ * check ends with UNAVAILABLE before it takes every pack for lost.
+ *
  * True when the check could be carried through; what it found is in the report.  Level 2 wants an
  * unlocked repository (DENIED).
  */

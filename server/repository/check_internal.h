@@ -18,6 +18,7 @@
 struct checked_pack {
     const struct hf_vault_pack *pack;
     bool broken;             // as a whole: missing, or without a directory
+    bool told;               // something was told of it
     size_t slab_count;       // known once its directory was read
     uint8_t *broken_slabs;   // a bit each; NULL: none
     _Atomic uint64_t in_use; // by the backup that is being checked: pages, or leaves and manifest pages

@@ -60,6 +60,11 @@ struct hf_settings {
         int64_t memory; // bytes
     } scratch;
     struct {
+        int64_t every_ms;  // 0: only when asked
+        int64_t window_ms; // in which everything is read once
+        int64_t rate;      // bytes a second; 0: no limit
+    } scrub;
+    struct {
         const char *lowest_level; // "L1", "L2", "L3r", "L3"
         int64_t memory;           // bytes
         int64_t phase_minutes;

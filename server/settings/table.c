@@ -57,6 +57,15 @@ static const struct hf_setting table[] = {
     {APPLIANCE(sandbox.postgres_prefixes), .name = "sandbox.postgres_prefixes", .type = HF_SETTING_PATHS,
      .sentence = "Further folders that hold PostgreSQL (bin/postgres and lib), looked at before the packaged ones."},
 
+    {APPLIANCE(scrub.every_ms), .name = "scrub.every", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "1d", .least = MINUTE_MS, .most = 366 * DAY_MS,
+     .sentence = "How often a share of the stored packs is read again and compared with the log."},
+    {APPLIANCE(scrub.window_ms), .name = "scrub.window", .type = HF_SETTING_DURATION, .fallback = "30d",
+     .least = MINUTE_MS, .most = 3660 * DAY_MS, .sentence = "Time within which every stored pack is read again once."},
+    {APPLIANCE(scrub.rate), .name = "scrub.rate", .type = HF_SETTING_SIZE, .can_be_off = true, .fallback = "64MiB",
+     .least = (int64_t)HF_MIB, .most = 64 * (int64_t)HF_GIB,
+     .sentence = "Most bytes a second that are read again; off means no limit."},
+
     {SOURCE(engine), .name = "engine", .type = HF_SETTING_WORD, .required = true, .words = engines,
      .sentence = "What kind of database server it is."},
     {SOURCE(connection), .name = "connection", .type = HF_SETTING_TEXT, .required = true,

@@ -95,8 +95,8 @@ HF_TEST(no_answer_however_empty_crashes_what_shows_it)
 {
     static hf_show_function *const shows[] = {hf_show_any,      hf_show_sources, hf_show_doctor,  hf_show_backup,
                                               hf_show_backups,  hf_show_verify,  hf_show_restore, hf_show_status,
-                                              hf_show_evidence, hf_show_check,   hf_show_gc,      hf_show_rebuild,
-                                              hf_show_jobs};
+                                              hf_show_evidence, hf_show_check,   hf_show_scrub,   hf_show_gc,
+                                              hf_show_rebuild,  hf_show_jobs};
     for (size_t i = 0; i < HF_LENGTH(shows); i++) {
         (void)shown(shows[i], true, json_object());
         (void)shown(shows[i], true,
