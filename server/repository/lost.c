@@ -47,20 +47,22 @@ hf_lost_slabs(struct hf_vault *vault, const struct hf_id *pack, const atomic_boo
 {
     _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
     _cleanup_(hf_pack_reader_freep) struct hf_pack_reader *packs = NULL;
-    _cleanup_(hf_pack_directory_freep) struct hf_pack_directory *directory = NULL;
+    _cleanup_(hf_freep) struct hf_slab_info *slabs = NULL;
+    size_t count;
     _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST + HF_KIB);
     struct hf_lost_slab lost = {*pack, HF_LOST_WHOLE_PACK};
     struct hf_error why;
-    if (!hf_slab_worker_new(1, &worker, err) ||
-        !hf_pack_reader_new(hf_vault_backend(vault), hf_vault_keys(vault), &packs, err))
+    if (!hf_slab_worker_new(1, &worker, err) || !hf_vault_pack_reader(vault, &packs, err))
         return false;
-    if (!hf_pack_reader_directory(packs, worker, pack, &directory, &why)) {
+    if (!hf_pack_reader_slabs(packs, pack, &slabs, &count, &why)) {
         *err = why;
         return check_is_damage(&why) && visit(context, &lost, why.message, err);
     }
-    for (lost.slab = 0; lost.slab < directory->slab_count; lost.slab++) {
+    for (lost.slab = 0; lost.slab < count; lost.slab++) {
         if (is_cancelled(cancel, err))
             return false;
+        if (slabs[lost.slab].offset == HF_SLAB_LEFT_BEHIND)
+            continue; // nobody needed it when the pack was moved
         if (hf_pack_reader_slab(packs, worker, pack, lost.slab, NULL, &plain, &why))
             continue;
         *err = why;

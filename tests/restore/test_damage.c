@@ -201,8 +201,7 @@ list_slabs(const struct lineage *made, const struct hf_id *pack, struct hf_slab_
     struct hf_error err;
     size_t count;
     _cleanup_(hf_pack_reader_freep) struct hf_pack_reader *packs = NULL;
-    hf_assert_ok(
-        hf_pack_reader_new(hf_vault_backend(made->vault.vault), hf_vault_keys(made->vault.vault), &packs, &err), &err);
+    hf_assert_ok(hf_vault_pack_reader(made->vault.vault, &packs, &err), &err);
     hf_assert_ok(hf_pack_reader_slabs(packs, pack, ret, &count, &err), &err);
     return count;
 }
