@@ -100,6 +100,7 @@ hf_cage_start(const struct hf_launch *launch, enum hf_sandbox_level level, struc
         return false;
     }
     int pidfd = -1;
+    hf_cgroup_enter(cgroup);
     pid_t pid = clone_init(level, &pidfd);
     if (pid == 0) {
         close(pipes.gate[1]);
@@ -113,6 +114,7 @@ hf_cage_start(const struct hf_launch *launch, enum hf_sandbox_level level, struc
         init_main(&init);
     }
     int reason = errno;
+    hf_cgroup_leave(cgroup);
     hf_root_done(&init.root);
     if (pid < 0) {
         close_pipes(&pipes);

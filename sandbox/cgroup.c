@@ -13,6 +13,7 @@
 #include "base/file.h"
 
 #define NAME_PREFIX        "holdfast-sandbox-"
+#define SELF               "0"    // the thread that writes it
 #define MOST_PROC_BYTES    HF_MIB // of /proc/self/mountinfo
 #define REMOVE_TRIES       200    // 5 ms apart: the kernel lets go of a group a moment after its last process
 #define REMOVE_INTERVAL_NS 5000000
@@ -48,13 +49,37 @@ hf_cgroup_make(const char *below, const struct hf_launch_limits *limits, struct 
 }
 
 void
+hf_cgroup_enter(struct hf_cgroup *cgroup)
+{
+    struct hf_cgroup_part *parts[] = {&cgroup->memory, &cgroup->processes};
+    for (size_t i = 0; i < HF_LENGTH(parts); i++) {
+        if (parts[i]->version != 1 || parts[i]->home[0] == '\0')
+            continue;
+        parts[i]->entered = write_file(parts[i]->folder, "tasks", SELF);
+        if (!parts[i]->entered)
+            give_up(parts[i], "could not enter its group");
+    }
+}
+
+/* One that cannot be left would limit the launcher too, and could not be removed. */
+void
+hf_cgroup_leave(struct hf_cgroup *cgroup)
+{
+    struct hf_cgroup_part *parts[] = {&cgroup->memory, &cgroup->processes};
+    for (size_t i = 0; i < HF_LENGTH(parts); i++) {
+        if (parts[i]->entered && !write_file(parts[i]->home, "tasks", SELF))
+            give_up(parts[i], "could not leave its group again");
+    }
+}
+
+void
 hf_cgroup_add(struct hf_cgroup *cgroup, pid_t pid)
 {
     char text[16];
     snprintf(text, sizeof text, "%d", (int)pid);
     struct hf_cgroup_part *parts[] = {&cgroup->memory, &cgroup->processes};
     for (size_t i = 0; i < HF_LENGTH(parts); i++) {
-        if (parts[i]->version != 0 && !write_file(parts[i]->folder, "cgroup.procs", text))
+        if (parts[i]->version != 0 && !parts[i]->entered && !write_file(parts[i]->folder, "cgroup.procs", text))
             give_up(parts[i], "could not enter its group");
     }
 }
@@ -105,6 +130,10 @@ make_part(const char *controller, const char *below, struct hf_cgroup_part *ret)
     }
     memcpy(ret->folder, folder, sizeof folder);
     ret->version = place.version;
+    struct place home;
+    char ignored[sizeof ret->why];
+    if (place.version == 1 && find_place(controller, "", &home, ignored) && home.version == 1)
+        snprintf(ret->home, sizeof ret->home, "%s", home.folder);
 }
 
 static bool
