@@ -3,12 +3,43 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "server/repository/backend_internal.h"
+#include "server/repository/backend_sftp.h"
+
+#define FOLDER_MODE 0700
 
 static bool check_name(const char *name, struct hf_error *err);
 static bool check_prefix(const char *prefix, struct hf_error *err);
 static bool parts_valid(const char *name, size_t length);
 static bool fail_earlier(const struct hf_upload *upload, struct hf_error *err);
+
+const char *
+hf_durability_name(enum hf_durability durability)
+{
+    return durability == HF_DURABLE_SYNCED ? "synced" : "contents";
+}
+
+bool
+hf_place_is_local(const char *place)
+{
+    return place[0] == '/';
+}
+
+bool
+hf_backend_open(const char *place, struct hf_backend **ret, struct hf_error *err)
+{
+    return hf_place_is_local(place) ? hf_backend_open_local(place, ret, err)
+                                    : hf_backend_open_sftp(place, false, ret, err);
+}
+
+bool
+hf_backend_make(const char *place, struct hf_backend **ret, struct hf_error *err)
+{
+    if (!hf_place_is_local(place))
+        return hf_backend_open_sftp(place, true, ret, err);
+    return hf_dir_make(place, FOLDER_MODE, err) && hf_backend_open_local(place, ret, err);
+}
 
 void
 hf_backend_freep(struct hf_backend **backend)
@@ -22,6 +53,12 @@ const char *
 hf_backend_place(const struct hf_backend *backend)
 {
     return backend->place;
+}
+
+enum hf_durability
+hf_backend_durability(const struct hf_backend *backend)
+{
+    return backend->kind->durability(backend);
 }
 
 bool
@@ -87,6 +124,12 @@ hf_backend_put_exclusive(struct hf_backend *backend, const char *name, const voi
                          struct hf_error *err)
 {
     return check_name(name, err) && backend->kind->put_exclusive(backend, name, data, length, err);
+}
+
+bool
+hf_backend_replace(struct hf_backend *backend, const char *name, const void *data, size_t length, struct hf_error *err)
+{
+    return check_name(name, err) && backend->kind->replace(backend, name, data, length, err);
 }
 
 bool

@@ -1,5 +1,7 @@
 /*
- * backend.h - where objects lie: one small interface, so that local disk and S3 look alike
+ * backend.h - where objects lie: one small interface, so that a local disk and a server far away look alike
+ *
+ * A place is an absolute path, or ssh://[user@]host[:port]/absolute/path (backend_sftp.h).
  *
  * Objects have relative names (format.h), are written once and then read, listed or deleted.  An
  * object becomes visible whole, at finish(); put_exclusive() lets exactly one of two writers create a
@@ -38,6 +40,13 @@ struct hf_backend_report {
     char description[128]; // "local disk, ext4"
 };
 
+/* What it means that an object is durable. */
+enum hf_durability {
+    HF_DURABLE_CONTENTS, // bytes were synced; names are kept as well as that file system keeps them by itself
+    HF_DURABLE_SYNCED,   // bytes and names were synced
+};
+const char *hf_durability_name(enum hf_durability durability); // "contents", "synced"
+
 struct hf_object_info {
     char name[256];
     uint64_t size;
@@ -46,6 +55,13 @@ struct hf_object_info {
 
 typedef bool hf_object_visitor(void *context, const struct hf_object_info *object, struct hf_error *err);
 
+/* By the form of the place.  Errors: USAGE for a place of neither form, and those of its kind. */
+HF_MUST_CHECK bool hf_backend_open(const char *place, struct hf_backend **ret, struct hf_error *err);
+/* The same, making the folder first when it is missing. */
+HF_MUST_CHECK bool hf_backend_make(const char *place, struct hf_backend **ret, struct hf_error *err);
+/* Whether the place is a folder of this host. */
+bool hf_place_is_local(const char *place);
+
 /* Local disk.  `path` is the repository's folder and must exist.  Errors: NOT_FOUND, DENIED. */
 HF_MUST_CHECK bool hf_backend_open_local(const char *path, struct hf_backend **ret, struct hf_error *err);
 void hf_backend_freep(struct hf_backend **backend);
@@ -53,6 +69,7 @@ void hf_backend_freep(struct hf_backend **backend);
 /* What to print for people: the folder or address. */
 const char *hf_backend_place(const struct hf_backend *backend);
 
+enum hf_durability hf_backend_durability(const struct hf_backend *backend);
 HF_MUST_CHECK bool hf_backend_probe(struct hf_backend *backend, struct hf_backend_report *ret, struct hf_error *err);
 
 /* `expected` bytes are reserved ahead when not 0: NO_SPACE then comes before the first byte. */
@@ -73,6 +90,9 @@ HF_MUST_CHECK bool hf_backend_barrier(struct hf_backend *backend, struct hf_erro
 /* CONFLICT when the name exists, and then nothing has changed. */
 HF_MUST_CHECK bool hf_backend_put_exclusive(struct hf_backend *backend, const char *name, const void *data,
                                             size_t length, struct hf_error *err);
+/* The same, but an older object of that name gives way: readers find the old one whole, or the new one. */
+HF_MUST_CHECK bool hf_backend_replace(struct hf_backend *backend, const char *name, const void *data, size_t length,
+                                      struct hf_error *err);
 /* The whole object, added to the buffer; NOT_FOUND names it; NO_SPACE past the buffer's limit. */
 HF_MUST_CHECK bool hf_backend_get(struct hf_backend *backend, const char *name, struct hf_buf *buf,
                                   struct hf_error *err);

@@ -2,7 +2,7 @@
  * backend_internal.h - what a kind of storage gives to backend.c: one table of functions
  *
  * backend.c is all that the rest of the server sees.  It checks names and keeps failed uploads shut;
- * a kind (backend_local.c) meets only good names and uploads that may go on.  A new kind is a new
+ * a kind (backend_local.c, backend_sftp.c) meets only good names and uploads that may go on.  A new kind is a new
  * table, and no `if` elsewhere.  What each function promises stands in backend.h.
  */
 #pragma once
@@ -12,6 +12,7 @@
 
 struct hf_backend_kind {
     void (*close)(struct hf_backend *backend); // frees it
+    enum hf_durability (*durability)(const struct hf_backend *backend);
     bool (*probe)(struct hf_backend *backend, struct hf_backend_report *ret, struct hf_error *err);
     bool (*upload_begin)(struct hf_backend *backend, const char *name, uint64_t expected, struct hf_upload **ret,
                          struct hf_error *err);
@@ -22,6 +23,8 @@ struct hf_backend_kind {
     bool (*barrier)(struct hf_backend *backend, struct hf_error *err);
     bool (*put_exclusive)(struct hf_backend *backend, const char *name, const void *data, size_t length,
                           struct hf_error *err);
+    bool (*replace)(struct hf_backend *backend, const char *name, const void *data, size_t length,
+                    struct hf_error *err);
     bool (*get)(struct hf_backend *backend, const char *name, struct hf_buf *buf, struct hf_error *err);
     bool (*get_range)(struct hf_backend *backend, const char *name, uint64_t offset, void *data, size_t length,
                       struct hf_error *err);

@@ -38,6 +38,7 @@ struct local_upload {
 };
 
 static void local_close(struct hf_backend *backend);
+static enum hf_durability local_durability(const struct hf_backend *backend);
 static bool local_probe(struct hf_backend *backend, struct hf_backend_report *ret, struct hf_error *err);
 static bool local_upload_begin(struct hf_backend *backend, const char *name, uint64_t expected, struct hf_upload **ret,
                                struct hf_error *err);
@@ -48,6 +49,8 @@ static void local_upload_abort(struct hf_upload *upload);
 static bool local_barrier(struct hf_backend *backend, struct hf_error *err);
 static bool local_put_exclusive(struct hf_backend *backend, const char *name, const void *data, size_t length,
                                 struct hf_error *err);
+static bool local_replace(struct hf_backend *backend, const char *name, const void *data, size_t length,
+                          struct hf_error *err);
 static bool local_get(struct hf_backend *backend, const char *name, struct hf_buf *buf, struct hf_error *err);
 static bool local_get_range(struct hf_backend *backend, const char *name, uint64_t offset, void *data, size_t length,
                             struct hf_error *err);
@@ -62,6 +65,7 @@ static bool local_free_space(struct hf_backend *backend, uint64_t *ret_bytes, st
 
 static const struct hf_backend_kind local_kind = {
     .close = local_close,
+    .durability = local_durability,
     .probe = local_probe,
     .upload_begin = local_upload_begin,
     .upload_append = local_upload_append,
@@ -70,6 +74,7 @@ static const struct hf_backend_kind local_kind = {
     .upload_abort = local_upload_abort,
     .barrier = local_barrier,
     .put_exclusive = local_put_exclusive,
+    .replace = local_replace,
     .get = local_get,
     .get_range = local_get_range,
     .stat = local_stat,
@@ -89,6 +94,7 @@ static bool publish(const struct local *local, struct hf_staged *staged, int tar
 static bool lock_locks(const struct local *local, int *ret_fd, struct hf_error *err);
 static bool read_lock(struct local *local, const char *name, bool *ret_found, int64_t *ret_until, struct hf_error *err);
 static bool write_lock(struct local *local, const char *name, int64_t until, struct hf_error *err);
+static bool put_over(struct local *local, const char *path, const void *data, size_t length, struct hf_error *err);
 static bool unlink_durably(struct local *local, const char *path, struct hf_error *err);
 
 bool
@@ -110,6 +116,13 @@ local_close(struct hf_backend *backend)
 {
     struct local *local = local_of(backend);
     local_freep(&local);
+}
+
+static enum hf_durability
+local_durability(const struct hf_backend *backend)
+{
+    (void)backend;
+    return HF_DURABLE_SYNCED;
 }
 
 static bool
@@ -221,6 +234,12 @@ local_put_exclusive(struct hf_backend *backend, const char *name, const void *da
     // It has its name, and others may have read it: it stays, whatever the sync says.
     return hf_tree_sync_folder(&local->tree, folder, err) ||
            hf_fail_within(err, "\"%s\" was written, but may not last", name);
+}
+
+static bool
+local_replace(struct hf_backend *backend, const char *name, const void *data, size_t length, struct hf_error *err)
+{
+    return put_over(local_of(backend), name, data, length, err);
 }
 
 static bool
@@ -472,17 +491,22 @@ write_lock(struct local *local, const char *name, int64_t until, struct hf_error
     char path[HF_PATH_BYTES], text[LOCK_BYTES_MOST + 1];
     snprintf(path, sizeof path, HF_LOCKS_FOLDER "/%s", name);
     int length = snprintf(text, sizeof text, LOCK_WORD "%" PRId64 "\n", until);
+    return put_over(local, path, text, (size_t)length, err);
+}
 
+static bool
+put_over(struct local *local, const char *path, const void *data, size_t length, struct hf_error *err)
+{
     size_t folder;
+    const char *slash = strrchr(path, '/');
     _cleanup_(hf_closep) int target = -1;
     _cleanup_(hf_staged_done) struct hf_staged staged = HF_STAGED_NONE;
     if (!hf_tree_open_target(&local->tree, path, &folder, &target, err) ||
-        !hf_staged_open(&local->tree, path, NULL, &staged, err) ||
-        !hf_write_all(staged.fd, text, (size_t)length, path, err) || !hf_staged_seal(&staged, path, err))
+        !hf_staged_open(&local->tree, path, NULL, &staged, err) || !hf_write_all(staged.fd, data, length, path, err) ||
+        !hf_staged_seal(&staged, path, err))
         return false;
-    if (!hf_staged_replace(&staged, target, strrchr(path, '/') + 1))
+    if (!hf_staged_replace(&staged, target, slash == NULL ? path : slash + 1))
         return hf_fail_errno(err, HF_ERR_NONE, "could not move \"%s\" to its place", path);
-
     return hf_tree_sync_folder(&local->tree, folder, err);
 }
 

@@ -51,7 +51,7 @@ hf_repository_open(const char *place, enum hf_access access, struct hf_repositor
     _cleanup_(hf_repository_freep) struct hf_repository *repository = calloc(1, sizeof *repository);
     if (repository == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a repository");
-    if (!hf_backend_open_local(place, &repository->backend, err) ||
+    if (!hf_backend_open(place, &repository->backend, err) ||
         !hf_superblock_read(repository->backend, access, &repository->superblock, err))
         return hf_fail_within(err, "repository \"%s\"", place);
     *ret = HF_TAKE(repository);

@@ -118,7 +118,7 @@ hf_vault_open_with_keys(const char *place, struct hf_vault_keys *keys, const str
     *vault->own_signers = *signers;
     vault->own_backend = true;
     vault->keys = HF_TAKE(taken);
-    if (!hf_backend_open_local(place, &vault->backend, err) ||
+    if (!hf_backend_open(place, &vault->backend, err) ||
         !hf_superblock_read(vault->backend, HF_ACCESS_WRITE, &superblock, err))
         return hf_fail_within(err, "repository \"%s\"", place);
     if (!hf_id_equal(&superblock.repository, &vault->keys->repository))
