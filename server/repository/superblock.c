@@ -3,11 +3,14 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/json.h"
 #include "server/repository/derive.h"
 
 #define MAGIC     "HFREPO01"
 #define VERSION   1
 #define READ_MOST (4 * HF_KIB) // a newer version's may be longer, and is then refused by name
+
+#define MARK_MOST (4 * HF_KIB)
 
 #define AT_VERSION    8
 #define AT_RESERVED_1 12
@@ -22,6 +25,7 @@
 static const uint64_t known_features[4] = {0, 0, 0, 0};
 
 static bool parse(const struct hf_buf *bytes, const char *place, struct hf_superblock *ret, struct hf_error *err);
+static bool refuse_copy(struct hf_backend *backend, struct hf_error *err);
 static bool all_zero(const uint8_t *bytes, size_t length);
 static bool check_features(const struct hf_superblock *superblock, enum hf_access access, const char *place,
                            struct hf_error *err);
@@ -71,8 +75,55 @@ hf_superblock_read(struct hf_backend *backend, enum hf_access access, struct hf_
     struct hf_superblock superblock;
     if (!parse(&bytes, place, &superblock, err) || !check_features(&superblock, access, place, err))
         return false;
+    if (access != HF_ACCESS_READ && !refuse_copy(backend, err))
+        return false;
     *ret = superblock;
     return true;
+}
+
+bool
+hf_superblock_sound(const void *bytes, size_t length, const struct hf_id *repository)
+{
+    struct hf_superblock superblock;
+    const struct hf_buf view = {.data = (uint8_t *)(uintptr_t)bytes, .length = length};
+    return parse(&view, "", &superblock, NULL) && hf_id_equal(&superblock.repository, repository);
+}
+
+bool
+hf_copy_mark_read(struct hf_backend *backend, bool *ret_found, struct hf_copy_mark *ret, struct hf_error *err)
+{
+    const char *what = "the mark of a copy";
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(MARK_MOST);
+    _cleanup_(hf_json_freep) json_t *mark = NULL;
+    struct hf_error problem;
+    if (!hf_backend_get(backend, HF_COPY_MARK_NAME, &bytes, &problem)) {
+        *ret_found = false;
+        if (problem.kind == HF_ERR_NOT_FOUND)
+            return true;
+        if (err != NULL)
+            *err = problem;
+        return false;
+    }
+    *ret_found = true;
+    ret->synced_at = -1;
+    return hf_json_parse(bytes.data, bytes.length, what, &mark, err) &&
+           hf_json_id(mark, "repository", what, &ret->repository, err) &&
+           hf_json_integer(mark, "made_at", what, 0, INT64_MAX, &ret->made_at, err) &&
+           (json_is_null(json_object_get(mark, "synced_at")) ||
+            hf_json_integer(mark, "synced_at", what, 0, INT64_MAX, &ret->synced_at, err));
+}
+
+bool
+hf_copy_mark_write(struct hf_backend *backend, const struct hf_copy_mark *mark, struct hf_error *err)
+{
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(MARK_MOST);
+    _cleanup_(hf_json_freep) json_t *object = json_pack(
+        "{s:o, s:I, s:o}", "repository", hf_json_id_text(&mark->repository), "made_at", (json_int_t)mark->made_at,
+        "synced_at", mark->synced_at < 0 ? json_null() : json_integer((json_int_t)mark->synced_at));
+    if (object == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the mark of a copy");
+    return hf_json_canonical(object, &bytes, err) &&
+           hf_backend_replace(backend, HF_COPY_MARK_NAME, bytes.data, bytes.length, err);
 }
 
 bool
@@ -115,6 +166,19 @@ parse(const struct hf_buf *bytes, const char *place, struct hf_superblock *ret, 
         ret->features[i] = hf_get_u64(raw + AT_FEATURES + 8 * i);
     memcpy(ret->mac, raw + AT_MAC, sizeof ret->mac);
     return true;
+}
+
+static bool
+refuse_copy(struct hf_backend *backend, struct hf_error *err)
+{
+    bool found;
+    uint64_t size;
+    if (!hf_backend_stat(backend, HF_COPY_MARK_NAME, &found, &size, err))
+        return false;
+    if (!found)
+        return true;
+    hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is a copy of a repository: it can only be read", hf_backend_place(backend));
+    return hf_fail_hint(err, "If the original is lost, \"holdfast repo promote\" makes a repository of the copy.");
 }
 
 static bool

@@ -17,6 +17,14 @@
  *
  * An unknown bit, or any doubt about the bits, means refuse.  A program that lacks a collector bit
  * may still read.
+ *
+ * A copy (copy.h) has the superblock of its original, byte for byte, and beside it the object "holdfast-copy".  While
+ * that is there the place is only read, but for the one who copies: two histories under one repository id would be
+ * worse than none.  hf_superblock_read() refuses every access but READ.  It is made before the superblock, and taken away
+ * by promoting the copy (hf_copy_promote), for good.  It is a canonical JSON object of at most 4 KiB:
+ *   made_at     when copying began there
+ *   repository  the repository's id
+ *   synced_at   when all that the original then had was there; null: never yet
  */
 #pragma once
 #include "base/secret.h"
@@ -35,11 +43,28 @@ struct hf_superblock {
     uint8_t raw[HF_SUPERBLOCK_BYTES];
 };
 
+#define HF_COPY_MARK_NAME "holdfast-copy"
+
+struct hf_copy_mark {
+    struct hf_id repository;
+    int64_t made_at, synced_at; // the latter -1: never
+};
+/* *ret_found false: the place is no copy. */
+HF_MUST_CHECK bool hf_copy_mark_read(struct hf_backend *backend, bool *ret_found, struct hf_copy_mark *ret,
+                                     struct hf_error *err);
+HF_MUST_CHECK bool hf_copy_mark_write(struct hf_backend *backend, const struct hf_copy_mark *mark,
+                                      struct hf_error *err);
+
 /* CONFLICT when there is one already. */
 HF_MUST_CHECK bool hf_superblock_create(struct hf_backend *backend, const struct hf_id *repository, int64_t now,
                                         const struct hf_secret *root_key, struct hf_error *err);
-/* NOT_FOUND says that the folder is no repository, and how to make one.  CONFLICT: made by a newer version. */
+/*
+ * NOT_FOUND says that the folder is no repository, and how to make one.  CONFLICT: made by a newer version, or a copy and
+ * access is not READ.
+ */
 HF_MUST_CHECK bool hf_superblock_read(struct hf_backend *backend, enum hf_access access, struct hf_superblock *ret,
                                       struct hf_error *err);
+/* Whether the bytes are a superblock, undamaged, of this repository: what a copy is judged by. */
+bool hf_superblock_sound(const void *bytes, size_t length, const struct hf_id *repository);
 HF_MUST_CHECK bool hf_superblock_check(const struct hf_superblock *superblock, const struct hf_secret *root_key,
                                        struct hf_error *err);
