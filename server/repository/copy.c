@@ -192,8 +192,8 @@ compare_vaults(struct copy *copy, struct copy_vault **ret, size_t *ret_count, st
             copy_vault_done(vault);
             return false;
         }
-        for (size_t i = 0; copy->options->total != NULL && i < vault->state->pack_count; i++)
-            atomic_fetch_add(copy->options->total, vault->state->packs[i].bytes);
+        for (size_t i = 0; copy->options->total != NULL && i < vault->stored_count; i++)
+            atomic_fetch_add(copy->options->total, vault->stored[i].bytes);
     }
     return true;
 }
@@ -314,8 +314,9 @@ write_epoch(struct hf_repository *repository, const struct hf_id *id, const stru
     if (!hf_vault_open(repository, id, &vault, err) || !hf_vault_read(vault, NULL, NULL, &state, err))
         return false;
     _cleanup_(hf_json_freep) json_t *open_part = json_pack("{s:I}", "epoch", (json_int_t)state->epoch + 1);
-    if (open_part == NULL)
+    _cleanup_(hf_json_freep) json_t *sealed_part = json_pack("{s:s, s:n}", "reason", "promoted", "person");
+    if (open_part == NULL || sealed_part == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
-    const struct hf_log_append entry = {HF_LOG_EPOCH, now, state->epoch, open_part, NULL};
-    return hf_vault_log_append(hf_vault_get_log(vault), &entry, signing, err);
+    const struct hf_log_append entry = {HF_LOG_EPOCH, now, state->epoch + 1, open_part, sealed_part};
+    return hf_vault_append(vault, &entry, signing, NULL, NULL, err);
 }

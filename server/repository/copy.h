@@ -10,9 +10,8 @@
  *   mark, superblock -> keys -> evidence -> for each vault: keys, then for each log entry (packs, barrier, entry)
  *     -> evidence's checkpoint -> what the log deleted, or an end of keys, is removed -> mark: synced now
  *
- * Entries whose packs the original has deleted since come in one go with the entry that deleted them, after everything
- * else up to there: in between, for as long as writing some entries takes, backups that the original has pruned are
- * listed and lack packs.
+ * Entries whose packs have been deleted or moved since come in one go with the entry that says so, after everything
+ * else up to there: in between, for as long as writing some entries takes, backups are listed that lack packs.
  *
  * What is checked.  Log entries: place, chain and signature, before they are written.  Packs: the log's SHA-256 and size,
  * while they are read; with `read_back` again from there.  What lies there already: with `fast` by size (of each log its
@@ -24,8 +23,9 @@
  * of its own; a copy whose log is longer than the original's (the original was rolled back) or continues otherwise (both
  * were written to).  A pack that the original lacks or has damaged is told of and left out; everything else goes on.
  *
- * Removal follows the original's log alone, after its entry is there: packs that a DELETE names and that no counting COMMIT
- * needs.  A pack that a backup brought which is not pruned stays, whatever is asked for: the newest proven one is among these.
+ * Removal follows the original's log alone, after its last entry is there: objects in which a pack lay once and in which,
+ * by that log, none lies any more.  The log's rules keep what counts (log_rules.h): a pack is deleted only when its
+ * backup is pruned.  Whatever else is missing in the original is not missed here.
  *
  * Known limits.  That the original was rolled back to an entry the copy has, too, cannot be seen here (DESIGN, rollback:
  * heads are witnessed elsewhere).  Two copies into one place at the same time do not harm each other, and waste time.
@@ -71,8 +71,7 @@ struct hf_copy_report {
     bool made;                          // the place was empty
     uint64_t entries, objects, bytes;   // written: log entries; other objects, and the bytes of all
     uint64_t kept, kept_bytes;          // packs that were there already
-    uint64_t removed, removed_bytes;    // packs that the log deleted
-    uint64_t held_back;                 // packs that the log deleted, and that a backup brought which is not pruned
+    uint64_t removed, removed_bytes;    // objects in which no pack lies any more
     uint64_t repaired, damaged, differ; // by enum hf_copy_problem_kind
     enum hf_durability durability;
     size_t head_count;

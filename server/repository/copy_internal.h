@@ -2,7 +2,7 @@
  * copy_internal.h - what the files behind copy.h share
  *
  *   copy.c         the run: which place it is, the order of the steps, the mark, promotion
- *   copy_log.c     a vault's two logs side by side, and what the entries need
+ *   copy_log.c     a vault's two logs side by side, and what their entries need
  *   copy_vault.c   a vault's packs and entries in order, and what is removed
  *   copy_object.c  one object: read, checked, written, read back; small ones compared
  *   heal.c         the way back
@@ -73,26 +73,36 @@ bool copy_small_sound(const struct copy *copy, const char *name, const struct hf
 
 /* copy_log.c */
 
+/* An object that holds packs which count: a pack as it was written, or a container. */
+struct copy_stored {
+    struct hf_id object;
+    uint64_t bytes;
+    const uint8_t *sha256; // borrowed from the state
+    uint64_t sequence;     // of the entry that names it
+};
 /* A vault's logs at both places, compared. */
 struct copy_vault {
     struct hf_id id;
     struct hf_vault_log_options options; // of the source's log, without keys
     struct hf_vault_state *state;        // what the source's log adds up to
     uint64_t head, there;                // last entry of the source, and of the target
+    size_t room;                         // of the four below
     struct hf_log_position *positions;   // [0..head]: the source's log after each entry
     bool *present;                       // [1..head]: the target has that very entry
     bool *damaged;                       // [1..head]: the target has something else under that name
     uint64_t *until;                     // [1..head]: comes together with all entries up to this one
-    size_t deleted_count;
-    struct copy_deleted {
-        struct hf_id pack;
-        bool live; // brought by a backup that is not pruned
-    } * deleted;   // packs the log deleted for good
+    size_t stored_count;
+    struct copy_stored *stored; // by sequence
+    size_t past_count;
+    struct hf_id *past; // objects that held packs once, and hold none any more; sorted
 };
 /* Reads both; writes nothing.  CONFLICT: the target is ahead, or continues otherwise. */
 HF_MUST_CHECK bool copy_vault_compare(struct copy *copy, const struct hf_id *id, struct copy_vault *ret,
                                       struct hf_error *err);
 void copy_vault_done(struct copy_vault *vault);
+/* What must be there, by sequence; free() it.  Borrows from the state. */
+HF_MUST_CHECK bool copy_stored_objects(const struct hf_vault_state *state, struct copy_stored **ret, size_t *ret_count,
+                                       struct hf_error *err);
 const char *copy_entry_name(const struct hf_id *vault, uint64_t sequence, char name[static 128]);
 
 /* copy_vault.c */

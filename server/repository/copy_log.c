@@ -6,29 +6,30 @@
 
 #include "server/repository/vault_state.h"
 
-/* A pack that an entry brought or took away. */
+/* An entry that counts says where a pack lies from there on; object none: nowhere. */
 struct mention {
-    struct hf_id pack;
+    struct hf_id pack, object;
     uint64_t sequence;
 };
-struct mentions {
-    size_t count, room;
-    struct mention *list;
-};
 
-/* The second reading of the source's log, once it is known what it adds up to. */
+/* The source's log while it is read. */
 struct reading {
     struct copy_vault *vault;
-    struct mentions brought, deleted; // packs that are not needed any more
+    size_t count, room;
+    struct mention *mentions;
 };
 
-static bool read_source_log(struct copy *copy, struct copy_vault *vault, struct hf_error *err);
+static bool read_source_log(struct copy_vault *vault, struct hf_error *err);
 static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
-static bool mention(const struct copy_vault *vault, const json_t *row, uint64_t sequence, struct mentions *mentions,
-                    struct hf_error *err);
+static bool make_room(struct copy_vault *vault, uint64_t sequence, struct hf_error *err);
+static bool take_packs(struct reading *reading, const struct hf_log_entry *entry, struct hf_error *err);
+static bool list_past(struct copy_vault *vault, struct reading *reading, struct hf_error *err);
+static uint64_t settled_at(const struct copy_vault *vault, const struct reading *reading,
+                           const struct mention *mention);
+static bool list_holders(const struct hf_vault_state *state, struct hf_id **ret, struct hf_error *err);
+static bool holds_packs(const struct hf_id *holders, size_t count, const struct hf_id *object);
 static int by_pack(const void *a, const void *b);
-static bool join(struct copy_vault *vault, struct reading *reading, struct hf_error *err);
-static bool is_live(const struct hf_vault_state *state, uint64_t sequence);
+static int by_sequence(const void *a, const void *b);
 static bool compare_logs(struct copy *copy, struct copy_vault *vault, struct hf_error *err);
 static bool compare_entry(struct copy *copy, struct copy_vault *vault, uint64_t sequence, struct hf_error *err);
 static bool parse_sequence(const char *name, uint64_t *ret);
@@ -39,9 +40,36 @@ copy_vault_compare(struct copy *copy, const struct hf_id *id, struct copy_vault 
     *ret = (struct copy_vault){.id = *id,
                                .options = {.backend = copy->from, .repository = copy->repository, .vault = *id}};
     char text[HF_ID_TEXT_BYTES];
-    return (hf_vault_read_shut(copy->source, id, &ret->state, err) && read_source_log(copy, ret, err) &&
-            compare_logs(copy, ret, err)) ||
+    return (read_source_log(ret, err) && compare_logs(copy, ret, err)) ||
            hf_fail_within(err, "vault \"%s\"", hf_id_format(id, text));
+}
+
+bool
+copy_stored_objects(const struct hf_vault_state *state, struct copy_stored **ret, size_t *ret_count,
+                    struct hf_error *err)
+{
+    _cleanup_(hf_freep) struct hf_id *holders = NULL;
+    if (!list_holders(state, &holders, err))
+        return false;
+    struct copy_stored *stored = calloc(state->pack_count + state->object_count + 1, sizeof *stored);
+    size_t count = 0;
+    if (stored == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
+    for (size_t i = 0; i < state->pack_count; i++) {
+        const struct hf_vault_pack *pack = &state->packs[i];
+        if (hf_id_equal(&pack->object, &pack->pack))
+            stored[count++] = (struct copy_stored){pack->pack, pack->bytes, pack->sha256, pack->sequence};
+    }
+    for (size_t i = 0; i < state->object_count; i++) {
+        const struct hf_vault_object *object = &state->objects[i];
+        if (holds_packs(holders, state->pack_count, &object->object))
+            stored[count++] = (struct copy_stored){object->object, object->bytes, object->sha256, object->sequence};
+    }
+    if (count > 0)
+        qsort(stored, count, sizeof *stored, by_sequence);
+    *ret = stored;
+    *ret_count = count;
+    return true;
 }
 
 void
@@ -52,7 +80,8 @@ copy_vault_done(struct copy_vault *vault)
     free(vault->present);
     free(vault->damaged);
     free(vault->until);
-    free(vault->deleted);
+    free(vault->stored);
+    free(vault->past);
     *vault = (struct copy_vault){0};
 }
 
@@ -65,28 +94,16 @@ copy_entry_name(const struct hf_id *vault, uint64_t sequence, char name[static 1
 }
 
 static bool
-read_source_log(struct copy *copy, struct copy_vault *vault, struct hf_error *err)
+read_source_log(struct copy_vault *vault, struct hf_error *err)
 {
     struct reading reading = {.vault = vault};
     _cleanup_(hf_vault_log_freep) struct hf_vault_log *log = NULL;
-    (void)copy;
-    vault->head = vault->state->head;
-    vault->positions = calloc(vault->head + 1, sizeof *vault->positions);
-    vault->present = calloc(vault->head + 1, sizeof *vault->present);
-    vault->damaged = calloc(vault->head + 1, sizeof *vault->damaged);
-    vault->until = calloc(vault->head + 1, sizeof *vault->until);
-    if (vault->positions == NULL || vault->present == NULL || vault->damaged == NULL || vault->until == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log of %" PRIu64 " entries", vault->head);
-    // What was written since the first reading is for the next run: take_entry() stops there.
-    struct hf_error stop = {0};
-    bool ok = hf_vault_log_open(&vault->options, &log, err);
-    if (ok && !hf_vault_log_read(log, take_entry, &reading, &stop) && stop.kind != HF_ERR_CANCELLED) {
-        *err = stop;
-        ok = false;
-    }
-    ok = ok && join(vault, &reading, err);
-    free(reading.brought.list);
-    free(reading.deleted.list);
+    bool ok = vault_state_new(&vault->state, err) && make_room(vault, 0, err) &&
+              hf_vault_log_open(&vault->options, &log, err) && hf_vault_log_read(log, take_entry, &reading, err);
+    vault->head = vault->state == NULL ? 0 : vault->state->head;
+    ok = ok && copy_stored_objects(vault->state, &vault->stored, &vault->stored_count, err) &&
+         list_past(vault, &reading, err);
+    free(reading.mentions);
     return ok;
 }
 
@@ -95,86 +112,148 @@ take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err
 {
     struct reading *reading = context;
     struct copy_vault *vault = reading->vault;
-    json_t *rows = json_object_get(entry->public_part, "packs"), *row;
-    size_t index;
-    if (entry->sequence > vault->head)
-        return hf_fail(err, HF_ERR_CANCELLED, "this is for the next run");
+    bool counts;
+    if (!make_room(vault, entry->sequence, err) || !vault_state_apply(vault->state, entry, &counts, err))
+        return false;
+    vault->state->head = entry->sequence;
     vault->positions[entry->sequence].sequence = entry->sequence;
     memcpy(vault->positions[entry->sequence].hash, entry->hash, HF_SHA256_BYTES);
     vault->until[entry->sequence] = entry->sequence;
+    return !counts || take_packs(reading, entry, err);
+}
+
+static bool
+make_room(struct copy_vault *vault, uint64_t sequence, struct hf_error *err)
+{
+    if (sequence < vault->room)
+        return true;
+    const size_t room = vault->room == 0 ? 1024 : 2 * vault->room;
+    struct hf_log_position *positions = reallocarray(vault->positions, room, sizeof *positions);
+    vault->positions = positions != NULL ? positions : vault->positions;
+    bool *present = reallocarray(vault->present, room, sizeof *present);
+    vault->present = present != NULL ? present : vault->present;
+    bool *damaged = reallocarray(vault->damaged, room, sizeof *damaged);
+    vault->damaged = damaged != NULL ? damaged : vault->damaged;
+    uint64_t *until = reallocarray(vault->until, room, sizeof *until);
+    vault->until = until != NULL ? until : vault->until;
+    if (positions == NULL || present == NULL || damaged == NULL || until == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log of %zu entries", room);
+    memset(positions + vault->room, 0, (room - vault->room) * sizeof *positions);
+    memset(present + vault->room, 0, (room - vault->room) * sizeof *present);
+    memset(damaged + vault->room, 0, (room - vault->room) * sizeof *damaged);
+    vault->room = room;
+    return true;
+}
+
+/* COMMIT: [[id, ...]]; RELOCATE: [[id, object]]; DELETE: [id].  The state has taken the entry: it is well formed. */
+static bool
+take_packs(struct reading *reading, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    if (entry->kind != HF_LOG_COMMIT && entry->kind != HF_LOG_RELOCATE && entry->kind != HF_LOG_DELETE)
+        return true;
+    const json_t *rows = json_object_get(entry->public_part, "packs"), *row;
+    size_t index;
     json_array_foreach(rows, index, row)
     {
-        if (entry->kind == HF_LOG_COMMIT &&
-            !mention(vault, json_array_get(row, 0), entry->sequence, &reading->brought, err))
-            return false;
-        if (entry->kind == HF_LOG_DELETE && !mention(vault, row, entry->sequence, &reading->deleted, err))
-            return false;
+        struct mention mention = {.sequence = entry->sequence};
+        const char *pack = json_string_value(entry->kind == HF_LOG_DELETE ? row : json_array_get(row, 0));
+        const char *object = entry->kind == HF_LOG_RELOCATE ? json_string_value(json_array_get(row, 1)) : pack;
+        if (pack == NULL || object == NULL || !hf_id_parse(pack, &mention.pack, err) ||
+            (entry->kind != HF_LOG_DELETE && !hf_id_parse(object, &mention.object, err)))
+            return hf_fail(err, HF_ERR_CORRUPT, "log entry %" PRIu64 " does not name its packs", entry->sequence);
+        if (reading->count == reading->room) {
+            const size_t room = reading->room == 0 ? 256 : 2 * reading->room;
+            struct mention *grown = reallocarray(reading->mentions, room, sizeof *grown);
+            if (grown == NULL)
+                return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the packs of a log");
+            reading->mentions = grown;
+            reading->room = room;
+        }
+        reading->mentions[reading->count++] = mention;
     }
+    return true;
+}
+
+/*
+ * What no pack lies in any more, and which entries have to come together: one that puts a pack somewhere else than where it
+ * lies in the end comes with the one that settles it.
+ */
+static bool
+list_past(struct copy_vault *vault, struct reading *reading, struct hf_error *err)
+{
+    _cleanup_(hf_freep) struct hf_id *holders = NULL;
+    if (!list_holders(vault->state, &holders, err))
+        return false;
+    vault->past = calloc(reading->count + 1, sizeof *vault->past);
+    if (vault->past == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the packs of a log");
+    if (reading->count > 0)
+        qsort(reading->mentions, reading->count, sizeof *reading->mentions, by_pack);
+    for (size_t i = 0; i < reading->count; i++) {
+        const struct mention *mention = &reading->mentions[i];
+        const uint64_t settled = settled_at(vault, reading, mention);
+        if (settled > vault->until[mention->sequence])
+            vault->until[mention->sequence] = settled;
+        if (!hf_id_is_none(&mention->object) && !holds_packs(holders, vault->state->pack_count, &mention->object))
+            vault->past[vault->past_count++] = mention->object;
+    }
+    if (vault->past_count > 0)
+        qsort(vault->past, vault->past_count, sizeof *vault->past, hf_id_compare);
+    return true;
+}
+
+/* The last entry that says something of the mention's pack, unless that lies there to the end. */
+static uint64_t
+settled_at(const struct copy_vault *vault, const struct reading *reading, const struct mention *mention)
+{
+    const struct hf_vault_pack *pack = hf_vault_state_pack(vault->state, &mention->pack);
+    if (pack != NULL && hf_id_equal(&pack->object, &mention->object))
+        return mention->sequence;
+    const struct mention *last = mention;
+    while (last + 1 < reading->mentions + reading->count && hf_id_equal(&last[1].pack, &mention->pack))
+        last++;
+    return last->sequence;
+}
+
+/* Where each pack lies, sorted. */
+static bool
+list_holders(const struct hf_vault_state *state, struct hf_id **ret, struct hf_error *err)
+{
+    struct hf_id *holders = calloc(state->pack_count + 1, sizeof *holders);
+    if (holders == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
+    for (size_t i = 0; i < state->pack_count; i++)
+        holders[i] = state->packs[i].object;
+    if (state->pack_count > 0)
+        qsort(holders, state->pack_count, sizeof *holders, hf_id_compare);
+    *ret = holders;
     return true;
 }
 
 static bool
-mention(const struct copy_vault *vault, const json_t *row, uint64_t sequence, struct mentions *mentions,
-        struct hf_error *err)
+holds_packs(const struct hf_id *holders, size_t count, const struct hf_id *object)
 {
-    struct mention one = {.sequence = sequence};
-    const char *text = json_string_value(row);
-    if (text == NULL || !hf_id_parse(text, &one.pack, NULL) || hf_vault_state_pack(vault->state, &one.pack) != NULL)
-        return true;
-    if (mentions->count == mentions->room) {
-        const size_t room = mentions->room == 0 ? 256 : 2 * mentions->room;
-        struct mention *grown = reallocarray(mentions->list, room, sizeof *grown);
-        if (grown == NULL)
-            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the packs of a log");
-        mentions->list = grown;
-        mentions->room = room;
-    }
-    mentions->list[mentions->count++] = one;
-    return true;
+    return count > 0 && bsearch(object, holders, count, sizeof *holders, hf_id_compare) != NULL;
 }
 
+/* Of one pack in the order of the log. */
 static int
 by_pack(const void *a, const void *b)
 {
-    return hf_id_compare(&((const struct mention *)a)->pack, &((const struct mention *)b)->pack);
+    const struct mention *one = a, *other = b;
+    const int order = hf_id_compare(&one->pack, &other->pack);
+    if (order != 0)
+        return order;
+    return one->sequence < other->sequence ? -1 : one->sequence > other->sequence;
 }
 
-/* Which entries wait for the one that deleted their packs, and what may be removed. */
-static bool
-join(struct copy_vault *vault, struct reading *reading, struct hf_error *err)
+static int
+by_sequence(const void *a, const void *b)
 {
-    struct mentions *brought = &reading->brought, *deleted = &reading->deleted;
-    vault->deleted = calloc(deleted->count + 1, sizeof *vault->deleted);
-    if (vault->deleted == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the packs of a log");
-    if (brought->count > 0)
-        qsort(brought->list, brought->count, sizeof *brought->list, by_pack);
-    if (deleted->count > 0)
-        qsort(deleted->list, deleted->count, sizeof *deleted->list, by_pack);
-    for (size_t d = 0, b = 0; d < deleted->count; d++) {
-        bool live = false;
-        while (b < brought->count && hf_id_compare(&brought->list[b].pack, &deleted->list[d].pack) < 0)
-            b++;
-        for (size_t same = b; same < brought->count && hf_id_equal(&brought->list[same].pack, &deleted->list[d].pack);
-             same++) {
-            uint64_t *until = &vault->until[brought->list[same].sequence];
-            if (deleted->list[d].sequence > *until)
-                *until = deleted->list[d].sequence;
-            live = live || is_live(vault->state, brought->list[same].sequence);
-        }
-        vault->deleted[vault->deleted_count++] = (struct copy_deleted){deleted->list[d].pack, live};
-    }
-    return true;
-}
-
-/* Whether the COMMIT of that sequence brought a backup that is kept. */
-static bool
-is_live(const struct hf_vault_state *state, uint64_t sequence)
-{
-    for (size_t i = 0; i < state->backup_count; i++)
-        if (state->backups[i].sequence == sequence)
-            return !state->backups[i].pruned;
-    return false;
+    const struct copy_stored *one = a, *other = b;
+    if (one->sequence != other->sequence)
+        return one->sequence < other->sequence ? -1 : 1;
+    return hf_id_compare(&one->object, &other->object);
 }
 
 static bool

@@ -10,18 +10,15 @@
 struct vault_run {
     struct copy *copy;
     const struct copy_vault *vault;
-    struct copy_listing there;          // the target's packs
-    const struct hf_vault_pack **packs; // in the order of the entries that brought them
-    size_t next;
+    struct copy_listing there; // the target's packs and containers
+    size_t next;               // of vault->stored
 };
 
-static bool order_packs(struct vault_run *run, struct hf_error *err);
-static int by_sequence(const void *a, const void *b);
 static bool bring_packs(struct vault_run *run, uint64_t up_to, struct hf_error *err);
-static bool bring_pack(struct vault_run *run, const struct hf_vault_pack *pack, struct hf_error *err);
-static bool replace_or_add(struct vault_run *run, const struct hf_vault_pack *pack, const struct copy_wanted *wanted,
+static bool bring_pack(struct vault_run *run, const struct copy_stored *pack, struct hf_error *err);
+static bool replace_or_add(struct vault_run *run, const struct copy_stored *pack, const struct copy_wanted *wanted,
                            const char *was, struct hf_error *err);
-static bool went_meanwhile(struct vault_run *run, const struct hf_vault_pack *pack, bool *ret, struct hf_error *err);
+static bool went_meanwhile(struct vault_run *run, const struct copy_stored *pack, bool *ret, struct hf_error *err);
 static bool write_entries(struct vault_run *run, uint64_t from, uint64_t to, struct hf_error *err);
 static bool write_entry(struct vault_run *run, uint64_t sequence, struct hf_error *err);
 static uint64_t end_of_batch(const struct copy_vault *vault, uint64_t from);
@@ -32,14 +29,13 @@ copy_vault_packs_and_log(struct copy *copy, const struct copy_vault *vault, stru
     struct vault_run run = {.copy = copy, .vault = vault};
     char prefix[128], text[HF_ID_TEXT_BYTES];
     snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(&vault->id, text));
-    bool ok = copy_list(copy->to, prefix, &run.there, err) && order_packs(&run, err);
+    bool ok = copy_list(copy->to, prefix, &run.there, err);
     for (uint64_t from = 1; ok && from <= vault->head;) {
         const uint64_t to = end_of_batch(vault, from);
         ok = bring_packs(&run, to, err) && write_entries(&run, from, to, err);
         from = to + 1;
     }
     copy_listing_done(&run.there);
-    free(run.packs);
     return ok || hf_fail_within(err, "vault \"%s\"", text);
 }
 
@@ -48,20 +44,15 @@ copy_vault_remove(struct copy *copy, const struct copy_vault *vault, struct hf_e
 {
     char prefix[128], name[HF_PACK_NAME_BYTES], text[HF_ID_TEXT_BYTES];
     _cleanup_(copy_listing_done) struct copy_listing there = {0};
-    if (vault->deleted_count == 0)
+    if (vault->past_count == 0)
         return true;
     snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(&vault->id, text));
     if (!copy_list(copy->to, prefix, &there, err))
         return false;
-    for (size_t i = 0; i < vault->deleted_count; i++) {
-        const struct copy_deleted *deleted = &vault->deleted[i];
-        const struct copy_object *found = copy_find(&there, hf_pack_name(&vault->id, &deleted->pack, name));
-        if (found == NULL)
+    for (size_t i = 0; i < vault->past_count; i++) {
+        const struct copy_object *found = copy_find(&there, hf_pack_name(&vault->id, &vault->past[i], name));
+        if (found == NULL || (i > 0 && hf_id_equal(&vault->past[i - 1], &vault->past[i])))
             continue;
-        if (deleted->live) {
-            copy->report->held_back++;
-            continue;
-        }
         if (!copy_go_on(copy, err) || !hf_backend_delete(copy->to, name, err))
             return false;
         copy->report->removed++;
@@ -71,44 +62,21 @@ copy_vault_remove(struct copy *copy, const struct copy_vault *vault, struct hf_e
 }
 
 static bool
-order_packs(struct vault_run *run, struct hf_error *err)
-{
-    const struct hf_vault_state *state = run->vault->state;
-    run->packs = calloc(state->pack_count + 1, sizeof(*run->packs));
-    if (run->packs == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
-    for (size_t i = 0; i < state->pack_count; i++)
-        run->packs[i] = &state->packs[i];
-    if (state->pack_count > 0)
-        qsort(run->packs, state->pack_count, sizeof(*run->packs), by_sequence);
-    return true;
-}
-
-static int
-by_sequence(const void *a, const void *b)
-{
-    const struct hf_vault_pack *one = *(const struct hf_vault_pack *const *)a;
-    const struct hf_vault_pack *other = *(const struct hf_vault_pack *const *)b;
-    if (one->sequence != other->sequence)
-        return one->sequence < other->sequence ? -1 : 1;
-    return hf_id_compare(&one->pack, &other->pack);
-}
-
-static bool
 bring_packs(struct vault_run *run, uint64_t up_to, struct hf_error *err)
 {
-    for (; run->next < run->vault->state->pack_count && run->packs[run->next]->sequence <= up_to; run->next++)
-        if (!copy_go_on(run->copy, err) || !bring_pack(run, run->packs[run->next], err))
+    const struct copy_vault *vault = run->vault;
+    for (; run->next < vault->stored_count && vault->stored[run->next].sequence <= up_to; run->next++)
+        if (!copy_go_on(run->copy, err) || !bring_pack(run, &vault->stored[run->next], err))
             return false;
     return true;
 }
 
 static bool
-bring_pack(struct vault_run *run, const struct hf_vault_pack *pack, struct hf_error *err)
+bring_pack(struct vault_run *run, const struct copy_stored *pack, struct hf_error *err)
 {
     struct copy *copy = run->copy;
     char name[HF_PACK_NAME_BYTES];
-    hf_pack_name(&run->vault->id, &pack->pack, name);
+    hf_pack_name(&run->vault->id, &pack->object, name);
     const struct copy_wanted wanted = {name, pack->bytes, pack->sha256};
     const struct copy_object *found = copy_find(&run->there, name);
     bool same = found != NULL && found->size == pack->bytes;
@@ -129,8 +97,8 @@ bring_pack(struct vault_run *run, const struct hf_vault_pack *pack, struct hf_er
 
 /* `was`: what is wrong with the one that is there; NULL: there is none. */
 static bool
-replace_or_add(struct vault_run *run, const struct hf_vault_pack *pack, const struct copy_wanted *wanted,
-               const char *was, struct hf_error *err)
+replace_or_add(struct vault_run *run, const struct copy_stored *pack, const struct copy_wanted *wanted, const char *was,
+               struct hf_error *err)
 {
     struct copy *copy = run->copy;
     enum copy_outcome outcome;
@@ -158,14 +126,16 @@ replace_or_add(struct vault_run *run, const struct hf_vault_pack *pack, const st
     return true;
 }
 
-/* Whether the log has deleted it since we read it. */
+/* Whether the log has taken all packs out of it since we read it. */
 static bool
-went_meanwhile(struct vault_run *run, const struct hf_vault_pack *pack, bool *ret, struct hf_error *err)
+went_meanwhile(struct vault_run *run, const struct copy_stored *pack, bool *ret, struct hf_error *err)
 {
     _cleanup_(hf_vault_state_freep) struct hf_vault_state *now = NULL;
     if (!hf_vault_read_shut(run->copy->source, &run->vault->id, &now, err))
         return false;
-    *ret = hf_vault_state_pack(now, &pack->pack) == NULL;
+    *ret = true;
+    for (size_t i = 0; i < now->pack_count && *ret; i++)
+        *ret = !hf_id_equal(&now->packs[i].object, &pack->object);
     return true;
 }
 

@@ -26,7 +26,7 @@ static bool read_entry(const struct hf_vault_log_options *options, struct hf_bac
                        struct hf_error *err);
 static bool heal_keys(struct heal *heal, const struct hf_id *id, const struct hf_vault_state *state,
                       struct hf_error *err);
-static bool heal_pack(struct heal *heal, const struct hf_id *vault, const struct hf_vault_pack *pack,
+static bool heal_pack(struct heal *heal, const struct hf_id *vault, const struct copy_stored *pack,
                       struct hf_error *err);
 static bool fetch_pack(struct heal *heal, const struct copy_wanted *wanted, bool over, struct hf_error *err);
 static bool put(struct heal *heal, const char *name, const struct hf_buf *bytes, bool over, struct hf_error *err);
@@ -112,12 +112,17 @@ heal_vault(struct heal *heal, const struct hf_id *id, struct hf_error *err)
     if (!hf_vault_read_shut(heal->options->dry_run ? heal->copy.source : heal->here, id, &state, err) ||
         !heal_keys(heal, id, state, err))
         return false;
-    for (size_t i = 0; heal->options->total != NULL && i < state->pack_count; i++)
-        atomic_fetch_add(heal->options->total, state->packs[i].bytes);
-    for (size_t i = 0; i < state->pack_count; i++)
-        if (!copy_go_on(&heal->copy, err) || !heal_pack(heal, id, &state->packs[i], err))
-            return hf_fail_within(err, "vault \"%s\"", text);
-    return true;
+    struct copy_stored *stored;
+    size_t count;
+    if (!copy_stored_objects(state, &stored, &count, err))
+        return false;
+    for (size_t i = 0; heal->options->total != NULL && i < count; i++)
+        atomic_fetch_add(heal->options->total, stored[i].bytes);
+    bool ok = true;
+    for (size_t i = 0; ok && i < count; i++)
+        ok = copy_go_on(&heal->copy, err) && heal_pack(heal, id, &stored[i], err);
+    free(stored);
+    return ok || hf_fail_within(err, "vault \"%s\"", text);
 }
 
 /* Entry by entry, from the first on, at both places: each must follow the one before it. */
@@ -192,7 +197,8 @@ heal_keys(struct heal *heal, const struct hf_id *id, const struct hf_vault_state
     _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(COPY_SMALL_MOST);
     char prefix[128], text[HF_ID_TEXT_BYTES];
     bool found;
-    (void)state;
+    if (state->shredded)
+        return true;
     snprintf(prefix, sizeof prefix, "vaults/%s/keys-", hf_id_format(id, text));
     if (!copy_list(heal->copy.to, prefix, &here, err) || !copy_list(heal->copy.from, prefix, &there, err))
         return false;
@@ -206,13 +212,13 @@ heal_keys(struct heal *heal, const struct hf_id *id, const struct hf_vault_state
 }
 
 static bool
-heal_pack(struct heal *heal, const struct hf_id *vault, const struct hf_vault_pack *pack, struct hf_error *err)
+heal_pack(struct heal *heal, const struct hf_id *vault, const struct copy_stored *pack, struct hf_error *err)
 {
     char name[HF_PACK_NAME_BYTES];
     bool found, same;
     uint64_t size;
     struct hf_error problem;
-    const struct copy_wanted wanted = {hf_pack_name(vault, &pack->pack, name), pack->bytes, pack->sha256};
+    const struct copy_wanted wanted = {hf_pack_name(vault, &pack->object, name), pack->bytes, pack->sha256};
     if (!hf_backend_stat(heal->copy.to, name, &found, &size, &problem)) {
         found = true; // something is there, and does not read
         size = UINT64_MAX;
