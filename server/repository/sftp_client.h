@@ -23,7 +23,7 @@ struct hf_sftp;
 HF_MUST_CHECK bool hf_sftp_connect(const struct hf_ssh_place *place, const char *name, struct hf_sftp **ret,
                                    struct hf_error *err);
 void hf_sftp_freep(struct hf_sftp **client);
-bool hf_sftp_broken(const struct hf_sftp *client); // also NULL
+bool hf_sftp_broken(const struct hf_sftp *client);         // also NULL
 unsigned hf_sftp_extensions(const struct hf_sftp *client); // bits of enum hf_sftp_extension
 
 /* One request and, after the round, its answer. */

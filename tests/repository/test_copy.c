@@ -121,7 +121,7 @@ compare_places(const struct original *original)
     int status;
     _cleanup_(hf_buf_done) struct hf_buf said = HF_BUF_INIT(64 * HF_KIB);
     const char *const argv[] = {"diff",
-                                "-r",
+                                "-rN",
                                 "--no-dereference",
                                 "-x",
                                 "staging",
