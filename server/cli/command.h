@@ -10,7 +10,7 @@
 #include "server/settings/settings.h"
 
 #define HF_CLI_ARGUMENTS_MOST 3
-#define HF_CLI_OPTIONS_MOST   24
+#define HF_CLI_OPTIONS_MOST   64
 
 /* How a value goes into the request. */
 enum hf_cli_type {

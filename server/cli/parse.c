@@ -294,7 +294,7 @@ absolute(const char *path)
     return json_string(whole);
 }
 
-/* "backup_every" becomes "--backup-every". */
+/* "backup_every" becomes "--backup-every", "retention.daily" becomes "--retention-daily". */
 static bool
 add_setting_options(struct hf_cli_option *options, size_t *count, struct hf_error *err)
 {
@@ -330,7 +330,7 @@ option_name(const char *setting)
         char name[64];
         snprintf(name, sizeof name, "--%s", setting);
         for (char *at = name; *at != '\0'; at++)
-            *at = *at == '_' ? '-' : *at;
+            *at = *at == '_' || *at == '.' ? '-' : *at;
         if (names[i][0] == '\0')
             memcpy(names[i], name, sizeof name);
         if (strcmp(names[i], name) == 0)

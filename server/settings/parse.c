@@ -8,12 +8,12 @@
 
 #include "server/settings/table.h"
 
-#define DEPTH_MOST 4 // the file, "sources", one source, a list in it
+#define DEPTH_MOST 5 // the file, "sources", one source, a group in it, a list in that
 #define KEYS_MOST  HF_SETTINGS_SOURCES_MOST
 
 enum frame_kind {
     FRAME_TOP,     // keys are settings and groups of the appliance
-    FRAME_GROUP,   // keys are settings "<group>.<key>"
+    FRAME_GROUP,   // keys are settings "<group>.<key>", of a source when it stands in one
     FRAME_SOURCES, // keys are names of sources
     FRAME_SOURCE,  // keys are settings of one source
     FRAME_LIST,    // no keys: entries of a PATHS setting
@@ -28,7 +28,7 @@ struct key {
 struct frame {
     enum frame_kind kind;
     char group[64];                    // FRAME_GROUP: its name
-    struct hf_source_settings *source; // FRAME_SOURCE: borrowed from the settings
+    struct hf_source_settings *source; // FRAME_SOURCE, and a FRAME_GROUP in one: borrowed from the settings
     const struct hf_setting *setting;  // FRAME_LIST: the row
     void *target;                      // FRAME_LIST: the struct the row belongs to
     bool pending;
@@ -60,7 +60,7 @@ static bool set_value(struct reader *reader, const struct hf_setting *setting, v
                       unsigned line, struct hf_error *err);
 static const struct hf_setting *setting_of_key(const struct reader *reader, const struct frame *frame,
                                                void **ret_target);
-static bool is_group(const char *name);
+static bool is_group(enum hf_setting_of of, const char *name);
 static struct frame *push(struct reader *reader, enum frame_kind kind);
 static void pop(struct reader *reader);
 static struct frame *top_frame(struct reader *reader);
@@ -221,8 +221,11 @@ begin_mapping(struct reader *reader, unsigned line, struct hf_error *err)
         push(reader, FRAME_SOURCES);
         return true;
     }
-    if (frame->kind == FRAME_TOP && is_group(key->name)) {
-        snprintf(push(reader, FRAME_GROUP)->group, sizeof frame->group, "%s", key->name);
+    if ((frame->kind == FRAME_TOP && is_group(HF_SETTING_OF_APPLIANCE, key->name)) ||
+        (frame->kind == FRAME_SOURCE && is_group(HF_SETTING_OF_SOURCE, key->name))) {
+        struct frame *group = push(reader, FRAME_GROUP);
+        group->source = frame->source;
+        snprintf(group->group, sizeof group->group, "%s", key->name);
         return true;
     }
     return refuse(reader, line, err, "\"%s\" cannot have settings below it", key->name);
@@ -334,7 +337,9 @@ add_key(struct reader *reader, struct frame *frame, const char *text, unsigned l
     if (frame->kind == FRAME_SOURCES)
         return hf_source_name_check(text, err) || hf_fail_within(err, "%s:%u", reader->file, line);
     void *target;
-    bool group = frame->kind == FRAME_TOP && (is_group(text) || strcmp(text, "sources") == 0);
+    bool group =
+        (frame->kind == FRAME_TOP && (is_group(HF_SETTING_OF_APPLIANCE, text) || strcmp(text, "sources") == 0)) ||
+        (frame->kind == FRAME_SOURCE && is_group(HF_SETTING_OF_SOURCE, text));
     if (!group && setting_of_key(reader, frame, &target) == NULL) {
         refuse(reader, line, err, "there is no setting \"%s%s%s\"", frame->group, frame->group[0] == '\0' ? "" : ".",
                text);
@@ -369,12 +374,12 @@ setting_of_key(const struct reader *reader, const struct frame *frame, void **re
     switch (frame->kind) {
     case FRAME_SOURCE:
         *ret_target = frame->source;
-        return hf_setting_find(HF_SETTING_OF_SOURCE, name);
+        return strchr(name, '.') == NULL ? hf_setting_find(HF_SETTING_OF_SOURCE, name) : NULL;
     case FRAME_GROUP:
-        *ret_target = reader->settings;
+        *ret_target = frame->source != NULL ? (void *)frame->source : (void *)reader->settings;
         if (snprintf(whole, sizeof whole, "%s.%s", frame->group, name) >= (int)sizeof whole)
             return NULL;
-        return hf_setting_find(HF_SETTING_OF_APPLIANCE, whole);
+        return hf_setting_find(frame->source != NULL ? HF_SETTING_OF_SOURCE : HF_SETTING_OF_APPLIANCE, whole);
     case FRAME_TOP:
         *ret_target = reader->settings;
         return strchr(name, '.') == NULL ? hf_setting_find(HF_SETTING_OF_APPLIANCE, name) : NULL;
@@ -385,15 +390,14 @@ setting_of_key(const struct reader *reader, const struct frame *frame, void **re
     return NULL;
 }
 
-/* Whether some setting of the appliance is called "<name>.<more>". */
+/* Whether some setting is called "<name>.<more>". */
 static bool
-is_group(const char *name)
+is_group(enum hf_setting_of of, const char *name)
 {
     size_t count, length = strlen(name);
     const struct hf_setting *table = hf_settings_table(&count);
     for (size_t i = 0; i < count; i++)
-        if (table[i].of == HF_SETTING_OF_APPLIANCE && strncmp(table[i].name, name, length) == 0 &&
-            table[i].name[length] == '.')
+        if (table[i].of == of && strncmp(table[i].name, name, length) == 0 && table[i].name[length] == '.')
             return true;
     return false;
 }

@@ -14,10 +14,14 @@
  *         connection: host=db.example user=holdfast
  *         password_file: /etc/holdfast/clinic.password
  *         backup_every: 6h
+ *         retention_every: 1d
+ *         retention:
+ *           daily: 14
+ *           monthly: 12
  *
  * Every setting is one row of the table in table.h; the structs below are what the rows fill.  Sources
  * can also be recorded in the repository (`holdfast source add`); their settings then travel as a JSON object
- * of texts, checked by the same rows.
+ * of texts ("retention.daily": "14"), checked by the same rows.
  */
 #pragma once
 #include "base/json.h"
@@ -41,6 +45,15 @@ struct hf_source_settings {
     int64_t backup_every_ms;  // 0: only when asked
     int64_t verify_every_ms;  // 0: only when asked, and after backups
     bool verify_after_backup;
+    int64_t retention_every_ms; // 0: only when asked
+    /* Which backups stay: server/retention/plan.h.  0 turns a rule off. */
+    struct {
+        int64_t last, hourly, daily, weekly, monthly, yearly;
+        int64_t within_ms;
+        int64_t minimum;
+        int64_t unproven_grace_ms, failed_grace_ms;
+        int64_t most_percent, most_at_once; // may go without a person saying the number
+    } retention;
 };
 
 struct hf_settings {
@@ -52,6 +65,7 @@ struct hf_settings {
     int64_t jobs_at_once;
     int64_t workers; // threads of one backup; 0: one for each processor
     int64_t compression_level;
+    int64_t catalog_check_every_ms; // 0: only when asked
     struct {
         char *key_file, *passphrase_file; // exactly one is not NULL
     } unlock;

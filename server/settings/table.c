@@ -17,6 +17,12 @@ static const char *const levels[] = {"L1", "L2", "L3r", "L3", NULL};
 
 #define APPLIANCE(member) .of = HF_SETTING_OF_APPLIANCE, .offset = offsetof(struct hf_settings, member)
 #define SOURCE(member)    .of = HF_SETTING_OF_SOURCE, .offset = offsetof(struct hf_source_settings, member)
+/* A rule of retention that counts backups. */
+#define RULE(member, words)                                                                                            \
+    {                                                                                                                  \
+        SOURCE(retention.member), .name = "retention." #member, .type = HF_SETTING_COUNT, .can_be_off = true,          \
+                                  .fallback = "off", .least = 1, .most = 100000, .unit = "backups", .sentence = words  \
+    }
 
 static const struct hf_setting table[] = {
     {APPLIANCE(repository), .name = "repository", .type = HF_SETTING_PATH, .required = true,
@@ -32,6 +38,9 @@ static const struct hf_setting table[] = {
      .unit = "threads", .sentence = "Threads that compress and seal one backup; 0 means one for each processor."},
     {APPLIANCE(compression_level), .name = "compression_level", .type = HF_SETTING_COUNT, .fallback = "1", .least = 1,
      .most = 19, .unit = "zstd level", .sentence = "How hard to compress: higher is smaller and slower."},
+    {APPLIANCE(catalog_check_every_ms), .name = "catalog_check_every", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "7d", .least = MINUTE_MS, .most = 366 * DAY_MS,
+     .sentence = "How often the catalog is made again beside the one in use, and compared with it."},
 
     {APPLIANCE(unlock.key_file), .name = "unlock.key_file", .type = HF_SETTING_PATH,
      .sentence = "Key file that opens the repository without a person; give this or unlock.passphrase_file."},
@@ -86,6 +95,32 @@ static const struct hf_setting table[] = {
      .sentence = "How often the newest backup is proved again by itself."},
     {SOURCE(verify_after_backup), .name = "verify_after_backup", .type = HF_SETTING_BOOLEAN, .fallback = "yes",
      .sentence = "Whether each backup is proved as soon as it is finished."},
+    {SOURCE(retention_every_ms), .name = "retention_every", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "off", .least = MINUTE_MS, .most = 366 * DAY_MS,
+     .sentence = "How often backups that no rule keeps are removed by themselves, and their space is freed."},
+    RULE(last, "How many of the newest proven backups stay."),
+    RULE(hourly, "Of how many hours with proven backups the newest one stays."),
+    RULE(daily, "Of how many days (UTC) with proven backups the newest one stays."),
+    RULE(weekly, "Of how many weeks (from Monday, UTC) with proven backups the newest one stays."),
+    RULE(monthly, "Of how many months (UTC) with proven backups the newest one stays."),
+    RULE(yearly, "Of how many years (UTC) with proven backups the newest one stays."),
+    {SOURCE(retention.within_ms), .name = "retention.within", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "off", .least = MINUTE_MS, .most = 36600 * DAY_MS,
+     .sentence = "All proven backups stay that were taken within that time before the newest proven one."},
+    {SOURCE(retention.minimum), .name = "retention.minimum", .type = HF_SETTING_COUNT, .fallback = "1", .least = 1,
+     .most = 100000, .unit = "backups", .sentence = "So many proven backups stay, whatever the rules say."},
+    {SOURCE(retention.unproven_grace_ms), .name = "retention.unproven_grace", .type = HF_SETTING_DURATION,
+     .can_be_off = true, .fallback = "14d", .least = MINUTE_MS, .most = 36600 * DAY_MS,
+     .sentence = "How long an unproven backup stays when there is a newer proven one."},
+    {SOURCE(retention.failed_grace_ms), .name = "retention.failed_grace", .type = HF_SETTING_DURATION,
+     .can_be_off = true, .fallback = "7d", .least = MINUTE_MS, .most = 36600 * DAY_MS,
+     .sentence = "How long a failed or damaged backup stays when there is a newer proven one."},
+    {SOURCE(retention.most_percent), .name = "retention.most_percent", .type = HF_SETTING_COUNT, .fallback = "30",
+     .least = 1, .most = 100, .unit = "percent",
+     .sentence = "Largest share of the proven backups that goes at once without a person saying the number."},
+    {SOURCE(retention.most_at_once), .name = "retention.most_at_once", .type = HF_SETTING_COUNT, .fallback = "20",
+     .least = 1, .most = 100000, .unit = "backups",
+     .sentence = "How many backups go at once without a person saying the number."},
 };
 
 /* A unit behind a number: "6h" is 6 of 3600000. */

@@ -17,7 +17,7 @@ ROWS = [
     ["server/settings"],
     ["catalog", "sandbox", "server/repository"],
     ["server/stream"],
-    ["server/source", "server/restore", "server/evidence"],
+    ["server/source", "server/restore", "server/evidence", "server/retention"],
     ["server/verify"],
     ["server/audit", "server/seed", "server/stage"],
     ["server/job"],

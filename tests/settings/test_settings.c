@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "server/settings/settings.h"
 
+#define DAY INT64_C(86400000)
+
 static const char whole_file[] = "repository: /srv/repository\n"
                                  "state: /srv/state\n"
                                  "socket: /run/holdfast.sock\n"
@@ -33,6 +35,20 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "    backup_every: 6h\n"
                                  "    verify_every: 1d\n"
                                  "    verify_after_backup: no\n"
+                                 "    retention_every: 1d\n"
+                                 "    retention:\n"
+                                 "      last: 3\n"
+                                 "      hourly: 24\n"
+                                 "      daily: 14\n"
+                                 "      weekly: 8\n"
+                                 "      monthly: 12\n"
+                                 "      yearly: 10\n"
+                                 "      within: 2d\n"
+                                 "      minimum: 5\n"
+                                 "      unproven_grace: 10d\n"
+                                 "      failed_grace: off\n"
+                                 "      most_percent: 50\n"
+                                 "      most_at_once: 7\n"
                                  "  lab-2:\n"
                                  "    engine: postgresql\n"
                                  "    connection: host=/run/postgresql\n";
@@ -97,6 +113,19 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
     assert_int_equal(clinic->backup_every_ms, 6 * 3600 * 1000);
     assert_int_equal(clinic->verify_every_ms, 24 * 3600 * 1000);
     assert_false(clinic->verify_after_backup);
+    assert_int_equal(clinic->retention_every_ms, DAY);
+    assert_int_equal(clinic->retention.last, 3);
+    assert_int_equal(clinic->retention.hourly, 24);
+    assert_int_equal(clinic->retention.daily, 14);
+    assert_int_equal(clinic->retention.weekly, 8);
+    assert_int_equal(clinic->retention.monthly, 12);
+    assert_int_equal(clinic->retention.yearly, 10);
+    assert_int_equal(clinic->retention.within_ms, 2 * DAY);
+    assert_int_equal(clinic->retention.minimum, 5);
+    assert_int_equal(clinic->retention.unproven_grace_ms, 10 * DAY);
+    assert_int_equal(clinic->retention.failed_grace_ms, 0);
+    assert_int_equal(clinic->retention.most_percent, 50);
+    assert_int_equal(clinic->retention.most_at_once, 7);
 }
 
 HF_TEST(what_a_file_does_not_say_has_its_default)
@@ -121,6 +150,16 @@ HF_TEST(what_a_file_does_not_say_has_its_default)
     assert_int_equal(clinic->backup_every_ms, 0);
     assert_int_equal(clinic->verify_every_ms, 0);
     assert_true(clinic->verify_after_backup);
+    assert_int_equal(clinic->retention_every_ms, 0); // nothing goes by itself
+    assert_int_equal(clinic->retention.last, 0);
+    assert_int_equal(clinic->retention.yearly, 0);
+    assert_int_equal(clinic->retention.within_ms, 0);
+    assert_int_equal(clinic->retention.minimum, 1);
+    assert_int_equal(clinic->retention.unproven_grace_ms, 14 * DAY);
+    assert_int_equal(clinic->retention.failed_grace_ms, 7 * DAY);
+    assert_int_equal(clinic->retention.most_percent, 30);
+    assert_int_equal(clinic->retention.most_at_once, 20);
+    assert_int_equal(settings->catalog_check_every_ms, 7 * DAY);
     assert_null(hf_settings_source(settings, "other"));
 }
 
@@ -148,6 +187,16 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
         {LEAST "engine: postgresql\n", "holdfast.yaml:4: there is no setting \"engine\""},
         {SOURCE "    workers: 2\n", "holdfast.yaml:8: there is no setting \"workers\""},
         {LEAST "<<: {workers: 2}\n", "holdfast.yaml:4: there is no setting \"<<\""},
+        {SOURCE "    retention:\n      dayly: 3\n", "holdfast.yaml:9: there is no setting \"retention.dayly\""},
+        {SOURCE "    retention.daily: 3\n", "holdfast.yaml:8: there is no setting \"retention.daily\""},
+        {SOURCE "    retention: 3\n", "holdfast.yaml:8: \"retention\" must have settings below it"},
+        {SOURCE "    retention:\n      daily: {a: 1}\n", "holdfast.yaml:9: \"daily\" cannot have settings below it"},
+        {SOURCE "    retention:\n      daily: [1]\n",
+         "holdfast.yaml:9: \"daily\" is a list; it must be a whole number"},
+        {SOURCE "    retention:\n      daily: 0\n",
+         "holdfast.yaml:9: \"retention.daily\" is 0, outside of 1 to 100000, or off"},
+        {SOURCE "    sandbox: {memory: 1GiB}\n", "holdfast.yaml:8: there is no setting \"sandbox\""},
+        {LEAST "retention: {daily: 3}\n", "holdfast.yaml:4: there is no setting \"retention\""},
 
         {LEAST "state: /t\n", "holdfast.yaml:4: \"state\" stands here a second time; the first is in line 2"},
         {LEAST "unlock: {key_file: /x}\n",
@@ -326,6 +375,8 @@ HF_TEST(a_source_survives_the_way_through_json)
     assert_string_equal(json_string_value(json_object_get(clinic, "verify_every")), "1d");
     assert_string_equal(json_string_value(json_object_get(clinic, "max_rate")), "64MiB");
     assert_string_equal(json_string_value(json_object_get(clinic, "verify_after_backup")), "no");
+    assert_string_equal(json_string_value(json_object_get(clinic, "retention.daily")), "14");
+    assert_string_equal(json_string_value(json_object_get(clinic, "retention.failed_grace")), "off");
     _cleanup_(hf_json_freep) json_t *lab = NULL;
     hf_assert_ok(hf_source_settings_to_json(settings->sources[1], &lab, &err), &err);
     assert_string_equal(json_string_value(json_object_get(lab, "backup_every")), "off");
