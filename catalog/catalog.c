@@ -57,6 +57,13 @@ hf_catalog_freep(struct hf_catalog **catalog)
 }
 
 bool
+hf_catalog_snapshot(struct hf_catalog *catalog, struct hf_error *err)
+{
+    int64_t version; // the first reading is what takes the snapshot
+    return hf_catalog_execute(catalog, "BEGIN", err) && read_number(catalog, "PRAGMA user_version", &version, err);
+}
+
+bool
 hf_catalog_set_aside(const char *path, int64_t now, char **ret_name, struct hf_error *err)
 {
     char moment[HF_TIME_TEXT_BYTES], *name;

@@ -31,6 +31,9 @@ HF_MUST_CHECK bool hf_catalog_open(const char *path, enum hf_catalog_how how, st
                                    struct hf_error *err);
 void hf_catalog_freep(struct hf_catalog **catalog);
 
+/* From here on a connection that reads sees the catalog as it is now, whatever is written meanwhile. */
+HF_MUST_CHECK bool hf_catalog_snapshot(struct hf_catalog *catalog, struct hf_error *err);
+
 /* Renames a damaged catalog (and its WAL) to "<path>.damaged-<time>"; *ret_name is free()d by the caller. */
 HF_MUST_CHECK bool hf_catalog_set_aside(const char *path, int64_t now, char **ret_name, struct hf_error *err);
 

@@ -4,6 +4,8 @@
 
 #include "catalog/statements.h"
 
+static bool visit_job(struct hf_statement *get, hf_job_row_visitor *visit, void *context, struct hf_error *err);
+
 bool
 hf_catalog_job_add(struct hf_catalog *catalog, const struct hf_job_new *job, struct hf_error *err)
 {
@@ -94,26 +96,20 @@ hf_catalog_jobs(struct hf_catalog *catalog, const struct hf_id *job, int64_t mos
     while (hf_statement_step(&get, &more, err)) {
         if (!more)
             return true;
-        struct hf_job_row row = {
-            .kind = hf_column_text(&get, 1),
-            .subject = hf_column_text(&get, 2),
-            .requested_by = hf_column_text(&get, 3),
-            .state = hf_column_text(&get, 4),
-            .queued_at = hf_column_int(&get, 5, -1),
-            .started_at = hf_column_int(&get, 6, -1),
-            .ended_at = hf_column_int(&get, 7, -1),
-            .exit_code = hf_column_int(&get, 8, -1),
-            .error_kind = hf_column_text(&get, 9),
-            .message = hf_column_text(&get, 10),
-            .hint = hf_column_text(&get, 11),
-            .phase = hf_column_text(&get, 12),
-            .done = hf_column_int(&get, 13, 0),
-            .total = hf_column_int(&get, 14, 0),
-        };
-        if (!hf_column_id(&get, 0, &row.job, err) || !visit(context, &row, err))
+        if (!visit_job(&get, visit, context, err))
             return false;
     }
     return false;
+}
+
+bool
+hf_catalog_job_last(struct hf_catalog *catalog, const char *kind, const char *subject, bool *ret_found,
+                    hf_job_row_visitor *visit, void *context, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_JOB_LAST);
+    hf_bind_text(&get, ":kind", kind);
+    hf_bind_text(&get, ":subject", subject);
+    return hf_statement_step(&get, ret_found, err) && (!*ret_found || visit_job(&get, visit, context, err));
 }
 
 bool
@@ -230,4 +226,34 @@ hf_catalog_pack_check_trim(struct hf_catalog *catalog, struct hf_error *err)
 {
     _cleanup_(hf_statement_done) struct hf_statement trim = hf_statement(catalog, HF_SQL_PACK_CHECK_TRIM);
     return hf_statement_run(&trim, err);
+}
+
+bool
+hf_catalog_fact_remove(struct hf_catalog *catalog, const char *name, struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement remove = hf_statement(catalog, HF_SQL_FACT_REMOVE);
+    hf_bind_text(&remove, ":name", name);
+    return hf_statement_run(&remove, err);
+}
+
+static bool
+visit_job(struct hf_statement *get, hf_job_row_visitor *visit, void *context, struct hf_error *err)
+{
+    struct hf_job_row row = {
+        .kind = hf_column_text(get, 1),
+        .subject = hf_column_text(get, 2),
+        .requested_by = hf_column_text(get, 3),
+        .state = hf_column_text(get, 4),
+        .queued_at = hf_column_int(get, 5, -1),
+        .started_at = hf_column_int(get, 6, -1),
+        .ended_at = hf_column_int(get, 7, -1),
+        .exit_code = hf_column_int(get, 8, -1),
+        .error_kind = hf_column_text(get, 9),
+        .message = hf_column_text(get, 10),
+        .hint = hf_column_text(get, 11),
+        .phase = hf_column_text(get, 12),
+        .done = hf_column_int(get, 13, 0),
+        .total = hf_column_int(get, 14, 0),
+    };
+    return hf_column_id(get, 0, &row.job, err) && visit(context, &row, err);
 }

@@ -44,6 +44,10 @@ typedef bool hf_job_row_visitor(void *context, const struct hf_job_row *row, str
 HF_MUST_CHECK bool hf_catalog_jobs(struct hf_catalog *catalog, const struct hf_id *job, int64_t most,
                                    hf_job_row_visitor *visit, void *context, struct hf_error *err);
 
+/* Of a kind and subject the last one that finished, or that the schedule asked for and that has ended. */
+HF_MUST_CHECK bool hf_catalog_job_last(struct hf_catalog *catalog, const char *kind, const char *subject,
+                                       bool *ret_found, hf_job_row_visitor *visit, void *context, struct hf_error *err);
+
 /* When a source's job of a kind is due; *ret_found false: never yet. */
 HF_MUST_CHECK bool hf_catalog_schedule_get(struct hf_catalog *catalog, const char *source, const char *kind,
                                            bool *ret_found, int64_t *ret_every_ms, int64_t *ret_next_at,
@@ -81,3 +85,4 @@ struct hf_pack_check_sums {
 HF_MUST_CHECK bool hf_catalog_pack_check_sums(struct hf_catalog *catalog, int64_t since, struct hf_pack_check_sums *ret,
                                               struct hf_error *err);
 HF_MUST_CHECK bool hf_catalog_pack_check_trim(struct hf_catalog *catalog, struct hf_error *err);
+HF_MUST_CHECK bool hf_catalog_fact_remove(struct hf_catalog *catalog, const char *name, struct hf_error *err);

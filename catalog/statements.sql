@@ -59,19 +59,22 @@ UPDATE backup SET pruned_at = :pruned_at, prune_reason = :reason
 
 -- backups: newest first; of one source or all, kept ones or pruned ones too
 SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
-       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at
+       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at,
+       prune_reason
   FROM backup
  WHERE (:source IS NULL OR source = :source) AND (:with_pruned OR pruned_at IS NULL)
  ORDER BY committed_at DESC, sequence DESC;
 
 -- backup_get: one of them, or no row
 SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
-       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at
+       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at,
+       prune_reason
   FROM backup WHERE backup_id = :backup_id;
 
 -- backup_newest: of a source, kept, in a state or in any; or no row
 SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
-       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at
+       timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at,
+       prune_reason
   FROM backup
  WHERE source = :source AND pruned_at IS NULL AND (:state IS NULL OR state = :state)
  ORDER BY committed_at DESC, sequence DESC LIMIT 1;
@@ -194,6 +197,14 @@ SELECT j.job_id, j.kind, j.subject, j.requested_by, j.state, j.queued_at, j.star
  WHERE :job_id IS NULL OR j.job_id = :job_id
  ORDER BY j.queued_at DESC, j.job_id LIMIT :most;
 
+-- job_last: of a kind and subject the last one that finished, or that the schedule asked for and that ended; or no row
+SELECT j.job_id, j.kind, j.subject, j.requested_by, j.state, j.queued_at, j.started_at, j.ended_at, j.exit_code,
+       j.error_kind, j.message, j.hint, NULL, 0, 0
+  FROM job j
+ WHERE j.kind = :kind AND j.subject = :subject AND j.ended_at IS NOT NULL
+   AND (j.state = 'finished' OR j.requested_by = 'schedule')
+ ORDER BY j.ended_at DESC, j.queued_at DESC LIMIT 1;
+
 -- jobs_lost: what a daemon that was killed left behind
 UPDATE job SET state = 'lost', ended_at = :ended_at WHERE state IN ('queued', 'running');
 
@@ -242,3 +253,5 @@ SELECT count(*), coalesce(sum(p.bytes), 0), coalesce(sum(c.checked_at IS NULL), 
 
 -- pack_check_trim: forgets packs that are gone
 DELETE FROM pack_check WHERE pack_id NOT IN (SELECT pack_id FROM pack WHERE deleted_at IS NULL);
+-- fact_remove: forgets it
+DELETE FROM fact WHERE name = :name;

@@ -272,6 +272,7 @@ visit_backup(struct hf_statement *get, hf_backup_row_visitor *visit, void *conte
         .bad_pages = hf_column_int(get, 15, -1),
         .state_since = hf_column_int(get, 17, -1),
         .pruned_at = hf_column_int(get, 18, -1),
+        .prune_reason = hf_column_text(get, 19),
     };
     return hf_column_id(get, 0, &row.backup, err) && hf_column_id(get, 1, &row.vault, err) &&
            hf_column_id(get, 3, &row.parent, err) && hf_backup_state_parse(hf_column_text(get, 16), &row.state, err) &&

@@ -59,6 +59,7 @@ struct hf_backup_row {
     enum hf_backup_state state;
     int64_t state_since;
     int64_t pruned_at;
+    const char *prune_reason;
 };
 typedef bool hf_backup_row_visitor(void *context, const struct hf_backup_row *row, struct hf_error *err);
 /* Newest first; of one source, or of all when NULL. */

@@ -70,6 +70,10 @@ struct hf_cli {
  */
 HF_MUST_CHECK bool hf_cli_parse(int argc, char **argv, struct hf_cli *ret, struct hf_error *err);
 
+/* Asks the daemon, showing on stderr where it is.  Also sets cli->exit. */
+HF_MUST_CHECK bool hf_cli_ask(struct hf_cli *cli, const char *request, const json_t *arguments, json_t **ret,
+                              struct hf_error *err);
+
 /* What --help prints: all commands, a group of them, or one. */
 HF_MUST_CHECK bool hf_cli_help(const struct hf_cli *cli, struct hf_buf *out, struct hf_error *err);
 

@@ -2,6 +2,7 @@
 
 #include "server/cli/init.h"
 #include "server/cli/local.h"
+#include "server/cli/retention.h"
 #include "server/cli/show.h"
 
 #define NAME                                                                                                           \
@@ -19,6 +20,19 @@
 #define JOB                                                                                                            \
     {                                                                                                                  \
         .name = "JOB", .member = "job", .type = HF_CLI_TEXT, .required = true                                          \
+    }
+#define BACKUP                                                                                                         \
+    {                                                                                                                  \
+        .name = "BACKUP", .member = "backup", .type = HF_CLI_TEXT, .required = true                                    \
+    }
+#define REPLACED                                                                                                       \
+    {                                                                                                                  \
+        "--replaced", NULL, "replaced", HF_CLI_FLAG,                                                                   \
+            "Failed and damaged ones that a newer proven one has replaced go now, whatever the rules say."             \
+    }
+#define REASON                                                                                                         \
+    {                                                                                                                  \
+        "--reason", "TEXT", "reason", HF_CLI_TEXT, "Why; it is recorded with your name."                               \
     }
 #define DETACH                                                                                                         \
     {                                                                                                                  \
@@ -127,10 +141,64 @@ const struct hf_cli_command hf_cli_commands[] = {
      .options = {DETACH},
      .request = "repo gc",
      .show = hf_show_gc},
+    {.words = "retention plan",
+     .sentence = "Shows for each backup whether it stays or goes by the rules of its source, and why.",
+     .arguments = {OPTIONAL_SOURCE},
+     .options = {REPLACED},
+     .request = "retention plan",
+     .show = hf_show_retention_plan},
+    {.words = "retention apply",
+     .sentence = "Removes the backups that the plan says go, after asking.",
+     .arguments = {OPTIONAL_SOURCE},
+     .options = {{"--plan", "NAME", "plan", HF_CLI_TEXT,
+                  "This plan, as \"retention plan\" named it; refused when anything has changed."},
+                 {"--yes", NULL, "yes", HF_CLI_FLAG, "Do not ask."},
+                 {"--removing", "N", "removing", HF_CLI_NUMBER,
+                  "Just so many go; needed when that is more than is usual."},
+                 REPLACED,
+                 {"--clock-is-right", NULL, "clock_is_right", HF_CLI_FLAG,
+                  "Go on although the clock and the log do not agree."}},
+     .local = hf_cli_retention_apply,
+     .show = hf_show_retention_apply},
+    {.words = "hold add",
+     .sentence = "Keeps a backup, whatever the rules say, until the hold is released or ends.",
+     .arguments = {BACKUP},
+     .options = {REASON,
+                 {"--until", "TIME", "until", HF_CLI_TEXT, "When it ends by itself, such as 2027-01-31T00:00:00Z."}},
+     .request = "hold add",
+     .show = hf_show_hold_added},
+    {.words = "hold release",
+     .sentence = "Ends the holds on a backup; locks stay.",
+     .arguments = {BACKUP},
+     .options = {REASON},
+     .request = "hold release",
+     .show = hf_show_hold_released},
+    {.words = "hold list",
+     .sentence = "Shows the backups that are held or locked, by whom, why and until when.",
+     .arguments = {OPTIONAL_SOURCE},
+     .request = "hold list",
+     .show = hf_show_holds},
+    {.words = "lock",
+     .sentence = "Locks a backup and its packs until a time; a lock can be extended and never taken back.",
+     .arguments = {BACKUP},
+     .options = {{"--until", "TIME", "until", HF_CLI_TEXT, "When it ends, such as 2027-01-31T00:00:00Z."},
+                 REASON,
+                 DETACH},
+     .request = "lock",
+     .show = hf_show_lock},
     {.words = "catalog rebuild",
      .sentence = "Makes the catalog again from the repository and compares it with the one in use.",
      .request = "catalog rebuild",
      .show = hf_show_rebuild},
+    {.words = "catalog check",
+     .sentence = "Makes a second catalog from the repository and compares it with the one in use; changes nothing.",
+     .options = {DETACH},
+     .request = "catalog check",
+     .show = hf_show_catalog_check},
+    {.words = "catalog acknowledge",
+     .sentence = "Ends the alarm about a damaged catalog that was made again.",
+     .request = "catalog acknowledge",
+     .show = hf_show_catalog_acknowledged},
 
     {.words = "job list",
      .sentence = "Shows jobs: waiting, running, and those of the last time.",

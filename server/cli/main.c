@@ -21,7 +21,6 @@ static bool wants_colour(void);
 static void set_signals(void);
 static void on_interrupt(int signal);
 static bool run(struct hf_cli *cli, struct hf_buf *out, struct hf_error *err);
-static bool ask_daemon(struct hf_cli *cli, json_t **ret, struct hf_error *err);
 static void hear_event(void *context, const json_t *event);
 static bool wants_end(void *context);
 static enum hf_exit report_failure(struct hf_cli *cli, const struct hf_error *err);
@@ -44,6 +43,20 @@ hf_cli_main(int argc, char **argv)
     cli.colour = wants_colour();
     bool done = cli.help ? hf_cli_help(&cli, &out, &err) : run(&cli, &out, &err);
     return done ? finish_output(&out, cli.exit) : report_failure(&cli, &err);
+}
+
+bool
+hf_cli_ask(struct hf_cli *cli, const char *request, const json_t *arguments, json_t **ret, struct hf_error *err)
+{
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = NULL;
+    struct hf_progress_line line;
+    if (!hf_cli_load_settings(cli, &settings, err))
+        return false;
+    hf_progress_begin(&line, stderr, isatty(STDERR_FILENO) == 1, cli->json);
+    const struct hf_client_watch watch = {.context = &line, .event = hear_event, .wants_end = wants_end};
+    bool answered = hf_client_ask(settings, request, arguments, cli->detach, &watch, ret, &cli->exit, err);
+    hf_progress_end(&line);
+    return answered;
 }
 
 static void
@@ -83,27 +96,13 @@ static bool
 run(struct hf_cli *cli, struct hf_buf *out, struct hf_error *err)
 {
     _cleanup_(hf_json_freep) json_t *result = NULL;
-    bool done = cli->command->request == NULL ? cli->command->local(cli, &result, err) : ask_daemon(cli, &result, err);
+    bool done = cli->command->request == NULL ? cli->command->local(cli, &result, err)
+                                              : hf_cli_ask(cli, cli->command->request, cli->arguments, &result, err);
     if (!done)
         return false;
     if (cli->json)
         return hf_json_canonical(result, out, err) && hf_buf_add_text(out, "\n", err);
     return cli->command->show(cli, result, out, err);
-}
-
-static bool
-ask_daemon(struct hf_cli *cli, json_t **ret, struct hf_error *err)
-{
-    _cleanup_(hf_settings_freep) struct hf_settings *settings = NULL;
-    struct hf_progress_line line;
-    if (!hf_cli_load_settings(cli, &settings, err))
-        return false;
-    hf_progress_begin(&line, stderr, isatty(STDERR_FILENO) == 1, cli->json);
-    const struct hf_client_watch watch = {.context = &line, .event = hear_event, .wants_end = wants_end};
-    bool answered =
-        hf_client_ask(settings, cli->command->request, cli->arguments, cli->detach, &watch, ret, &cli->exit, err);
-    hf_progress_end(&line);
-    return answered;
 }
 
 static void

@@ -281,7 +281,8 @@ hf_show_status(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
         if (!add_status_row(&table, row, err))
             return false;
     }
-    return hf_table_print(&table, cli->colour, out, err) && show_warnings(result, out, err);
+    return hf_table_print(&table, cli->colour, out, err) && show_warnings(result, out, err) &&
+           hf_show_alarms(result, out, err);
 }
 
 bool
@@ -597,7 +598,6 @@ static bool
 show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     const json_t *row;
-    const char *aside = text_of(result, "catalog_set_aside");
     char when[TEXT_BYTES];
     size_t index;
     json_array_foreach(json_object_get(result, "damages"), index, row)
@@ -623,9 +623,7 @@ show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
                            phase == NULL ? "" : phase))
             return false;
     }
-    return aside == NULL ||
-           (hf_buf_printf(out, err, "\nThe catalog was damaged and was made again; the damaged one is ") &&
-            hf_add_plain(out, aside, err) && hf_buf_add_text(out, "\n", err));
+    return true;
 }
 
 static bool

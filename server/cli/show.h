@@ -18,3 +18,8 @@ HF_MUST_CHECK bool hf_show_scrub_line(const json_t *scrub, struct hf_buf *out, s
 /* Parts of several answers: the object "lost" of server/job/damage.h (nothing for NULL), and the rows "affected". */
 HF_MUST_CHECK bool hf_show_lost(const json_t *lost, struct hf_buf *out, struct hf_error *err);
 HF_MUST_CHECK bool hf_show_affected(const json_t *affected, struct hf_buf *out, struct hf_error *err);
+/* show_retention.c */
+hf_show_function hf_show_retention_plan, hf_show_retention_apply, hf_show_hold_added, hf_show_hold_released,
+    hf_show_holds, hf_show_lock, hf_show_catalog_check, hf_show_catalog_acknowledged;
+/* Below a status: what nobody would look for, and the commands that mend what is wrong. */
+HF_MUST_CHECK bool hf_show_alarms(const json_t *status, struct hf_buf *out, struct hf_error *err);

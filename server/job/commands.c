@@ -11,16 +11,13 @@
 #define JOBS_SHOWN_MOST     200
 #define ATTEMPTS_SHOWN_MOST 1000
 
-typedef bool command_function(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result,
-                              enum hf_exit *ret_exit, struct hf_error *err);
-
-static command_function answer_status, answer_backups, answer_source_add, answer_source_remove, answer_source_list,
+static hf_command_function answer_status, answer_backups, answer_source_add, answer_source_remove, answer_source_list,
     answer_job_list, answer_job_cancel, answer_evidence_list, answer_catalog_rebuild, answer_version;
 
 /* What is answered at once; everything else is a kind of job (kinds.c). */
 static const struct {
     const char *name;
-    command_function *answer;
+    hf_command_function *answer;
 } commands[] = {
     {"status", answer_status},
     {"backups", answer_backups},
@@ -31,6 +28,11 @@ static const struct {
     {"job cancel", answer_job_cancel},
     {"evidence list", answer_evidence_list},
     {"catalog rebuild", answer_catalog_rebuild},
+    {"retention plan", hf_retention_answer_plan},
+    {"catalog acknowledge", hf_alarms_answer_acknowledge},
+    {"hold add", hf_holds_answer_add},
+    {"hold release", hf_holds_answer_release},
+    {"hold list", hf_holds_answer_list},
     {"version", answer_version},
 };
 
@@ -130,7 +132,9 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
                   "appliance", id_or_null(&hf_records_signing(daemon->records)->appliance), "repository", repository,
                   "sources", sources, "damages", damages, "gaps", gaps, "jobs", jobs, "scrub", scrub, "embedded",
                   (int)daemon->embedded, "catalog_set_aside", hf_records_set_aside(daemon->records));
-    return true;
+    if (*ret_result == NULL)
+        return true; // who called says so
+    return hf_alarms_add(daemon, *ret_result, ret_exit, err);
 }
 
 static bool
@@ -233,6 +237,8 @@ answer_catalog_rebuild(struct hf_daemon *daemon, const json_t *arguments, json_t
     struct hf_rebuild_report report;
     if (!hf_arguments_check(arguments, NULL, 0, err) || !hf_records_rebuild(daemon->records, &report, err))
         return false;
+    if (!hf_catalog_fact_remove(hf_daemon_catalog(daemon), HF_FACT_CATALOG_DIFFERENCES, err))
+        return false;
     if (report.differences > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
     *ret_result = json_pack("{s:I, s:I, s:I, s:s, s:b}", "vaults", (json_int_t)report.vaults, "entries",
@@ -266,12 +272,13 @@ add_source_status(void *context, const struct hf_source_row *row, struct hf_erro
     if (strcmp(name, "proven") != 0)
         status->bad_news = true;
     return append(status->sources,
-                  json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:I, s:I, s:o, s:o}", "name", row->name, "engine",
-                            row->engine, "origin", row->origin, "health", name, "newest_backup", health.newest,
-                            "newest_proven", health.proven, "last_attempt", health.attempt, "backups",
+                  json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:I, s:I, s:o, s:o, s:o}", "name", row->name,
+                            "engine", row->engine, "origin", row->origin, "health", name, "newest_backup",
+                            health.newest, "newest_proven", health.proven, "last_attempt", health.attempt, "backups",
                             (json_int_t)counts.backups, "stored_bytes", (json_int_t)counts.stored_bytes,
                             "next_backup_at", next_time(status->daemon, row->name, "backup"), "next_verify_at",
-                            next_time(status->daemon, row->name, "verify")),
+                            next_time(status->daemon, row->name, "verify"), "next_retention_at",
+                            next_time(status->daemon, row->name, "retention apply")),
                   err);
 }
 
@@ -425,15 +432,16 @@ add_open_job(void *context, const struct hf_job_row *row, struct hf_error *err)
 static json_t *
 backup_json(const struct hf_backup_row *row)
 {
-    return json_pack("{s:o, s:s?, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:s?, s:s?, s:o, s:s?, s:o, s:o, s:o, s:o, s:o}",
-                     "backup", id_or_null(&row->backup), "source", row->source, "vault", id_or_null(&row->vault),
-                     "parent", id_or_null(&row->parent), "state", hf_backup_state_name(row->state), "state_since",
-                     time_or_null(row->state_since), "started_at", time_or_null(row->started_at), "finished_at",
-                     time_or_null(row->finished_at), "committed_at", time_or_null(row->committed_at), "start_lsn",
-                     row->start_lsn, "stop_lsn", row->stop_lsn, "timeline", number_or_null(row->timeline),
-                     "server_version", row->server_version, "logical_bytes", number_or_null(row->logical_bytes),
-                     "stored_bytes", number_or_null(row->stored_bytes), "files", number_or_null(row->files),
-                     "bad_pages", number_or_null(row->bad_pages), "pruned_at", time_or_null(row->pruned_at));
+    return json_pack(
+        "{s:o, s:s?, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:s?, s:s?, s:o, s:s?, s:o, s:o, s:o, s:o, s:o, s:s?}",
+        "backup", id_or_null(&row->backup), "source", row->source, "vault", id_or_null(&row->vault), "parent",
+        id_or_null(&row->parent), "state", hf_backup_state_name(row->state), "state_since",
+        time_or_null(row->state_since), "started_at", time_or_null(row->started_at), "finished_at",
+        time_or_null(row->finished_at), "committed_at", time_or_null(row->committed_at), "start_lsn", row->start_lsn,
+        "stop_lsn", row->stop_lsn, "timeline", number_or_null(row->timeline), "server_version", row->server_version,
+        "logical_bytes", number_or_null(row->logical_bytes), "stored_bytes", number_or_null(row->stored_bytes), "files",
+        number_or_null(row->files), "bad_pages", number_or_null(row->bad_pages), "pruned_at",
+        time_or_null(row->pruned_at), "prune_reason", row->prune_reason);
 }
 
 static json_t *

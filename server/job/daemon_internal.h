@@ -6,6 +6,8 @@
  *   jobs.c         the queue, states, endings       sources.c   which database servers there are
  *   launch.c       starting a worker                watch.c     schedules of sources
  *   questions.c    what workers ask                 oracle.c    what they may have signed
+ *   retention.c    plans, and carrying them out     holds.c     holds and locks on backups
+ *   alarms.c       what the status must not hide
  *
  * All of it runs in one thread.  Nothing here blocks but the catalog's disk and the repository's log.
  */
@@ -18,8 +20,13 @@
 #include "server/job/oracle.h"
 
 #define HF_REQUESTED_BY_BYTES 64
-#define HF_JOB_QUESTION_MOST  (HF_LOG_ENTRY_MOST + HF_ORACLE_HEADER)
-#define HF_JOB_ANSWER_MOST    HF_MIB
+#define HF_PERSON_BYTES       256
+#define HF_BY_SCHEDULE        "schedule" // who asked, when nobody did
+
+/* Local facts (catalog/local.h). */
+#define HF_FACT_CLOCK        "clock" // server/retention/clock.h: an earlier reading
+#define HF_JOB_QUESTION_MOST (HF_LOG_ENTRY_MOST + HF_ORACLE_HEADER)
+#define HF_JOB_ANSWER_MOST   HF_MIB
 
 /* A request under way, from the moment it is queued until its ending has been told. */
 struct hf_job {
@@ -71,8 +78,9 @@ struct hf_daemon {
     size_t job_count;
     struct hf_client *clients[HF_CLIENTS_MOST];
     size_t client_count;
-    int64_t look_at;        // when schedules are looked at next, ms since 1970
-    uint64_t idle_since_ns; // 0: not idle
+    int64_t look_at;                   // when schedules are looked at next, ms since 1970
+    uint64_t idle_since_ns;            // 0: not idle
+    char asker[HF_REQUESTED_BY_BYTES]; // whose request is being answered: "uid 1000"
 };
 
 /* ------------------------------------------------------------------------------------------ jobs.c */
@@ -142,6 +150,28 @@ struct hf_argument {
 };
 HF_MUST_CHECK bool hf_arguments_check(const json_t *arguments, const struct hf_argument *known, size_t count,
                                       struct hf_error *err);
+
+/* A row of the table in commands.c.  *ret_exit is DONE when it is called. */
+typedef bool hf_command_function(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result,
+                                 enum hf_exit *ret_exit, struct hf_error *err);
+
+/* ------------------------------------------------------------------------------------------ retention.c, holds.c */
+
+hf_command_function hf_retention_answer_plan, hf_holds_answer_add, hf_holds_answer_release, hf_holds_answer_list;
+/* Keeps a reading of the clocks, unless there is one of this run of the kernel. */
+void hf_retention_note_clock(struct hf_daemon *daemon);
+/* The user's name of "uid 1000" where the system knows one, else the words themselves; returns name. */
+const char *hf_person_name(const char *requested_by, char name[static HF_PERSON_BYTES]);
+
+/* ------------------------------------------------------------------------------------------ alarms.c */
+
+/*
+ * Adds to a status "alarms": [{what, source or null, message, remedy}], what nobody would look for; and to each source
+ * and damage the command that mends it, as "remedy".
+ */
+HF_MUST_CHECK bool hf_alarms_add(struct hf_daemon *daemon, json_t *status, enum hf_exit *ret_exit,
+                                 struct hf_error *err);
+hf_command_function hf_alarms_answer_acknowledge;
 
 /* ------------------------------------------------------------------------------------------ sources.c */
 

@@ -152,6 +152,7 @@ run(struct hf_daemon *daemon, const struct options *options, bool *ret_busy, str
         !hf_records_open(daemon->settings, hf_daemon_now(daemon), &daemon->records, err) || !clear_up(daemon, err) ||
         !hf_sources_follow_file(daemon, err) || !hf_server_listen(daemon, err))
         return false;
+    hf_retention_note_clock(daemon);
     hf_log_info("ready on \"%s\"", daemon->socket);
     tell_starter(options, json_pack("{s:s, s:s}", "event", "ready", "socket", daemon->socket));
     return hf_daemon_loop(daemon, err);

@@ -339,10 +339,15 @@ start_job(struct hf_daemon *daemon, struct hf_job *job)
     struct hf_error err;
     set_state(job, HF_JOB_RUNNING);
     job->started_at = hf_daemon_now(daemon);
-    if (hf_catalog_job_start(hf_daemon_catalog(daemon), &job->id, job->started_at, &changed, &err) &&
-        hf_job_launch(daemon, job, &err)) {
-        hf_server_tell(daemon, job, hf_event_job(&job->id, hf_job_state_name(HF_JOB_RUNNING)));
-        return;
+    if (hf_catalog_job_start(hf_daemon_catalog(daemon), &job->id, job->started_at, &changed, &err)) {
+        if (job->kind->run == NULL && job->kind->prepare(daemon, job, &job->result, &err)) {
+            end_job(daemon, job, HF_JOB_FINISHED);
+            return;
+        }
+        if (job->kind->run != NULL && hf_job_launch(daemon, job, &err)) {
+            hf_server_tell(daemon, job, hf_event_job(&job->id, hf_job_state_name(HF_JOB_RUNNING)));
+            return;
+        }
     }
     job->why = err;
     job->has_failed = true;

@@ -9,6 +9,9 @@
  *   conclude  in the daemon, after the worker ended and the logs were read: writes the records (verdicts, evidence),
  *             starts what follows.  Also called when it failed or was cancelled.  May be NULL.
  *
+ * A kind without `run` needs no worker: what prepare() gives is the result that conclude() gets, in the daemon.  That is
+ * for what is quick, meets no foreign bytes, and is to be found among the jobs all the same.
+ *
  * A kind's name is also the name of its command (wire.h).
  */
 #pragma once
@@ -71,3 +74,16 @@ bool hf_scrub_keep(struct hf_daemon *daemon, struct hf_job *job, const json_t *k
 bool hf_scrub_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                        struct hf_error *err);
 bool hf_gc_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+/* retention.c, holds.c */
+bool hf_retention_apply_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request,
+                                struct hf_error *err);
+bool hf_retention_apply_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result,
+                                 const struct hf_error *why, struct hf_error *err);
+/* catalog_check.c */
+bool hf_catalog_check_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_catalog_check_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result,
+                               const struct hf_error *why, struct hf_error *err);
+bool hf_lock_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_lock_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_lock_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                      struct hf_error *err);

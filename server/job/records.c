@@ -6,6 +6,8 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/time.h"
+#include "catalog/local.h"
 
 #define PASSPHRASE_MOST 1024
 #define APPEND_TRIES    100 // other writers that were faster, one after the other
@@ -34,10 +36,13 @@ struct hf_records {
 struct reading {
     struct hf_catalog *catalog; // borrowed
     struct hf_id vault;
-    uint64_t entries; // seen
+    uint64_t most;    // last entry to be taken
+    uint64_t entries; // taken
 };
 
 static bool open_catalog(struct hf_records *records, int64_t now, struct hf_error *err);
+static bool replace_damaged(struct hf_records *records, const struct hf_error *damage, int64_t now,
+                            struct hf_error *err);
 static bool open_repository(struct hf_records *records, struct hf_error *err);
 static bool read_credential(const struct hf_settings *settings, struct hf_credential *ret, struct hf_error *err);
 static bool open_signer(struct hf_records *records, struct hf_error *err);
@@ -50,8 +55,6 @@ static bool check_rollback(struct hf_records *records, struct hf_vault *vault, u
 static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
 static bool append_once(struct hf_records *records, const struct hf_record *record, bool *ret_refused,
                         struct hf_error *err);
-static bool fill_scratch(struct hf_records *records, struct hf_catalog *scratch, struct hf_rebuild_report *report,
-                         struct hf_error *err);
 static bool take_place(struct hf_records *records, struct hf_catalog **scratch, const char *scratch_path,
                        struct hf_error *err);
 
@@ -132,6 +135,17 @@ hf_records_set_aside(const struct hf_records *records)
 }
 
 bool
+hf_records_remake_catalog(struct hf_records *records, const struct hf_error *damage, int64_t now, struct hf_error *err)
+{
+    hf_catalog_freep(&records->catalog);
+    for (size_t i = 0; i < records->count; i++)
+        hf_vault_freep(&records->vaults[i].vault); // each log is read from its first entry again
+    if (!replace_damaged(records, damage, now, err))
+        return false;
+    return hf_records_read(records, err);
+}
+
+bool
 hf_records_vault(struct hf_records *records, const struct hf_id *id, struct hf_vault **ret, struct hf_error *err)
 {
     char text[HF_ID_TEXT_BYTES];
@@ -141,6 +155,17 @@ hf_records_vault(struct hf_records *records, const struct hf_id *id, struct hf_v
     if (followed->vault == NULL && !read_followed(records, followed, err))
         return false;
     *ret = followed->vault;
+    return true;
+}
+
+bool
+hf_records_state(struct hf_records *records, const struct hf_id *id, const struct hf_vault_state **ret,
+                 struct hf_error *err)
+{
+    struct hf_vault *vault;
+    if (!hf_records_vault(records, id, &vault, err))
+        return false;
+    *ret = find(records, id)->state;
     return true;
 }
 
@@ -221,7 +246,7 @@ hf_records_rebuild(struct hf_records *records, struct hf_rebuild_report *ret, st
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the rebuild");
     if (!hf_records_read(records, err) || !hf_catalog_remove(scratch_path, err) ||
         !hf_catalog_open(scratch_path, HF_CATALOG_SCRATCH, &scratch, err) ||
-        !fill_scratch(records, scratch, &report, err) ||
+        !hf_records_fill_catalog(records->repository, NULL, scratch, &report, err) ||
         !hf_catalog_compare(records->catalog, scratch, &difference, err))
         return hf_fail_within(err, "could not rebuild the catalog");
 
@@ -233,6 +258,29 @@ hf_records_rebuild(struct hf_records *records, struct hf_rebuild_report *ret, st
     if (!hf_catalog_remove(scratch_path, err))
         return false;
     *ret = report;
+    return true;
+}
+
+bool
+hf_records_fill_catalog(struct hf_repository *repository, struct hf_catalog *upto, struct hf_catalog *catalog,
+                        struct hf_rebuild_report *report, struct hf_error *err)
+{
+    _cleanup_(hf_freep) struct hf_id *ids = NULL;
+    size_t count;
+    if (!hf_repository_vaults(repository, &ids, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        _cleanup_(hf_vault_freep) struct hf_vault *vault = NULL;
+        struct reading reading = {.catalog = catalog, .vault = ids[i], .most = UINT64_MAX};
+        const struct hf_vault_state *state;
+        uint8_t hash[HF_SHA256_BYTES];
+        if ((upto != NULL && !hf_catalog_head(upto, &ids[i], &reading.most, hash, err)) ||
+            !hf_vault_open(repository, &ids[i], &vault, err) ||
+            !hf_vault_read(vault, take_entry, &reading, &state, err))
+            return false;
+        report->vaults += reading.entries > 0 ? 1 : 0;
+        report->entries += reading.entries;
+    }
     return true;
 }
 
@@ -248,11 +296,27 @@ open_catalog(struct hf_records *records, int64_t now, struct hf_error *err)
         return false;
 
     const struct hf_error damage = *err;
-    if (!hf_catalog_set_aside(records->catalog_path, now, &records->set_aside, err))
+    return replace_damaged(records, &damage, now, err);
+}
+
+static bool
+replace_damaged(struct hf_records *records, const struct hf_error *damage, int64_t now, struct hf_error *err)
+{
+    char when[HF_TIME_TEXT_BYTES];
+    char *aside;
+    if (!hf_catalog_set_aside(records->catalog_path, now, &aside, err))
         return false;
-    hf_log_warning(&damage, "the catalog is made again from the repository; the damaged one is \"%s\"",
-                   records->set_aside);
-    return hf_catalog_open(records->catalog_path, HF_CATALOG_WRITE, &records->catalog, err);
+    free(records->set_aside);
+    records->set_aside = aside;
+    hf_log_warning(damage, "the catalog is made again from the repository; the damaged one is \"%s\"", aside);
+
+    _cleanup_(hf_buf_done) struct hf_buf fact = HF_BUF_INIT(HF_MIB);
+    _cleanup_(hf_json_freep) json_t *said = json_pack("{s:s, s:s}", "at", hf_time_format(now, when), "name", aside);
+    if (said == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the catalog");
+    return hf_catalog_open(records->catalog_path, HF_CATALOG_WRITE, &records->catalog, err) &&
+           hf_json_canonical(said, &fact, err) &&
+           hf_catalog_fact_put(records->catalog, HF_FACT_CATALOG_DAMAGED, hf_buf_text(&fact), err);
 }
 
 static bool
@@ -337,7 +401,7 @@ static bool
 read_followed(struct hf_records *records, struct followed *followed, struct hf_error *err)
 {
     char text[HF_ID_TEXT_BYTES];
-    struct reading reading = {.catalog = records->catalog, .vault = followed->id};
+    struct reading reading = {.catalog = records->catalog, .vault = followed->id, .most = UINT64_MAX};
     uint64_t head;
     uint8_t hash[HF_SHA256_BYTES];
     if (!hf_catalog_head(records->catalog, &followed->id, &head, hash, err))
@@ -366,6 +430,8 @@ static bool
 take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err)
 {
     struct reading *reading = context;
+    if (entry->sequence > reading->most)
+        return true;
     struct hf_catalog_entry view = {
         .vault = reading->vault,
         .sequence = entry->sequence,
@@ -393,25 +459,13 @@ append_once(struct hf_records *records, const struct hf_record *record, bool *re
         .public_part = record->public_part,
         .sealed_part = record->sealed_part,
     };
+    if (record->after != 0 && followed->state->head != record->after) {
+        *ret_refused = true;
+        return hf_fail(err, HF_ERR_CONFLICT, "the log has gone on from entry %" PRIu64 " to %" PRIu64, record->after,
+                       followed->state->head);
+    }
     *ret_refused = !hf_vault_may_append(followed->state, &append, &records->signing.appliance, err);
     return !*ret_refused && hf_vault_log_append(hf_vault_get_log(followed->vault), &append, &records->signing, err);
-}
-
-static bool
-fill_scratch(struct hf_records *records, struct hf_catalog *scratch, struct hf_rebuild_report *report,
-             struct hf_error *err)
-{
-    for (size_t i = 0; i < records->count; i++) {
-        _cleanup_(hf_vault_freep) struct hf_vault *vault = NULL;
-        struct reading reading = {.catalog = scratch, .vault = records->vaults[i].id};
-        const struct hf_vault_state *state;
-        if (!hf_vault_open(records->repository, &records->vaults[i].id, &vault, err) ||
-            !hf_vault_read(vault, take_entry, &reading, &state, err))
-            return false;
-        report->vaults++;
-        report->entries += reading.entries;
-    }
-    return true;
 }
 
 static bool

@@ -19,6 +19,10 @@
 #define HF_STATE_SIGNING_KEY "signing.key"
 #define HF_STATE_CACHE       "cache"
 
+/* Local facts: {"at", "name"} of a damaged catalog; {"at", "differences", "first"} of the last look that found some. */
+#define HF_FACT_CATALOG_DAMAGED     "catalog_damaged"
+#define HF_FACT_CATALOG_DIFFERENCES "catalog_differences"
+
 struct hf_records;
 
 /*
@@ -40,10 +44,19 @@ const struct hf_slot_info *hf_records_slot(const struct hf_records *records);
 const struct hf_credential *hf_records_credential(const struct hf_records *records);
 /* NULL when the catalog was whole; else the name that the damaged one has now. */
 const char *hf_records_set_aside(const struct hf_records *records);
+/*
+ * The catalog in use was found damaged: it is set aside and made again from the logs, and the fact
+ * HF_FACT_CATALOG_DAMAGED says so.  What was local is lost.
+ */
+HF_MUST_CHECK bool hf_records_remake_catalog(struct hf_records *records, const struct hf_error *damage, int64_t now,
+                                             struct hf_error *err);
 
 /* A vault by id.  Borrowed until the next call to any function here.  NOT_FOUND. */
 HF_MUST_CHECK bool hf_records_vault(struct hf_records *records, const struct hf_id *id, struct hf_vault **ret,
                                     struct hf_error *err);
+/* What its log adds up to, as far as it was read.  Borrowed likewise. */
+HF_MUST_CHECK bool hf_records_state(struct hf_records *records, const struct hf_id *id,
+                                    const struct hf_vault_state **ret, struct hf_error *err);
 /* The vault of a lineage, made at first contact; *ret_made says so.  Borrowed likewise. */
 HF_MUST_CHECK bool hf_records_vault_of(struct hf_records *records, const char *engine, const char *identity,
                                        const char *name, int64_t now, bool *ret_made, struct hf_vault **ret,
@@ -59,6 +72,7 @@ struct hf_record {
     int64_t time;
     const json_t *public_part; // borrowed
     const json_t *sealed_part; // borrowed, or NULL
+    uint64_t after;            // not 0: only as the next entry after that one; CONFLICT when there are others already
 };
 /*
  * Appends an entry that counts, at whatever place is free, and applies it to the catalog.  CONFLICT: the rules
@@ -77,3 +91,11 @@ struct hf_rebuild_report {
  * Local tables are kept.  Statements of other connections go on reading the older file until they open again.
  */
 HF_MUST_CHECK bool hf_records_rebuild(struct hf_records *records, struct hf_rebuild_report *ret, struct hf_error *err);
+
+/*
+ * Fills an empty catalog from the logs of an unlocked repository: as far as the catalog `upto` has read them, or to
+ * their ends when it is NULL.  Sets vaults and entries of the report.
+ */
+HF_MUST_CHECK bool hf_records_fill_catalog(struct hf_repository *repository, struct hf_catalog *upto,
+                                           struct hf_catalog *catalog, struct hf_rebuild_report *report,
+                                           struct hf_error *err);

@@ -1,7 +1,8 @@
 /*
  * schedule.h - when something is due by itself
  *
- * A source's backup_every and verify_every are intervals.  When each is due next stands in the catalog (a local table),
+ * A source's backup_every, verify_every and retention_every, and the appliance's catalog_check_every (a row with the
+ * source ""), are intervals.  When each is due next stands in the catalog (a local table),
  * so that it survives a restart; what was missed while no daemon ran is due at once, and once only: two missed backups
  * are one backup.  There is no jitter: the same catalog and clock give the same times.
  *
@@ -17,7 +18,7 @@
 int64_t hf_schedule_after(int64_t due, int64_t every_ms, int64_t now);
 
 struct hf_schedule_entry {
-    const char *source, *kind; // "backup", "verify"
+    const char *source, *kind; // "backup", "verify", "retention apply"; "catalog check"
     int64_t every_ms;          // 0: off
     int64_t newest_at;         // when the newest one of the kind began, -1 when there was none
 };

@@ -260,6 +260,7 @@ serve(struct hf_daemon *daemon, struct hf_client *client, const char *command, c
             return waits;
         return hf_fail(err, HF_ERR_NOT_FOUND, "that job has ended or was never there");
     }
+    snprintf(daemon->asker, sizeof daemon->asker, "uid %u", (unsigned)client->uid);
     if (!hf_commands_answer(daemon, command, arguments, &found, &result, &code, err))
         return false;
     if (!found)

@@ -21,7 +21,9 @@ static bool look_at_source(struct hf_daemon *daemon, const struct hf_source_sett
                            struct hf_error *err);
 static bool keep_backup_time(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool keep_attempt_time(void *context, const struct hf_attempt_row *row, struct hf_error *err);
-static bool look_at_scrub(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err);
+static bool look_at_appliance(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err);
+static bool look_at_kind(struct hf_daemon *daemon, const struct hf_schedule_entry *entry, int64_t *next_at,
+                         struct hf_error *err);
 static bool start(void *context, const char *source, const char *kind, struct hf_error *err);
 
 void
@@ -67,17 +69,30 @@ look(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
     for (size_t i = 0; i < sources->count; i++)
         if (!look_at_source(daemon, sources->list[i], next_at, err))
             return hf_fail_within(err, "source \"%s\"", sources->list[i]->name);
-    return look_at_scrub(daemon, next_at, err);
+    return look_at_appliance(daemon, next_at, err);
+}
+
+/* What is about no source. */
+static bool
+look_at_appliance(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
+{
+    const struct hf_settings *settings = daemon->settings;
+    const struct hf_schedule_entry scrub = {
+        .source = "", .kind = "repo scrub", .every_ms = settings->scrub.every_ms, .newest_at = -1};
+    // A catalog that was just made, or was just opened, is not looked at for one interval.
+    const struct hf_schedule_entry check = {.source = "",
+                                            .kind = "catalog check",
+                                            .every_ms = settings->catalog_check_every_ms,
+                                            .newest_at = hf_daemon_now(daemon)};
+    return look_at_kind(daemon, &scrub, next_at, err) && look_at_kind(daemon, &check, next_at, err);
 }
 
 static bool
-look_at_scrub(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
+look_at_kind(struct hf_daemon *daemon, const struct hf_schedule_entry *entry, int64_t *next_at, struct hf_error *err)
 {
-    const struct hf_schedule_entry scrub = {
-        .source = "", .kind = "repo scrub", .every_ms = daemon->settings->scrub.every_ms, .newest_at = -1};
-    if (hf_jobs_kind(daemon, scrub.kind) == NULL)
+    if (hf_jobs_kind(daemon, entry->kind) == NULL)
         return true; // a program that brings other kinds along
-    return hf_schedule_look(hf_daemon_catalog(daemon), &scrub, hf_daemon_now(daemon), start, daemon, next_at, err);
+    return hf_schedule_look(hf_daemon_catalog(daemon), entry, hf_daemon_now(daemon), start, daemon, next_at, err);
 }
 
 static bool
@@ -119,8 +134,12 @@ look_at_source(struct hf_daemon *daemon, const struct hf_source_settings *source
         return false;
     if (!found)
         verify.every_ms = 0; // nothing to prove yet; its time is set when there is
+    // Nothing is removed just because a daemon was started: the first time is one interval away.
+    const struct hf_schedule_entry retention = {
+        .source = source->name, .kind = "retention apply", .every_ms = source->retention_every_ms, .newest_at = now};
     return hf_schedule_look(catalog, &backup, now, start, daemon, next_at, err) &&
-           hf_schedule_look(catalog, &verify, now, start, daemon, next_at, err);
+           hf_schedule_look(catalog, &verify, now, start, daemon, next_at, err) &&
+           hf_schedule_look(catalog, &retention, now, start, daemon, next_at, err);
 }
 
 static bool
@@ -151,5 +170,5 @@ start(void *context, const char *source, const char *kind, struct hf_error *err)
         source[0] != '\0' ? json_pack("{s:s}", "source", source) : json_object();
     if (arguments == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
-    return hf_daemon_add_job(daemon, kind, arguments, "schedule", NULL, err);
+    return hf_daemon_add_job(daemon, kind, arguments, HF_BY_SCHEDULE, NULL, err);
 }

@@ -77,7 +77,10 @@ HF_TEST(colours_are_only_used_where_they_are_wanted)
 HF_TEST(damages_gaps_and_a_damaged_catalog_stand_below_the_status)
 {
     json_t *status = status_of("damaged");
-    json_object_set_new(status, "catalog_set_aside", json_string("/s/catalog.db.damaged"));
+    json_object_set_new(status, "alarms",
+                        json_pack("[{s:s, s:n, s:s, s:s}, {s:s, s:s, s:s, s:s}]", "what", "catalog damaged", "source",
+                                  "message", "it is \033[1m\"/s/damaged\"", "remedy", "Look after the disk.", "what",
+                                  "retention apply", "source", "clinic", "message", "too much", "remedy", "Say so."));
     json_object_set_new(status, "damages",
                         json_pack("[{s:s, s:s, s:s, s:s}]", "backup", "7f3a", "source", "clinic", "found_at",
                                   "2026-11-22T14:03:07.123Z", "reason", "a pack is missing"));
@@ -88,15 +91,89 @@ HF_TEST(damages_gaps_and_a_damaged_catalog_stand_below_the_status)
     assert_non_null(
         strstr(text, "Damaged: backup 7f3a of source clinic, found 2026-11-22 14:03:07Z: a pack is missing\n"));
     assert_non_null(strstr(text, "Gap: 0/1 to 0/2, noticed 2026-11-22 14:03:07Z: slot lost\n"));
-    assert_non_null(strstr(text, "the damaged one is /s/catalog.db.damaged\n"));
+    assert_non_null(strstr(text, "Alarm, catalog damaged: it is ?[1m\"/s/damaged\"\n  Look after the disk.\n"));
+    assert_non_null(strstr(text, "Alarm, retention apply of source clinic: too much\n  Say so.\n"));
+}
+
+HF_TEST(what_mends_a_source_or_a_damage_stands_below_the_status)
+{
+    json_t *status = status_of("unproven");
+    assert_null(strstr(shown(hf_show_status, false, json_deep_copy(status)), "To mend it"));
+    json_object_set_new(json_array_get(json_object_get(status, "sources"), 0), "remedy",
+                        json_string("holdfast verify clinic"));
+    json_object_set_new(status, "damages",
+                        json_pack("[{s:s, s:s, s:s, s:s}]", "backup", "7f3a", "source", "clinic", "reason", "lost",
+                                  "remedy", "holdfast retention apply clinic --replaced"));
+    const char *text = shown(hf_show_status, false, status);
+    assert_non_null(strstr(text, "To mend it:\n  clinic is unproven: holdfast verify clinic\n"
+                                 "  backup 7f3a is damaged: holdfast retention apply clinic --replaced\n"));
+}
+
+HF_TEST(a_plan_shows_each_backup_and_the_command_that_carries_it_out)
+{
+    json_t *plan = json_pack("{s:s, s:s, s:i, s:i, s:b, s:s, s:{s:b}, s:[{s:s, s:s, s:s, s:b, s:s}]}", "source",
+                             "clinic", "plan", "12ab", "stay", 4, "go", 1, "unusual", 1, "refused",
+                             "the clock is\nwrong", "rules", "replaced", 1, "backups", "backup", "7f3a", "taken_at",
+                             "2026-11-22T14:03:07.123Z", "state", "proven", "keep", 0, "sentence", "Goes: it may.");
+    assert_non_null(plan);
+    const char *text = shown(hf_show_retention_plan, false, json_pack("{s:[o]}", "plans", plan));
+    assert_string_equal(text, "clinic: 4 stay, 1 go\n"
+                              "BACKUP  TAKEN                 STATE   PLAN\n"
+                              "7f3a    2026-11-22 14:03:07Z  proven  Goes: it may.\n"
+                              "\nTo remove what goes, which is more than is usual:\n"
+                              "  holdfast retention apply clinic --plan 12ab --removing 1 --replaced\n"
+                              "It would be refused now: the clock is?wrong\n");
+    assert_string_equal(shown(hf_show_retention_plan, false, json_pack("{s:[]}", "plans")), "There are no sources.\n");
+}
+
+HF_TEST(a_lock_says_what_it_is_worth_and_when_it_changed_nothing)
+{
+    assert_string_equal(
+        shown(hf_show_lock, false,
+              json_pack("{s:s, s:s, s:s, s:s, s:i, s:s}", "change", "extended", "backup", "7f3a", "source", "clinic",
+                        "until", "2027-01-31T00:00:00.000Z", "packs", 3, "storage", "advisory")),
+        "Backup 7f3a of source clinic is locked until 2027-01-31 00:00:00Z, with the 3 packs it needs.\n"
+        "The lock is advisory: Holdfast keeps it; who owns the disk can still delete.\n");
+    assert_non_null(strstr(shown(hf_show_lock, false,
+                                 json_pack("{s:s, s:s, s:s}", "change", "too_little", "backup", "7f3a", "until",
+                                           "2027-01-31T00:00:00.000Z")),
+                           "Nothing was changed: backup 7f3a is locked until 2027-01-31 00:00:00Z already"));
+}
+
+HF_TEST(holds_are_listed_with_person_and_reason)
+{
+    assert_string_equal(shown(hf_show_holds, false,
+                              json_pack("{s:[{s:s, s:s, s:s, s:s, s:n, s:s, s:s}]}", "holds", "backup", "7f3a",
+                                        "source", "clinic", "kind", "hold", "since", "2026-11-22T14:03:07.123Z",
+                                        "until", "person", "ada", "reason", "a case")),
+                        "BACKUP  SOURCE  KIND  SINCE                 UNTIL     PERSON  REASON\n"
+                        "7f3a    clinic  hold  2026-11-22 14:03:07Z  released  ada     a case\n");
 }
 
 HF_TEST(no_answer_however_empty_crashes_what_shows_it)
 {
-    static hf_show_function *const shows[] = {hf_show_any,      hf_show_sources, hf_show_doctor,  hf_show_backup,
-                                              hf_show_backups,  hf_show_verify,  hf_show_restore, hf_show_status,
-                                              hf_show_evidence, hf_show_check,   hf_show_scrub,   hf_show_gc,
-                                              hf_show_rebuild,  hf_show_jobs};
+    static hf_show_function *const shows[] = {hf_show_any,
+                                              hf_show_sources,
+                                              hf_show_doctor,
+                                              hf_show_backup,
+                                              hf_show_backups,
+                                              hf_show_verify,
+                                              hf_show_restore,
+                                              hf_show_status,
+                                              hf_show_evidence,
+                                              hf_show_check,
+                                              hf_show_scrub,
+                                              hf_show_gc,
+                                              hf_show_rebuild,
+                                              hf_show_jobs,
+                                              hf_show_retention_plan,
+                                              hf_show_retention_apply,
+                                              hf_show_hold_added,
+                                              hf_show_hold_released,
+                                              hf_show_holds,
+                                              hf_show_lock,
+                                              hf_show_catalog_check,
+                                              hf_show_catalog_acknowledged};
     for (size_t i = 0; i < HF_LENGTH(shows); i++) {
         (void)shown(shows[i], true, json_object());
         (void)shown(shows[i], true,
