@@ -1,10 +1,10 @@
 /*
  * schedule.h - when something is due by itself
  *
- * A source's backup_every, verify_every and retention_every, and the appliance's catalog_check_every (a row with the
- * source ""), are intervals.  When each is due next stands in the catalog (a local table),
- * so that it survives a restart; what was missed while no daemon ran is due at once, and once only: two missed backups
- * are one backup.  There is no jitter: the same catalog and clock give the same times.
+ * A source's backup_every, verify_every and retention_every are intervals, and so are the appliance's own (scrub.every,
+ * catalog_check_every: rows with the source "").  When each is due next stands in the catalog (a local table), so that
+ * it survives a restart; what was missed while no daemon ran is due at once, and once only: two missed backups are one
+ * backup.  There is no jitter: the same catalog and clock give the same times.
  *
  *   first seen, the source has no backup or no attempt   due now
  *   first seen otherwise, or the interval was changed    one interval after the newest one began
