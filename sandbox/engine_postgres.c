@@ -4,17 +4,20 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
 
-#define MOST_MODULES 512
-#define ZONES        "/usr/share/zoneinfo"
-#define LOCALES      "/usr/lib/locale"
-#define OWN_LOCALES  "/locales"
-#define UPSTREAM     "/run/upstream"
-#define PATH_BYTES   512
+#define IN_PLACE       "allow_in_place_tablespaces"
+#define IN_PLACE_SINCE 15 // from its first release on; 13.8 and 14.5 learned it later
+#define MOST_MODULES   512
+#define ZONES          "/usr/share/zoneinfo"
+#define LOCALES        "/usr/lib/locale"
+#define OWN_LOCALES    "/locales"
+#define UPSTREAM       "/run/upstream"
+#define PATH_BYTES     512
 
 /* How distributors lay it out; %u is the major version.  own_libraries: of a tree that brings its own. */
 static const struct layout {
@@ -166,6 +169,9 @@ static bool command(const void *settings, const struct hf_sandbox_places *places
 static bool add_places(const struct hf_sandbox_places *places, struct hf_sandbox_command *command,
                        struct hf_error *err);
 static bool add_forced(unsigned major, struct hf_sandbox_command *command, struct hf_error *err);
+static bool add_tablespaces(const struct hf_postgres_settings *settings, const struct layout *layout,
+                            struct hf_sandbox_command *command, struct hf_error *err);
+static bool holds_word(const char *program, const char *word);
 static bool add_sizes(const struct hf_postgres_settings *settings, struct hf_sandbox_command *command,
                       struct hf_error *err);
 static bool add_recovery(const struct hf_postgres_settings *settings, const struct hf_sandbox_places *places,
@@ -345,8 +351,8 @@ command(const void *engine_settings, const struct hf_sandbox_places *places, str
     if (!hf_sandbox_command_program(command, program, err) ||
         !hf_sandbox_command_argument(command, err, "%s", program) || !hf_sandbox_command_argument(command, err, "-D") ||
         !hf_sandbox_command_argument(command, err, "%s", places->data) || !add_places(places, command, err) ||
-        !add_forced(settings->major, command, err) || !add_sizes(settings, command, err) ||
-        !add_recovery(settings, places, command, err))
+        !add_forced(settings->major, command, err) || !add_tablespaces(settings, layout, command, err) ||
+        !add_sizes(settings, command, err) || !add_recovery(settings, places, command, err))
         return false;
     for (size_t i = 0; settings->more != NULL && settings->more[i] != NULL; i++) {
         if (!force(command, err, "%s", settings->more[i]))
@@ -380,6 +386,36 @@ add_forced(unsigned major, struct hf_sandbox_command *command, struct hf_error *
             return false;
     }
     return true;
+}
+
+/*
+ * The copy's tablespaces are folders in pg_tblspc.  Since August 2022 a server that recovers takes folders there for
+ * damage, unless this setting, of the same day, allows them: so a server that does not know it does not need it.
+ */
+static bool
+add_tablespaces(const struct hf_postgres_settings *settings, const struct layout *layout,
+                struct hf_sandbox_command *command, struct hf_error *err)
+{
+    char program[PATH_BYTES];
+    fill_path(program, settings->packages, layout->program, settings->major);
+    return (settings->major < IN_PLACE_SINCE && !holds_word(program, IN_PLACE)) || force(command, err, IN_PLACE "=on");
+}
+
+/* False for a program that cannot be read, too: starting it will tell. */
+static bool
+holds_word(const char *program, const char *word)
+{
+    struct stat status;
+    _cleanup_(hf_closep) int fd = open(program, O_RDONLY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &status) != 0 || status.st_size <= 0)
+        return false;
+    const size_t length = (size_t)status.st_size;
+    void *bytes = mmap(NULL, length, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (bytes == MAP_FAILED)
+        return false;
+    const bool found = memmem(bytes, length, word, strlen(word)) != NULL;
+    munmap(bytes, length);
+    return found;
 }
 
 static bool

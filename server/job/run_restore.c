@@ -112,8 +112,9 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     atomic_store(&relay.phase, "write");
     if (strcmp(state, "proven") != 0)
         hf_worker_note(worker, HF_LOG_WARNING, "this backup is %s: nobody has seen it start", state);
-    const struct hf_restore_needs needs = {facts.max_connections, facts.max_worker_processes, facts.max_wal_senders,
-                                           facts.max_prepared_xacts, facts.max_locks_per_xact};
+    const struct hf_restore_needs needs = {facts.server_version_num,   facts.max_connections,
+                                           facts.max_worker_processes, facts.max_wal_senders,
+                                           facts.max_prepared_xacts,   facts.max_locks_per_xact};
     if (!hf_restore_write(plan, target, &outcome, err) || !hf_restore_configure(plan, target, &needs, err))
         return refuse_damage(allow_damage, err);
     if (allow_damage && !lost_list_end(&list, result, err))

@@ -1,10 +1,17 @@
 #include "server/restore/configure.h"
 
+#include <fcntl.h>
 #include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/file.h"
 
+static bool allow_tablespaces(struct hf_restore_plan *plan, const char *target, const struct hf_restore_needs *needs,
+                              struct hf_error *err);
+static bool has_tablespaces(struct hf_restore_plan *plan);
+static bool knows_in_place(uint32_t version_num);
 static bool put_missing(struct hf_restore_plan *plan, const char *target, const char *name, const struct hf_buf *text,
                         struct hf_error *err);
 
@@ -39,7 +46,46 @@ hf_restore_configure(struct hf_restore_plan *plan, const char *target, const str
                            err) &&
            put_missing(plan, target, "postgresql.conf", &settings, err) &&
            put_missing(plan, target, "pg_hba.conf", &access, err) &&
-           put_missing(plan, target, "pg_ident.conf", &none, err);
+           put_missing(plan, target, "pg_ident.conf", &none, err) && allow_tablespaces(plan, target, needs, err);
+}
+
+static bool
+allow_tablespaces(struct hf_restore_plan *plan, const char *target, const struct hf_restore_needs *needs,
+                  struct hf_error *err)
+{
+    static const char text[] = "\n# Written by Holdfast: the tablespaces are folders in pg_tblspc.\n"
+                               "allow_in_place_tablespaces = on\n";
+    if (!has_tablespaces(plan) || !knows_in_place(needs->server_version_num))
+        return true;
+    _cleanup_(hf_freep) char *path = hf_path_join(target, "postgresql.auto.conf");
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    _cleanup_(hf_closep) int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    if (fd < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", path);
+    return hf_write_all(fd, text, sizeof text - 1, path, err) &&
+           (fsync(fd) == 0 || hf_fail_errno(err, HF_ERR_NONE, "could not write \"%s\"", path));
+}
+
+static bool
+has_tablespaces(struct hf_restore_plan *plan)
+{
+    static const char below[] = "pg_tblspc/";
+    const struct hf_manifest_root *root = hf_backup_root(hf_restore_plan_backup(plan));
+    for (size_t i = 0; i < root->folder_count; i++)
+        if (strncmp(root->folders[i].path, below, sizeof below - 1) == 0)
+            return true;
+    for (size_t i = 0; i < root->link_count; i++)
+        if (strncmp(root->links[i].path, below, sizeof below - 1) == 0)
+            return true;
+    return false;
+}
+
+static bool
+knows_in_place(uint32_t version_num)
+{
+    return version_num >= 150000 || (version_num >= 140005 && version_num < 150000) ||
+           (version_num >= 130008 && version_num < 140000);
 }
 
 static bool

@@ -145,7 +145,10 @@ class Cluster:
     HBA = "local all all trust\nlocal replication all trust\nhost all all 127.0.0.1/32 trust\n" \
           "host replication all 127.0.0.1/32 trust\n"
 
-    def __init__(self, settings="", hba=HBA, address=None):
+    binaries = POSTGRES
+
+    def __init__(self, settings="", hba=HBA, address=None, binaries=POSTGRES, init=("--data-checksums",)):
+        self.binaries = binaries
         self.folder = folder("cluster")
         self.data = os.path.join(self.folder, "data")
         self.socket = self.folder if address is None else address.socket
@@ -153,7 +156,7 @@ class Cluster:
         self.process = None
         self._own(self.folder)
         self.run("initdb", "-D", self.data, "-U", "postgres", "--no-sync", "--auth=trust", "--encoding=UTF8",
-                 "--locale=C.UTF-8", "--data-checksums")
+                 "--locale=C.UTF-8", *init)
         self.set_hba(hba)
         self.configure(f"port = {self.port}\nunix_socket_directories = '{self.socket}'\n"
                        "listen_addresses = '127.0.0.1'\nshared_buffers = 16MB\nfsync = off\nmax_wal_senders = 5\n"
@@ -162,9 +165,10 @@ class Cluster:
         self.start()
 
     @classmethod
-    def of_copy(cls, data):
+    def of_copy(cls, data, binaries=POSTGRES):
         """A server on a restored folder, with the settings that lie in it."""
         copy = cls.__new__(cls)
+        copy.binaries = binaries
         copy.folder = copy.socket = folder("copy")
         copy.data, copy.port, copy.process = data, free_port(), None
         copy._own(copy.folder)
@@ -185,7 +189,7 @@ class Cluster:
         return {}
 
     def run(self, tool, *arguments):
-        done = subprocess.run([os.path.join(POSTGRES, tool), *arguments], capture_output=True, text=True,
+        done = subprocess.run([os.path.join(self.binaries, tool), *arguments], capture_output=True, text=True,
                               cwd=self.folder, env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"}, **self._become())
         assert done.returncode == 0, f"{tool}: {done.stderr}"
         return done.stdout
@@ -200,7 +204,7 @@ class Cluster:
 
     def start(self):
         with open(os.path.join(self.folder, "server.log"), "ab") as log:
-            self.process = subprocess.Popen([os.path.join(POSTGRES, "postgres"), "-D", self.data], stdout=log,
+            self.process = subprocess.Popen([os.path.join(self.binaries, "postgres"), "-D", self.data], stdout=log,
                                             stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
                                             env={"LC_ALL": "C.UTF-8"}, start_new_session=True, **self._become())
         wait_for("the server", self._answers)

@@ -673,7 +673,7 @@ HF_TEST(a_backup_that_is_not_there_is_not_found)
     stored_done(&stored);
 }
 
-static const struct hf_restore_needs needs = {123, 17, 11, 5, 77};
+static const struct hf_restore_needs needs = {150018, 123, 17, 11, 5, 77};
 
 static void
 configure(struct stored *stored)
