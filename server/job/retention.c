@@ -430,7 +430,8 @@ write_prune(struct hf_daemon *daemon, const json_t *request, const struct hf_id 
                                      .after = (uint64_t)head};
     const char *source = json_string_value(json_object_get(request, "source"));
     if (!hf_records_append(daemon->records, &record, err))
-        return hf_fail_within(err, "could not remove backups of source \"%s\"", source);
+        return hf_fail_within(err, "could not remove backups of source \"%s\" (%s)", source,
+                              json_string_value(json_object_get(prune, "reason")));
     hf_log_info("%zu backups of source \"%s\" are removed: %s", json_array_size(json_object_get(prune, "backups")),
                 source, json_string_value(json_object_get(prune, "reason")));
     return true;

@@ -432,6 +432,14 @@ keep_job(void *context, const struct hf_job_row *row, struct hf_error *err)
     return true;
 }
 
+static bool
+keep_who(void *context, const struct hf_job_row *row, struct hf_error *err)
+{
+    (void)err;
+    snprintf(context, 256, "%d by %s", (int)row->queued_at, row->requested_by);
+    return true;
+}
+
 HF_TEST(a_job_is_added_started_ended_once_and_lost_when_its_daemon_is_gone)
 {
     _cleanup_(hf_catalog_freep) struct hf_catalog *catalog = must_open(fresh_path(), HF_CATALOG_WRITE);
@@ -481,4 +489,72 @@ HF_TEST(a_job_is_added_started_ended_once_and_lost_when_its_daemon_is_gone)
     text[0] = '\0';
     hf_assert_ok(hf_catalog_jobs(catalog, NULL, 1, keep_job, text, &err), &err);
     assert_string_equal(text, "");
+}
+
+HF_TEST(the_last_job_of_a_kind_is_one_that_finished_or_that_nobody_asked_for)
+{
+    static const struct {
+        const char *kind, *subject, *requested_by, *state; // state NULL: still queued
+        const char *last;                                  // of "retention apply" of "clinic", after it
+    } rows[] = {
+        {"backup", "clinic", "schedule", "finished", ""},
+        {"retention apply", "lab", "schedule", "finished", ""},
+        {"retention apply", "clinic", "uid 1000", "failed", ""},
+        {"retention apply", "clinic", "schedule", NULL, ""},
+        {"retention apply", "clinic", "schedule", "failed", "4 by schedule"},
+        {"retention apply", "clinic", "uid 1000", "failed", "4 by schedule"},
+        {"retention apply", "clinic", "uid 1000", "finished", "6 by uid 1000"},
+        {"retention apply", "clinic", "schedule", "lost", "7 by schedule"},
+    };
+    _cleanup_(hf_catalog_freep) struct hf_catalog *catalog = must_open(fresh_path(), HF_CATALOG_WRITE);
+    struct hf_error err, why;
+    char text[256];
+    bool changed, found;
+    hf_fail(&why, HF_ERR_CONFLICT, "too much");
+    for (size_t i = 0; i < HF_LENGTH(rows); i++) {
+        const struct hf_job_new job = {.job = hf_id_new(),
+                                       .kind = rows[i].kind,
+                                       .subject = rows[i].subject,
+                                       .arguments = "{}",
+                                       .requested_by = rows[i].requested_by,
+                                       .queued_at = (int64_t)i};
+        hf_assert_ok(hf_catalog_job_add(catalog, &job, &err), &err);
+        if (rows[i].state != NULL)
+            hf_assert_ok(
+                hf_catalog_job_end(catalog, &job.job, rows[i].state, 0, &why, (int64_t)(100 + i), &changed, &err),
+                &err);
+        text[0] = '\0';
+        hf_assert_ok(hf_catalog_job_last(catalog, "retention apply", "clinic", &found, keep_who, text, &err), &err);
+        assert_int_equal(found, rows[i].last[0] != '\0');
+        assert_string_equal(text, rows[i].last);
+    }
+}
+
+HF_TEST(a_fact_that_was_removed_is_gone)
+{
+    _cleanup_(hf_catalog_freep) struct hf_catalog *catalog = must_open(fresh_path(), HF_CATALOG_WRITE);
+    struct hf_error err;
+    char *value = NULL;
+    hf_assert_ok(hf_catalog_fact_put(catalog, "colour", "green", &err), &err);
+    hf_assert_ok(hf_catalog_fact_put(catalog, "shape", "round", &err), &err);
+    hf_assert_ok(hf_catalog_fact_remove(catalog, "colour", &err), &err);
+    hf_assert_ok(hf_catalog_fact_remove(catalog, "colour", &err), &err);
+    hf_assert_ok(hf_catalog_fact_get(catalog, "colour", &value, &err), &err);
+    assert_null(value);
+    hf_assert_ok(hf_catalog_fact_get(catalog, "shape", &value, &err), &err);
+    assert_string_equal(value, "round");
+    free(value);
+}
+
+HF_TEST(a_snapshot_does_not_see_what_is_written_after_it)
+{
+    const char *path = fresh_path();
+    struct hf_error err;
+    _cleanup_(hf_catalog_freep) struct hf_catalog *writer = must_open(path, HF_CATALOG_WRITE);
+    apply_to(writer, 1, 1, 11);
+    _cleanup_(hf_catalog_freep) struct hf_catalog *reader = must_open(path, HF_CATALOG_READ);
+    hf_assert_ok(hf_catalog_snapshot(reader, &err), &err);
+    apply_to(writer, 1, 12, 15);
+    assert_int_equal(head_of(reader, 1), 11);
+    assert_int_equal(head_of(writer, 1), 15);
 }

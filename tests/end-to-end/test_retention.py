@@ -3,6 +3,7 @@
 real server; and a catalog that is damaged or differs."""
 import glob
 import os
+import pty
 import pwd
 import signal
 import sqlite3
@@ -137,6 +138,34 @@ def without_a_terminal_somebody_must_have_said_yes():
     assert kept() == taken
 
 
+def at_a_terminal(answer, *words):
+    """The exit of the command, and what the person saw who typed that answer when asked."""
+    near, far = pty.openpty()
+    command = subprocess.Popen([HOLDFAST, "--settings", ward.settings, *words], stdin=far, stdout=far, stderr=far,
+                               cwd=ward.folder, env=dict(os.environ, TERM="dumb"))
+    os.close(far)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(near, 4096)
+        except OSError:  # the other end is closed
+            break
+        if b"Type \"yes\"" in piece:
+            os.write(near, answer.encode() + b"\n")
+        seen += piece
+    os.close(near)
+    return command.wait(60), seen.decode(errors="replace")
+
+
+@test
+def a_person_at_a_terminal_sees_the_plan_and_is_asked():
+    for answer in ("no", "y", ""):
+        code, seen = at_a_terminal(answer, "retention", "apply", "clinic")
+        assert code != 0 and "Remove 1 backups of source \"clinic\"?" in seen, seen
+        assert "Goes: it is proven, and no rule keeps it." in seen and taken[0] in seen, seen
+        assert kept() == taken, answer
+
+
 @test
 def a_clock_that_disagrees_with_the_log_removes_nothing():
     for shift, says in (("-2h", "the newest entry of the log is of"), ("+1y", "the clock was set forward"),
@@ -179,6 +208,7 @@ def change_catalog(appliance, statement):
 
 @test
 def what_the_plan_said_is_done_and_nothing_more():
+    ward.bad(1, "retention", "apply", "clinic", "--plan", "0" * 32, says="is not")
     answer = ward.good("retention", "apply", "clinic", "--plan", plan()["plan"])["applied"][0]
     assert answer["removed"] == [{"backup": taken[0], "reason": "beyond_rules"}] and answer["stay"] == 2, answer
     assert kept() == taken[1:]
@@ -235,6 +265,8 @@ def a_lock_keeps_a_backup_and_its_packs_and_only_grows():
 def more_than_is_usual_goes_only_when_somebody_says_the_number():
     take()
     set_policy(ward, retention(last=1, failed_grace="off"))
+    code, seen = at_a_terminal("yes", "retention", "apply", "clinic")
+    assert code == 1 and "more than is usual" in seen, seen
     assert decisions() == "k--k"  # locked, gone, gone, newest
     assert plan()["unusual"]
     ward.bad(1, "retention", "apply", "clinic", "--yes", says=["more than is usual", "--removing 2"])
@@ -301,8 +333,11 @@ def job(kind):
 def a_schedule_removes_what_goes_and_frees_its_space():
     set_policy(ward, "    retention_every: 1m\n" + retention(last=1, most_percent=100, failed_grace="off"))
     take()
-    before = decisions()
-    assert "-" in before, before
+    assert "-" in decisions() and not plan()["unusual"], plan()
+    code, seen = at_a_terminal("yes", "retention", "apply", "clinic")
+    assert code == 0 and "removed, 2 stay" in seen, seen
+    take()
+    assert decisions() == "k-k", plan()
     ward.end_daemon()
     due_now("retention apply")
     service = Service(ward)

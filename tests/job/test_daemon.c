@@ -334,6 +334,33 @@ HF_TEST(errors_and_bad_news_of_a_worker_arrive_with_their_exit)
     assert_string_equal(text_of(records, "message"), "the record could not be written");
 }
 
+HF_TEST(a_job_without_a_worker_is_done_in_the_daemon_and_listed_like_any_other)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    job_bench_start(&bench);
+    _cleanup_(hf_json_freep) json_t *done = job_bench_ask(&bench, "quick", json_pack("{s:i}", "number", 7));
+    assert_int_equal(number_of(done, "exit"), HF_EXIT_DONE);
+    const json_t *result = json_object_get(done, "result");
+    assert_int_equal(number_of(result, "number"), 7);
+    assert_true(strncmp(text_of(result, "concluded_for"), "uid ", 4) == 0);
+    _cleanup_(hf_json_freep) json_t *refused = job_bench_ask(&bench, "quick", json_pack("{s:b}", "refuse", 1));
+    assert_string_equal(text_of(refused, "message"), "not while it is raining");
+    assert_int_equal(number_of(refused, "exit"), HF_EXIT_FAILED);
+
+    _cleanup_(hf_json_freep) json_t *list = job_bench_ask(&bench, "job list", NULL);
+    const json_t *row, *jobs = json_object_get(json_object_get(list, "result"), "jobs");
+    int finished = 0, failed = 0;
+    size_t index;
+    json_array_foreach(jobs, index, row)
+    {
+        finished += strcmp(text_of(row, "state"), "finished") == 0 && json_is_string(json_object_get(row, "ended_at"));
+        failed += strcmp(text_of(row, "message"), "not while it is raining") == 0;
+    }
+    assert_int_equal(finished, 1);
+    assert_int_equal(failed, 1);
+}
+
 HF_TEST(a_worker_that_breaks_the_protocol_is_killed_and_nothing_it_said_counts)
 {
     static const char after_the_last[] = "{\"event\":\"result\",\"exit\":0,\"result\":{}}\n"

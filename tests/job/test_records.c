@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "catalog/local.h"
 #include "catalog/view.h"
 #include "server/job/records.h"
 #include "tests/job/bench.h"
@@ -89,28 +90,33 @@ HF_TEST(what_is_appended_is_in_log_and_catalog)
     assert_non_null(strstr(hf_buf_text(&dump), "{\\\"word\\\":\\\"hello\\\"}"));
 }
 
+/* The settings of a second one at the same repository: its own catalog, the same key. */
+static struct hf_settings *
+beside(const struct job_bench *bench)
+{
+    char path[512], other[300];
+    struct hf_error err;
+    _cleanup_(hf_buf_done) struct hf_buf key = HF_BUF_INIT(HF_KIB);
+    snprintf(other, sizeof other, "%s/other", bench->folder);
+    hf_assert_ok(hf_dir_make(other, 0700, &err), &err);
+    snprintf(path, sizeof path, "%s/%s", bench->state, HF_STATE_SIGNING_KEY);
+    hf_assert_ok(hf_file_read(path, &key, &err), &err);
+    snprintf(path, sizeof path, "%s/%s", other, HF_STATE_SIGNING_KEY);
+    hf_assert_ok(hf_file_publish(path, key.data, key.length, 0600, HF_PUBLISH_EXCLUSIVE, &err), &err);
+    struct hf_settings *settings = job_bench_settings(bench);
+    free(settings->state);
+    settings->state = strdup(other);
+    return settings;
+}
+
 HF_TEST(two_who_append_by_turns_see_each_others_entries)
 {
     _cleanup_(job_bench_done) struct job_bench bench;
     job_bench_make(&bench, NULL);
     _cleanup_(hf_settings_freep) struct hf_settings *settings = job_bench_settings(&bench);
     _cleanup_(hf_records_freep) struct hf_records *one = must_open(settings);
-    char path[512], other[300];
     struct hf_error err;
-
-    // A second appliance would have its own catalog; here the state folder is moved between the two openings.
-    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_MIB);
-    hf_assert_ok(hf_file_read(bench.settings_path, &text, &err), &err);
-    snprintf(other, sizeof other, "%s/other", bench.folder);
-    hf_assert_ok(hf_dir_make(other, 0700, &err), &err);
-    snprintf(path, sizeof path, "%s/%s", bench.state, HF_STATE_SIGNING_KEY);
-    _cleanup_(hf_buf_done) struct hf_buf key = HF_BUF_INIT(HF_KIB);
-    hf_assert_ok(hf_file_read(path, &key, &err), &err);
-    snprintf(path, sizeof path, "%s/%s", other, HF_STATE_SIGNING_KEY);
-    hf_assert_ok(hf_file_publish(path, key.data, key.length, 0600, HF_PUBLISH_EXCLUSIVE, &err), &err);
-    _cleanup_(hf_settings_freep) struct hf_settings *second = job_bench_settings(&bench);
-    free(second->state);
-    second->state = strdup(other);
+    _cleanup_(hf_settings_freep) struct hf_settings *second = beside(&bench);
     _cleanup_(hf_records_freep) struct hf_records *two = must_open(second);
 
     for (int i = 0; i < 5; i++) {
@@ -127,6 +133,45 @@ HF_TEST(two_who_append_by_turns_see_each_others_entries)
     struct hf_catalog_difference difference;
     hf_assert_ok(hf_catalog_compare(hf_records_catalog(one), hf_records_catalog(two), &difference, &err), &err);
     assert_int_equal(difference.rows, 0);
+}
+
+/* An entry that may only come right after one. */
+static bool
+say_after(struct hf_records *records, uint64_t after, struct hf_error *err)
+{
+    const struct hf_id id = hf_id_new();
+    _cleanup_(hf_json_freep) json_t *public_part =
+        json_pack("{s:s, s:o}", "subject", "account", "id", hf_json_id_text(&id));
+    _cleanup_(hf_json_freep) json_t *sealed_part = json_pack("{s:s}", "word", "planned");
+    const struct hf_record record = {.vault = hf_repository_id(hf_records_repository(records)),
+                                     .kind = HF_LOG_POLICY,
+                                     .time = 7,
+                                     .public_part = public_part,
+                                     .sealed_part = sealed_part,
+                                     .after = after};
+    return hf_records_append(records, &record, err);
+}
+
+HF_TEST(what_was_planned_with_an_older_log_is_not_written)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = job_bench_settings(&bench);
+    _cleanup_(hf_records_freep) struct hf_records *records = must_open(settings);
+    _cleanup_(hf_settings_freep) struct hf_settings *second = beside(&bench);
+    _cleanup_(hf_records_freep) struct hf_records *two = must_open(second);
+    struct hf_error err;
+    const uint64_t head = head_of(records);
+    hf_assert_ok(say_after(records, head, &err), &err);
+    assert_int_equal(head_of(records), head + 1);
+    assert_false(say_after(records, head, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_string_equal(err.message, "the log has gone on from entry 1 to 2");
+
+    faster = two; // somebody writes between our look and our entry: a verdict, for one
+    assert_false(say_after(records, head + 1, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_int_equal(head_of(records), head + 2); // theirs, and not ours
 }
 
 static void
@@ -187,6 +232,60 @@ HF_TEST(a_damaged_catalog_is_set_aside_and_made_again_from_the_repository)
     assert_non_null(strstr(hf_records_set_aside(records), "catalog.db.damaged-1970-01-01T00:00:01.000Z"));
     assert_int_equal(head_of(records), 21);
     hf_records_freep(&records);
+}
+
+HF_TEST(a_catalog_found_damaged_while_it_is_in_use_is_made_again_and_the_fact_says_so)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = job_bench_settings(&bench);
+    _cleanup_(hf_records_freep) struct hf_records *records = must_open(settings);
+    _cleanup_(hf_freep) char *fact = NULL;
+    struct hf_rebuild_report report;
+    struct hf_error err, damage;
+    say(records, "word");
+    hf_assert_ok(hf_catalog_fact_get(hf_records_catalog(records), HF_FACT_CATALOG_DAMAGED, &fact, &err), &err);
+    assert_null(fact);
+    hf_fail(&damage, HF_ERR_CORRUPT, "a page is not what it was");
+    hf_assert_ok(hf_records_remake_catalog(records, &damage, 2000, &err), &err);
+    assert_int_equal(head_of(records), 2);
+    say(records, "more");
+    assert_int_equal(head_of(records), 3);
+    hf_assert_ok(hf_records_rebuild(records, &report, &err), &err);
+    assert_int_equal(report.differences, 0);
+    hf_assert_ok(hf_catalog_fact_get(hf_records_catalog(records), HF_FACT_CATALOG_DAMAGED, &fact, &err), &err);
+    assert_non_null(fact);
+    assert_non_null(strstr(fact, "\"at\":\"1970-01-01T00:00:02.000Z\""));
+    assert_non_null(strstr(fact, "catalog.db.damaged-1970-01-01T00:00:02.000Z"));
+}
+
+HF_TEST(a_second_catalog_is_filled_as_far_as_the_first_had_read_the_logs)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, NULL);
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = job_bench_settings(&bench);
+    _cleanup_(hf_records_freep) struct hf_records *records = must_open(settings);
+    struct hf_catalog *live = NULL, *scratch = NULL;
+    struct hf_rebuild_report report = {0};
+    struct hf_catalog_difference difference;
+    struct hf_error err;
+    char path[256], scratch_path[300];
+    say(records, "seen");
+    catalog_path(&bench, path);
+    snprintf(scratch_path, sizeof scratch_path, "%s.check", path);
+    hf_assert_ok(hf_catalog_open(path, HF_CATALOG_READ, &live, &err), &err);
+    hf_assert_ok(hf_catalog_snapshot(live, &err), &err);
+    say(records, "later");
+    hf_assert_ok(hf_catalog_open(scratch_path, HF_CATALOG_SCRATCH, &scratch, &err), &err);
+    hf_assert_ok(hf_records_fill_catalog(hf_records_repository(records), live, scratch, &report, &err), &err);
+    assert_int_equal(report.vaults, 1);
+    assert_int_equal(report.entries, 2);
+    hf_assert_ok(hf_catalog_compare(live, scratch, &difference, &err), &err);
+    assert_int_equal(difference.rows, 0);
+    hf_assert_ok(hf_catalog_compare(hf_records_catalog(records), scratch, &difference, &err), &err);
+    assert_true(difference.rows > 0);
+    hf_catalog_freep(&scratch);
+    hf_catalog_freep(&live);
 }
 
 HF_TEST(a_rebuild_of_an_equal_catalog_changes_nothing)
