@@ -370,6 +370,21 @@ hf_show_scrub(struct hf_cli *cli, const json_t *result, struct hf_buf *out, stru
                             hf_show_affected(json_object_get(result, "affected"), out, err));
 }
 
+/* Vaults in which nothing was given up, and why. */
+static bool
+show_unread(const json_t *result, struct hf_buf *out, struct hf_error *err)
+{
+    size_t index;
+    const json_t *row;
+    json_array_foreach(json_object_get(result, "left_alone"), index, row)
+    {
+        if (!hf_buf_add_text(out, "Left alone, since a backup in it could not be read: ", err) ||
+            !hf_add_plain(out, word_of(row, "message"), err) || !hf_buf_add_text(out, ".\n", err))
+            return false;
+    }
+    return true;
+}
+
 bool
 hf_show_gc(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
@@ -378,8 +393,13 @@ hf_show_gc(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct 
         return hf_show_backup(cli, result, out, err);
     return add_line(out, "packs removed", count_of(result, "packs_removed", text), err) &&
            add_line(out, "leftovers", count_of(result, "uploads_removed", text), err) &&
+           add_line(out, "packs moved", count_of(result, "packs_moved", text), err) &&
            add_line(out, "bytes freed", bytes_of(result, "bytes_removed", text), err) &&
-           add_line(out, "kept, open", count_of(result, "packs_of_open_sessions", text), err);
+           add_line(out, "bytes written", bytes_of(result, "bytes_written", text), err) &&
+           add_line(out, "kept, open", count_of(result, "packs_of_open_sessions", text), err) &&
+           add_line(out, "kept, in use", count_of(result, "objects_waiting", text), err) &&
+           add_line(out, "kept, locked", count_of(result, "objects_locked", text), err) &&
+           add_line(out, "kept, damaged", count_of(result, "objects_damaged", text), err) && show_unread(result, out, err);
 }
 
 bool

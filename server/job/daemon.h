@@ -60,6 +60,12 @@ const char *hf_job_requested_by(const struct hf_job *job); // "uid 1000", "sched
 int64_t hf_job_started_at(const struct hf_job *job);
 /* The vault whose keys the worker gets and whose log it may write to; in prepare(). */
 void hf_job_set_vault(struct hf_job *job, const struct hf_id *vault);
+/*
+ * Holds a backup against collection until the job has ended, with a PIN in its vault's log whose reader is the job; in
+ * prepare().  CONFLICT: the backup is given up already.
+ */
+HF_MUST_CHECK bool hf_job_pin(struct hf_daemon *daemon, struct hf_job *job, const struct hf_id *vault,
+                              const struct hf_id *backup, struct hf_error *err);
 /* None until prepare() set it or the worker asked for it. */
 struct hf_id hf_job_vault(const struct hf_job *job);
 /* The answer is bad news (exit 3); in conclude(). */

@@ -55,6 +55,7 @@ struct hf_job {
     size_t answered;                // bytes of `answer` written
     struct hf_oracle_rights rights;
     bool vault_given; // by its one question for a vault
+    struct hf_id pinned_vault, pinned_backup; // none, or what hf_job_pin() holds
 };
 
 /* One connection. */
@@ -115,6 +116,13 @@ void hf_jobs_free_all(struct hf_daemon *daemon);
 HF_MUST_CHECK bool hf_job_launch(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
 /* What its worker may have signed, now that its vault is known. */
 HF_MUST_CHECK bool hf_job_set_rights(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
+
+/* ------------------------------------------------------------------------------------------ pins.c */
+
+/* The job has ended.  A pin that cannot be taken back now goes at the next collection. */
+void hf_job_unpin(struct hf_daemon *daemon, struct hf_job *job);
+/* Takes back the pins of this appliance whose job is not running. */
+HF_MUST_CHECK bool hf_pins_tidy(struct hf_daemon *daemon, struct hf_error *err);
 
 /* ------------------------------------------------------------------------------------------ questions.c */
 

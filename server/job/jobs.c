@@ -315,6 +315,13 @@ next_to_start(const struct hf_daemon *daemon)
     return NULL;
 }
 
+/* A check that reads what a collection removes would call it damage. */
+static bool
+is_apart(const struct hf_job_kind *kind, const struct hf_job_kind *other)
+{
+    return kind->apart != NULL && strcmp(kind->apart, other->name) == 0;
+}
+
 /* Locks are per source and kind: two backups of one source wait for each other, a backup and a verification do not. */
 static bool
 may_start(const struct hf_daemon *daemon, const struct hf_job *job)
@@ -326,7 +333,11 @@ may_start(const struct hf_daemon *daemon, const struct hf_job *job)
         return false;
     for (size_t i = 0; i < daemon->job_count; i++) {
         const struct hf_job *other = daemon->jobs[i];
-        if (other->state == HF_JOB_RUNNING && other->kind == job->kind && strcmp(other->subject, job->subject) == 0)
+        if (other->state != HF_JOB_RUNNING)
+            continue;
+        if (other->kind == job->kind && strcmp(other->subject, job->subject) == 0)
+            return false;
+        if (is_apart(job->kind, other->kind) || is_apart(other->kind, job->kind))
             return false;
     }
     return true;
@@ -443,6 +454,8 @@ end_job(struct hf_daemon *daemon, struct hf_job *job, enum hf_job_state state)
             state = HF_JOB_FAILED;
         }
     }
+    if (began)
+        hf_job_unpin(daemon, job);
     set_state(job, state);
     enum hf_exit code = job->has_failed ? hf_exit_of(&job->why) : job->bad_news ? HF_EXIT_BAD_NEWS : HF_EXIT_DONE;
     if (!hf_catalog_job_end(hf_daemon_catalog(daemon), &job->id, hf_job_state_name(state), (int)code,

@@ -24,6 +24,7 @@ enum hf_job_needs {
     HF_JOB_NEEDS_VAULT = 1 << 0,      // the keys of the vault that prepare() chose: hf_job_set_vault()
     HF_JOB_NEEDS_LINEAGE = 1 << 1,    // may ask for the keys of the vault of the database that it reaches
     HF_JOB_NEEDS_CREDENTIAL = 1 << 2, // the key of a slot: it unwraps as a restore on an empty machine would
+    HF_JOB_NEEDS_EVERY_LOG = 1 << 3,  // may write to the log of any vault
 };
 
 #define HF_JOB_SIGNS_MOST 8
@@ -35,6 +36,7 @@ struct hf_job_kind {
     unsigned needs;       // of enum hf_job_needs
     bool background;      // takes no place of jobs_at_once, and keeps out of everybody's way by itself
     enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
+    const char *apart;    // never runs beside a job of this kind; NULL: none
     bool (*prepare)(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
     bool (*run)(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
     /* In the daemon, for each hf_worker_keep() of the worker: notes what may not be lost with it.  May be NULL. */
@@ -73,6 +75,8 @@ bool hf_scrub_run(struct hf_worker *worker, const json_t *request, json_t **ret_
 bool hf_scrub_keep(struct hf_daemon *daemon, struct hf_job *job, const json_t *kept, struct hf_error *err);
 bool hf_scrub_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                        struct hf_error *err);
+/* Takes back the pins of jobs that are no more. */
+bool hf_gc_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_gc_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 /* retention.c, holds.c */
 bool hf_retention_apply_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request,

@@ -65,6 +65,7 @@ hf_job_set_rights(struct hf_daemon *daemon, struct hf_job *job, struct hf_error 
     job->rights.kind_count = 0;
     while (job->rights.kind_count < HF_JOB_SIGNS_MOST && job->kind->signs[job->rights.kind_count] != 0)
         job->rights.kind_count++;
+    job->rights.every_vault = (job->kind->needs & HF_JOB_NEEDS_EVERY_LOG) != 0;
     job->rights.least_sequence = head + 1;
     return true;
 }

@@ -10,6 +10,7 @@
 
 #define ENTRY_MAGIC   "HFLOG001"
 #define ENTRY_VERSION 1
+#define AT_VAULT      32
 
 static bool check_header(const struct hf_oracle_rights *rights, struct hf_reader *header, uint16_t *ret_kind,
                          uint64_t *ret_sequence, struct hf_error *err);
@@ -25,6 +26,10 @@ hf_oracle_check_entry(struct hf_oracle_rights *rights, const uint8_t *bytes, siz
     uint64_t sequence;
     if (!check_header(rights, &header, &kind, &sequence, err))
         return false;
+    if (rights->every_vault && memcmp(bytes + AT_VAULT, rights->vault.bytes, HF_ID_BYTES) != 0) {
+        memcpy(rights->vault.bytes, bytes + AT_VAULT, HF_ID_BYTES);
+        rights->least_sequence = 1;
+    }
     if (!is_allowed(rights, kind))
         return hf_fail(err, HF_ERR_DENIED, "this job may not write %s entries (kind %u)",
                        hf_log_kind_name((enum hf_log_kind)kind), (unsigned)kind);
@@ -72,7 +77,7 @@ check_header(const struct hf_oracle_rights *rights, struct hf_reader *header, ui
     *ret_sequence = hf_reader_u64(header);
     int64_t time = (int64_t)hf_reader_u64(header);
     bool repository = same(header, rights->repository.bytes, HF_ID_BYTES);
-    bool vault = same(header, rights->vault.bytes, HF_ID_BYTES);
+    bool vault = same(header, rights->vault.bytes, HF_ID_BYTES) || rights->every_vault;
     bool appliance = same(header, rights->appliance.bytes, HF_ID_BYTES);
     (void)hf_reader_u64(header); // the epoch: an older one makes the entry void by itself
     const uint8_t *before = hf_reader_bytes(header, HF_SHA256_BYTES);
@@ -81,7 +86,7 @@ check_header(const struct hf_oracle_rights *rights, struct hf_reader *header, ui
 
     if (!hf_reader_ok(header) || !magic || version != ENTRY_VERSION || flags != 0 || time < 0 || *ret_sequence == 0)
         return hf_fail(err, HF_ERR_DENIED, "these bytes are no log entry");
-    if (hf_id_is_none(&rights->vault) || !repository || !vault)
+    if ((hf_id_is_none(&rights->vault) && !rights->every_vault) || !repository || !vault)
         return hf_fail(err, HF_ERR_DENIED, "the log entry is not of this job's vault");
     if (!appliance || !signer)
         return hf_fail(err, HF_ERR_DENIED, "the log entry names another appliance");

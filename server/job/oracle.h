@@ -14,7 +14,8 @@
  *   2     {"engine", "identity"} of the database it reached   the vault's keys, as hf_vault_keys_export() writes them
  *
  * Why it is safe.  1: magic, version, flags, repository, appliance and signer are compared, the lengths add up,
- * the vault is the job's own, the kind is one that its row in kinds.c lists, the sequence never goes back; so
+ * the vault is the job's own (a collection may write to all), the kind is one that its row in kinds.c lists, the
+ * sequence never goes back; so
  * the bytes can be nothing but such an entry (evidence and checkpoints begin otherwise, server/evidence/sign.h).
  * 2: only for kinds that need it; the engine is the source's; a source that has a vault already gets no other one
  * (CONFLICT: another database answers under this name), and the answer is given once.
@@ -34,6 +35,7 @@ struct hf_oracle_rights {
     struct hf_id repository, appliance;
     uint8_t public_key[HF_PUBLIC_BYTES];
     struct hf_id vault;            // none: nothing
+    bool every_vault;              // any; `vault` is then the one of the last entry signed
     const enum hf_log_kind *kinds; // borrowed
     size_t kind_count;
     uint64_t least_sequence; // raised by each entry signed

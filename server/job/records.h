@@ -62,6 +62,10 @@ HF_MUST_CHECK bool hf_records_vault_of(struct hf_records *records, const char *e
                                        const char *name, int64_t now, bool *ret_made, struct hf_vault **ret,
                                        struct hf_error *err);
 
+/* What its log added up to when it was read last.  Borrowed likewise.  NOT_FOUND. */
+HF_MUST_CHECK bool hf_records_state(struct hf_records *records, const struct hf_id *id,
+                                    const struct hf_vault_state **ret, struct hf_error *err);
+
 /* Brings the catalog up to the logs: new entries of every vault, new vaults too; or of one vault. */
 HF_MUST_CHECK bool hf_records_read(struct hf_records *records, struct hf_error *err);
 HF_MUST_CHECK bool hf_records_read_vault(struct hf_records *records, const struct hf_id *id, struct hf_error *err);

@@ -69,24 +69,3 @@ hf_check_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result,
                        row) if (!hf_damage_record(daemon, row, "found by repo check", err)) return false;
     return true;
 }
-
-bool
-hf_gc_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
-{
-    _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
-    _cleanup_(hf_json_freep) json_t *result = json_object();
-    struct hf_collect_report report;
-    (void)request;
-    hf_worker_progress(worker, "collect", 0, 0);
-    if (result == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
-    if (!hf_open_repository(worker, NULL, &opened, err) || !hf_repository_collect(opened.repository, &report, err) ||
-        !hf_json_set(result, "packs_removed", json_integer((json_int_t)report.packs), err) ||
-        !hf_json_set(result, "bytes_removed", json_integer((json_int_t)(report.pack_bytes + report.upload_bytes)),
-                     err) ||
-        !hf_json_set(result, "uploads_removed", json_integer((json_int_t)report.uploads), err) ||
-        !hf_json_set(result, "packs_of_open_sessions", json_integer((json_int_t)report.kept_open), err))
-        return false;
-    *ret_result = HF_TAKE(result);
-    return true;
-}

@@ -69,6 +69,8 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
         !hf_json_set(request, "to", json_string(target), err) ||
         !hf_json_set(request, "state", json_string(hf_backup_state_name(wanted.state)), err))
         return false;
+    if (!hf_job_pin(daemon, job, &wanted.vault, &wanted.backup, err))
+        return false;
     *ret_request = HF_TAKE(request);
     return true;
 }

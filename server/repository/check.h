@@ -80,15 +80,3 @@ HF_MUST_CHECK bool hf_repository_check(struct hf_repository *repository, const s
 /* The same for a vault that is open, in a process that holds no other keys.  options->vault is not looked at. */
 HF_MUST_CHECK bool hf_vault_check(struct hf_vault *vault, const struct hf_check_options *options,
                                   struct hf_check_report *ret, struct hf_error *err);
-
-/*
- * Collection, the part that needs no log entry: removes staging leftovers of dead writers and packs
- * that no counting COMMIT names and whose session has ended or was aborted.  Packs of open sessions stay.
- */
-struct hf_collect_report {
-    uint64_t packs, pack_bytes;     // removed
-    uint64_t uploads, upload_bytes; // staging leftovers removed
-    uint64_t kept_open;             // packs of sessions that are still open
-};
-HF_MUST_CHECK bool hf_repository_collect(struct hf_repository *repository, struct hf_collect_report *ret,
-                                         struct hf_error *err);

@@ -19,6 +19,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "server/repository/check.h"
+#include "server/repository/collect.h"
 #include "tests/support/model.h"
 
 #define MODEL_BYTES   HF_MIB

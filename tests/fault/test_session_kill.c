@@ -13,6 +13,7 @@
 #include "base/process.h"
 #include "base/time.h"
 #include "server/repository/check.h"
+#include "server/repository/collect.h"
 #include "tests/fault/backup_loop.h"
 
 #define MODEL_BYTES     HF_MIB

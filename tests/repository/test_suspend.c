@@ -12,6 +12,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "server/repository/check.h"
+#include "server/repository/collect.h"
 #include "tests/support/model.h"
 
 #define SMALL (3 * HF_MIB)
