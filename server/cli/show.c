@@ -378,7 +378,7 @@ show_unread(const json_t *result, struct hf_buf *out, struct hf_error *err)
     const json_t *row;
     json_array_foreach(json_object_get(result, "left_alone"), index, row)
     {
-        if (!hf_buf_add_text(out, "Left alone, since a backup in it could not be read: ", err) ||
+        if (!hf_buf_add_text(out, "A vault was left alone: ", err) ||
             !hf_add_plain(out, word_of(row, "message"), err) || !hf_buf_add_text(out, ".\n", err))
             return false;
     }
@@ -399,7 +399,8 @@ hf_show_gc(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct 
            add_line(out, "kept, open", count_of(result, "packs_of_open_sessions", text), err) &&
            add_line(out, "kept, in use", count_of(result, "objects_waiting", text), err) &&
            add_line(out, "kept, locked", count_of(result, "objects_locked", text), err) &&
-           add_line(out, "kept, damaged", count_of(result, "objects_damaged", text), err) && show_unread(result, out, err);
+           add_line(out, "kept, damaged", count_of(result, "objects_damaged", text), err) &&
+           show_unread(result, out, err);
 }
 
 bool

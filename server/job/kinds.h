@@ -36,7 +36,7 @@ struct hf_job_kind {
     unsigned needs;       // of enum hf_job_needs
     bool background;      // takes no place of jobs_at_once, and keeps out of everybody's way by itself
     enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
-    const char *apart;    // never runs beside a job of this kind; NULL: none
+    const char *apart;                         // never runs beside a job of this kind; NULL: none
     bool (*prepare)(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
     bool (*run)(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
     /* In the daemon, for each hf_worker_keep() of the worker: notes what may not be lost with it.  May be NULL. */

@@ -82,7 +82,6 @@ write_pin(struct hf_daemon *daemon, enum hf_log_kind kind, const struct hf_id *v
         json_pack("{s:o, s:o}", "reader", hf_json_id_text(reader), "backup", hf_json_id_text(backup));
     if (part == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
-    const struct hf_record record = {
-        .vault = *vault, .kind = kind, .time = hf_daemon_now(daemon), .public_part = part};
+    const struct hf_record record = {.vault = *vault, .kind = kind, .time = hf_daemon_now(daemon), .public_part = part};
     return hf_records_append(daemon->records, &record, err);
 }

@@ -31,8 +31,6 @@ static bool choose_packs(struct check *check, struct hf_error *err);
 static void choose_named(struct check *check);
 static void *pack_work(void *context);
 static bool storage_is_there(struct check *check, const struct hf_error *why, struct hf_error *err);
-static void tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
-                      const char *message);
 static void tell_judged(struct check *check, const struct checked_pack *checked);
 static bool check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked,
                        struct hf_error *err);
@@ -48,9 +46,9 @@ static bool hash_pack(struct check *check, const char *name, const struct hf_vau
 static bool find_in_gaps(const struct opened_pack *opened, size_t *next, uint64_t at, const uint8_t *piece,
                          size_t length);
 static bool check_inside(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked,
-                         const char *name, const struct opened_pack *opened, struct hf_error *err);
+                         const struct opened_pack *opened, struct hf_error *err);
 static enum hf_damage_kind damage_kind(const struct hf_error *err);
-static bool check_header(struct check *check, const char *name, const struct hf_vault_pack *pack, struct hf_error *err);
+static bool check_header(struct check *check, const struct hf_vault_pack *pack, struct hf_error *err);
 static const char *pack_kind_name(uint8_t kind);
 static bool check_names(const struct hf_pack_directory *directory, const struct hf_vault_pack *pack,
                         struct hf_error *err);
@@ -132,6 +130,7 @@ check_vault(struct check *check, struct hf_error *err)
     } else {
         snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(&check->vault_id, text));
         ok = choose_packs(check, err) && check_run_workers(check, pack_work, err) &&
+             (check->options->level < 2 || check_containers(check, err)) &&
              hf_backend_list(check->backend, prefix, count_orphan, check, err);
         for (size_t i = 0; ok && check->options->packs == NULL && i < check->state->backup_count; i++) {
             const struct hf_vault_backup *backup = &check->state->backups[i];
@@ -147,6 +146,8 @@ check_vault(struct check *check, struct hf_error *err)
     for (size_t i = 0; i < check->wanted_count; i++)
         free(check->wanted[i].broken_slabs);
     free(check->wanted);
+    free(check->used);
+    free(check->containers);
     hf_pack_reader_freep(&check->packs);
     hf_vault_freep(&check->own_vault);
     hf_vault_state_freep(&check->own_state);
@@ -348,9 +349,9 @@ storage_is_there(struct check *check, const struct hf_error *why, struct hf_erro
     return hf_fail_within(err, "the repository went away during the check");
 }
 
-static void
-tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
-          const char *message)
+void
+check_tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
+                const char *message)
 {
     checked->told = true;
     check_tell(check, kind, &checked->pack->pack, slab, NULL, NULL, message);
@@ -368,17 +369,17 @@ static bool
 check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked, struct hf_error *err)
 {
     const struct hf_vault_pack *pack = checked->pack;
-    char name[HF_PACK_NAME_BYTES], message[HF_ERROR_MESSAGE_BYTES], text[HF_ID_TEXT_BYTES];
+    char name[HF_PLACE_BYTES], message[HF_ERROR_MESSAGE_BYTES], text[HF_ID_TEXT_BYTES];
     bool found;
-    uint64_t size;
-    hf_pack_name(&check->vault_id, &pack->pack, name);
+    uint64_t size, expected;
+    hf_vault_state_place(check->state, &check->vault_id, pack, name, &expected, NULL);
     hf_id_format(&pack->pack, text);
     checked->broken = true; // until it has shown its directory
     if (!hf_backend_stat(check->backend, name, &found, &size, err)) {
         const struct hf_error why = *err;
         if (!storage_is_there(check, &why, err))
             return false;
-        tell_pack(check, checked, HF_DAMAGE_UNREADABLE, HF_DAMAGE_NO_SLAB, why.message);
+        check_tell_pack(check, checked, HF_DAMAGE_UNREADABLE, HF_DAMAGE_NO_SLAB, why.message);
         return true;
     }
     pthread_mutex_lock(&check->lock);
@@ -389,19 +390,21 @@ check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pa
         snprintf(message, sizeof message, "pack \"%s\" is missing", text);
         if (!storage_is_there(check, NULL, err))
             return false;
-        tell_pack(check, checked, HF_DAMAGE_MISSING, HF_DAMAGE_NO_SLAB, message);
+        check_tell_pack(check, checked, HF_DAMAGE_MISSING, HF_DAMAGE_NO_SLAB, message);
         return true;
     }
 
     struct opened_pack opened = {0};
     bool ok = check->options->level < 2 || (open_pack(check, worker, pack, name, &opened, err) &&
-                                            check_inside(check, worker, checked, name, &opened, err));
-    if (ok && size != pack->bytes) {
+                                            check_inside(check, worker, checked, &opened, err));
+    if (ok && size != expected) {
         snprintf(message, sizeof message, "pack \"%s\" has %llu bytes, the log says %llu", text,
-                 (unsigned long long)size, (unsigned long long)pack->bytes);
-        tell_pack(check, checked, HF_DAMAGE_SIZE, HF_DAMAGE_NO_SLAB, message);
-    } else if (ok && check->options->level >= 1) {
+                 (unsigned long long)size, (unsigned long long)expected);
+        check_tell_pack(check, checked, HF_DAMAGE_SIZE, HF_DAMAGE_NO_SLAB, message);
+    } else if (ok && check->options->level >= 1 && pack->moved == 0) {
         ok = check_whole(check, name, checked, &opened, err);
+    } else if (ok && check->options->level == 1) {
+        ok = check_container(check, checked, err);
     }
     close_pack(&opened);
     return ok;
@@ -417,7 +420,7 @@ open_pack(struct check *check, struct hf_slab_worker *worker, const struct hf_va
         ret->directory = NULL;
         return check_is_damage(err);
     }
-    return find_gaps(check, name, pack, ret, err);
+    return pack->moved != 0 || find_gaps(check, name, pack, ret, err);
 }
 
 static bool
@@ -479,17 +482,17 @@ check_whole(struct check *check, const char *name, struct checked_pack *checked,
             return true; // said at the end
         if (!check_is_damage(err))
             return false;
-        tell_pack(check, checked, HF_DAMAGE_UNREADABLE, HF_DAMAGE_NO_SLAB, err->message);
+        check_tell_pack(check, checked, HF_DAMAGE_UNREADABLE, HF_DAMAGE_NO_SLAB, err->message);
         return true;
     }
     const bool explained = check->options->level == 2 && (checked->broken || checked->broken_slabs != NULL || !zeros);
     if (!same && !explained) {
         snprintf(message, sizeof message, "pack \"%s\" was altered: its hash is not the one in the log", text);
-        tell_pack(check, checked, HF_DAMAGE_ALTERED, HF_DAMAGE_NO_SLAB, message);
+        check_tell_pack(check, checked, HF_DAMAGE_ALTERED, HF_DAMAGE_NO_SLAB, message);
     }
     if (!zeros) {
         snprintf(message, sizeof message, "pack \"%s\" holds bytes between its slabs", text);
-        tell_pack(check, checked, HF_DAMAGE_ALTERED, HF_DAMAGE_NO_SLAB, message);
+        check_tell_pack(check, checked, HF_DAMAGE_ALTERED, HF_DAMAGE_NO_SLAB, message);
     }
     return true;
 }
@@ -542,29 +545,33 @@ find_in_gaps(const struct opened_pack *opened, size_t *next, uint64_t at, const 
 
 /* Level 2: what the seals hold. */
 static bool
-check_inside(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked, const char *name,
+check_inside(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked,
              const struct opened_pack *opened, struct hf_error *err)
 {
     const struct hf_vault_pack *pack = checked->pack;
     _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT(HF_MANIFEST_OBJECT_MOST + HF_KIB);
     _cleanup_(hf_slab_pages_freep) struct hf_slab_pages *pages = NULL;
     if (opened->directory == NULL) {
-        tell_pack(check, checked, damage_kind(&opened->why), HF_DAMAGE_NO_SLAB, opened->why.message);
+        check_tell_pack(check, checked, damage_kind(&opened->why), HF_DAMAGE_NO_SLAB, opened->why.message);
         return true;
     }
-    if (!check_header(check, name, pack, err) || !check_names(opened->directory, pack, err)) {
+    if (!check_header(check, pack, err) || !check_names(opened->directory, pack, err)) {
         if (!check_is_damage(err))
             return false;
-        tell_pack(check, checked, damage_kind(err), HF_DAMAGE_NO_SLAB, err->message);
+        check_tell_pack(check, checked, damage_kind(err), HF_DAMAGE_NO_SLAB, err->message);
     }
     checked->broken = false;
     checked->slab_count = opened->directory->slab_count;
     for (uint32_t number = 0; number < checked->slab_count && !check_cancelled(check); number++) {
-        if (check_slab(check, worker, pack, opened->directory, number, &plain, &pages, err))
+        /* A slab that was left behind is none, and is told of by the file that needs it. */
+        const bool is_there = opened->directory->slabs[number].offset != HF_SLAB_LEFT_BEHIND;
+        if (!is_there && !note_broken_slab(checked, number, err))
+            return false;
+        if (!is_there || check_slab(check, worker, pack, opened->directory, number, &plain, &pages, err))
             continue;
         if (!check_is_damage(err))
             return false;
-        tell_pack(check, checked, damage_kind(err), number, err->message);
+        check_tell_pack(check, checked, damage_kind(err), number, err->message);
         if (!note_broken_slab(checked, number, err))
             return false;
     }
@@ -579,12 +586,12 @@ damage_kind(const struct hf_error *err)
 
 /* Well sealed is not enough: the pack must be the one that its COMMIT means. */
 static bool
-check_header(struct check *check, const char *name, const struct hf_vault_pack *pack, struct hf_error *err)
+check_header(struct check *check, const struct hf_vault_pack *pack, struct hf_error *err)
 {
     uint8_t header[HF_PACK_HEADER];
     char text[HF_ID_TEXT_BYTES], session[HF_ID_TEXT_BYTES];
     _cleanup_(hf_pack_cipher_freep) struct hf_pack_cipher *cipher = NULL;
-    if (!hf_backend_get_range(check->backend, name, 0, header, sizeof header, err) ||
+    if (!hf_pack_reader_header(check->packs, &pack->pack, header, err) ||
         !hf_pack_cipher_from_header(header, hf_vault_keys(check->vault), &pack->pack, &cipher, err))
         return false;
     const struct hf_pack_identity *identity = hf_pack_cipher_identity(cipher);
@@ -728,7 +735,7 @@ count_orphan(void *context, const struct hf_object_info *object, struct hf_error
     struct check *check = context;
     struct hf_id pack;
     const char *slash = strrchr(object->name, '/');
-    if (slash == NULL || !hf_id_parse(slash + 1, &pack, NULL) || hf_vault_state_pack(check->state, &pack) != NULL)
+    if (slash == NULL || !hf_id_parse(slash + 1, &pack, NULL) || check_is_used(check, &pack))
         return true;
     check->report->orphans++;
     check->report->orphan_bytes += object->size;

@@ -2,6 +2,7 @@
  * check_internal.h - what the files behind check.h share
  *
  *   check.c          the vault: its log, then every pack (hash, seals, page lists, tags)
+ *   check_container.c  what was moved: containers as a whole
  *   check_backup.c   level 2 of a backup: manifest and maps against what the packs hold
  *
  * Packs come first.  What was found broken there is remembered by slab, one bit each and only in packs that
@@ -22,6 +23,11 @@ struct checked_pack {
     size_t slab_count;       // known once its directory was read
     uint8_t *broken_slabs;   // a bit each; NULL: none
     _Atomic uint64_t in_use; // by the backup that is being checked: pages, or leaves and manifest pages
+};
+
+/* A container's hash, once somebody has read it. */
+struct checked_object {
+    bool known, same;
 };
 
 struct checked_file {
@@ -47,6 +53,8 @@ struct check {
     struct hf_error failure;
     size_t wanted_count; // packs to look at, sorted by id
     struct checked_pack *wanted;
+    struct hf_id *used;                // objects in which packs lie, sorted; NULL: not listed yet
+    struct checked_object *containers; // beside state->objects; NULL: none was looked at yet
 
     struct hf_backup *backup; // whose files are being checked
     size_t file_count, file_room;
@@ -62,8 +70,19 @@ bool check_is_damage(const struct hf_error *err);
 bool check_cancelled(const struct check *check);
 void check_fail(struct check *check, const struct hf_error *err); // the first one stays
 HF_MUST_CHECK bool check_run_workers(struct check *check, void *(*work)(void *), struct hf_error *err);
+/* Of a pack: nothing more is looked for where something was told. */
+void check_tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
+                     const char *message);
 /* NULL: not one of those that were looked at. */
 struct checked_pack *check_find_pack(const struct check *check, const struct hf_id *pack);
+
+/* check_container.c */
+/* Level 1 of a pack that was moved: the hash of its container, which is read once. */
+HF_MUST_CHECK bool check_container(struct check *check, struct checked_pack *checked, struct hf_error *err);
+/* Level 2, after all packs: the containers in which nothing was found. */
+HF_MUST_CHECK bool check_containers(struct check *check, struct hf_error *err);
+/* Whether a pack lies in the object of that name. */
+bool check_is_used(struct check *check, const struct hf_id *object);
 
 /* check_backup.c */
 HF_MUST_CHECK bool check_backup(struct check *check, const struct hf_vault_backup *backup, struct hf_error *err);

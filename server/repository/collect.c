@@ -66,8 +66,8 @@ hf_vault_collect(struct hf_vault *vault, const struct hf_collect_options *option
         snprintf(report->unreadable, sizeof report->unreadable, "another appliance writes to the vault");
         return true;
     }
-    bool ok = end_sessions(&collection, state, err) &&
-              hf_vault_read(vault, NULL, NULL, &state, err) && mark_packs(vault, state, &collection.mark, err);
+    bool ok = end_sessions(&collection, state, err) && hf_vault_read(vault, NULL, NULL, &state, err) &&
+              mark_packs(vault, state, &collection.mark, err);
     if (ok && collection.mark.whole)
         ok = condemn(&collection, err) && delete_condemned(&collection, err);
     else if (ok)

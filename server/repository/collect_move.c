@@ -5,7 +5,6 @@
 #include "server/repository/collect_internal.h"
 
 #define DEFAULT_PERCENT 60
-#define LOOK_PERCENT    80 // of the count of slabs: above, an object is not looked at closer
 #define READ_BYTES      (1 * HF_MIB)
 #define TRAILER_SLABS   40 // offset of the count in a pack's trailer
 
@@ -35,6 +34,7 @@ struct mover {
     struct hf_buf piece;
 };
 
+static unsigned percent_of(const struct mover *mover);
 static bool list_residents(const struct hf_vault_state *state, struct resident **ret, size_t *ret_count,
                            struct hf_error *err);
 static bool move_object(struct mover *mover, const struct resident *residents, size_t count, struct hf_error *err);
@@ -156,6 +156,13 @@ move_object(struct mover *mover, const struct resident *residents, size_t count,
     return ok;
 }
 
+static unsigned
+percent_of(const struct mover *mover)
+{
+    const unsigned percent = mover->collection->options->live_percent;
+    return percent != 0 ? percent : DEFAULT_PERCENT;
+}
+
 /* By the counts of slabs alone, which cost one small read a pack. */
 static bool
 is_worth_a_look(struct mover *mover, const struct resident *residents, size_t count, bool *ret, struct hf_error *err)
@@ -182,7 +189,8 @@ is_worth_a_look(struct mover *mover, const struct resident *residents, size_t co
     }
     if (!hf_backend_get_range(mover->backend, name, size - HF_PACK_TRAILER, trailer, sizeof trailer, err))
         return false;
-    *ret = (uint64_t)marked->live_count * 100 < (uint64_t)hf_get_u32(trailer + TRAILER_SLABS) * LOOK_PERCENT;
+    /* Slabs are about equal in size: a third more of them than the wanted share are too many. */
+    *ret = (uint64_t)marked->live_count * 300 < (uint64_t)hf_get_u32(trailer + TRAILER_SLABS) * 4 * percent_of(mover);
     return true;
 }
 
@@ -269,7 +277,6 @@ is_thin(struct mover *mover, const struct resident *residents, size_t count, con
 {
     char text[HF_ID_TEXT_BYTES];
     uint64_t kept = 0;
-    const unsigned percent = mover->collection->options->live_percent;
     for (size_t i = 0; i < count; i++) {
         const struct marked_pack *marked = mark_find(&mover->collection->mark, &residents[i].pack);
         uint32_t live = 0;
@@ -287,7 +294,7 @@ is_thin(struct mover *mover, const struct resident *residents, size_t count, con
             return hf_fail(err, HF_ERR_CORRUPT, "maps lead to slabs of pack \"%s\" that it does not have",
                            hf_id_format(&residents[i].pack, text));
     }
-    *ret = kept * 100 < bytes * (percent != 0 ? percent : DEFAULT_PERCENT);
+    *ret = kept * 100 < bytes * percent_of(mover);
     return true;
 }
 
