@@ -31,7 +31,8 @@ place_make(struct place *place, unsigned backups)
     snprintf(place->scratch, sizeof place->scratch, "%s", hf_test_folder());
     for (unsigned i = 0; i < backups; i++) {
         struct hf_session_outcome outcome;
-        const struct hf_session_options options = model_options(&place->vault);
+        struct hf_session_options options = model_options(&place->vault);
+        options.ageing_percent = 1; // thin slabs are what we are after
         model_make(&place->models[i], BYTES, i == 0 ? 0 : 40 + i); // little of the first lives on
         hf_assert_ok(model_back_up(&place->models[i], place->vault.vault, &options, &outcome, &err), &err);
         place->backups[i] = outcome.backup;
