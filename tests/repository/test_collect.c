@@ -33,7 +33,12 @@ place_make(struct place *place, unsigned backups)
         struct hf_session_outcome outcome;
         struct hf_session_options options = model_options(&place->vault);
         options.ageing_percent = 1; // thin slabs are what we are after
-        model_make(&place->models[i], BYTES, i == 0 ? 0 : 40 + i); // little of the first lives on
+        model_make(&place->models[i], BYTES, i == 0 ? 0 : 40 + i);
+        if (i > 0) { // less than half of the first pack lives on
+            assert_int_equal(place->models[i].files[0].size, place->models[0].files[0].size);
+            memcpy(place->models[i].files[0].bytes, place->models[0].files[0].bytes,
+                   place->models[0].files[0].size / 2);
+        }
         hf_assert_ok(model_back_up(&place->models[i], place->vault.vault, &options, &outcome, &err), &err);
         place->backups[i] = outcome.backup;
     }
@@ -374,8 +379,8 @@ HF_TEST(a_lost_container_is_healed_by_the_next_backup)
         char name[HF_PACK_NAME_BYTES];
         bool data = false;
         for (size_t n = 0; n < log->pack_count; n++)
-            data = data || (hf_id_equal(&log->packs[n].object, &log->objects[i].object) &&
-                            log->packs[n].kind == HF_PACK_DATA);
+            data = data ||
+                   (hf_id_equal(&log->packs[n].object, &log->objects[i].object) && log->packs[n].kind == HF_PACK_DATA);
         snprintf(path, sizeof path, "%s/%s", place.vault.place,
                  hf_pack_name(&place.vault.id, &log->objects[i].object, name));
         if (data)
