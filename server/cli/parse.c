@@ -259,7 +259,9 @@ put(struct hf_cli *cli, const char *member, enum hf_cli_type type, const char *t
 {
     if (type == HF_CLI_NUMBER)
         return put_number(cli, member, text, err);
-    json_t *value = type == HF_CLI_PATH ? absolute(text) : json_string(text);
+    json_t *value = type == HF_CLI_PATH || (type == HF_CLI_PLACE && strncmp(text, "ssh://", 6) != 0)
+                        ? absolute(text)
+                        : json_string(text);
     if (value == NULL)
         return hf_fail(err, HF_ERR_USAGE, "a value is not valid UTF-8");
     if (type != HF_CLI_SETTING)

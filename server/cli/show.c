@@ -270,7 +270,11 @@ hf_show_status(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
     if (!hf_buf_printf(out, err, "repository  ") || !hf_add_plain(out, word_of(repository, "place"), err) ||
         !hf_buf_printf(out, err, "  %s stored, %s free\n", or_dash(bytes_of(repository, "stored_bytes", stored)),
                        or_dash(bytes_of(repository, "free_bytes", left))) ||
-        !hf_show_scrub_line(json_object_get(result, "scrub"), out, err) || !hf_buf_add_text(out, "\n", err))
+        !hf_show_scrub_line(json_object_get(result, "scrub"), out, err) ||
+        !hf_show_second_places(json_object_get(result, "second_places"), out, err) ||
+        (json_is_true(json_object_get(repository, "copy")) &&
+         !hf_buf_printf(out, err, "            a copy: it is only read until \"holdfast repo promote\"\n")) ||
+        !hf_buf_add_text(out, "\n", err))
         return false;
     if (json_array_size(sources) == 0)
         return hf_buf_printf(out, err, "There are no sources.  \"holdfast source add --help\" says how to add one.\n");

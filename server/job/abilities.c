@@ -48,6 +48,8 @@ hf_abilities_check_appliance(struct hf_worker *worker, struct hf_checks *checks)
     check_isolation(worker, checks);
     check_room(checks, "scratch_room", "There is room for restored copies", settings->scratch.folder, SCRATCH_LEAST,
                "Free space there, or set scratch.folder to a larger disk.");
+    if (!hf_place_is_local(settings->repository))
+        return;
     check_room(checks, "repository_room", "There is room in the repository", settings->repository, REPOSITORY_LEAST,
                "Free space there before the next backup.");
 }

@@ -7,12 +7,14 @@
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/scrub_times.h"
+#include "server/job/second_places.h"
 
 #define JOBS_SHOWN_MOST     200
 #define ATTEMPTS_SHOWN_MOST 1000
 
 static hf_command_function answer_status, answer_backups, answer_source_add, answer_source_remove, answer_source_list,
-    answer_job_list, answer_job_cancel, answer_evidence_list, answer_catalog_rebuild, answer_version;
+    answer_job_list, answer_job_cancel, answer_evidence_list, answer_catalog_rebuild, answer_repo_promote,
+    answer_version;
 
 /* What is answered at once; everything else is a kind of job (kinds.c). */
 static const struct {
@@ -33,6 +35,7 @@ static const struct {
     {"hold add", hf_holds_answer_add},
     {"hold release", hf_holds_answer_release},
     {"hold list", hf_holds_answer_list},
+    {"repo promote", answer_repo_promote},
     {"version", answer_version},
 };
 
@@ -115,7 +118,8 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
               struct hf_error *err)
 {
     _cleanup_(hf_json_freep) json_t *sources = json_array(), *damages = json_array(), *gaps = json_array();
-    _cleanup_(hf_json_freep) json_t *jobs = json_array(), *repository = NULL, *scrub = NULL;
+    _cleanup_(hf_json_freep) json_t *jobs = json_array(), *repository = NULL, *scrub = NULL, *copies = NULL;
+    bool bad_copies;
     struct hf_catalog *catalog = hf_daemon_catalog(daemon);
     struct status status = {.daemon = daemon, .sources = sources};
     if (!hf_arguments_check(arguments, NULL, 0, err) || !hf_catalog_sources(catalog, add_source_status, &status, err) ||
@@ -123,15 +127,16 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
         !hf_catalog_jobs(catalog, NULL, JOBS_SHOWN_MOST, add_open_job, jobs, err) ||
         (repository = repository_status(daemon, err)) == NULL ||
         !hf_scrub_status(catalog, daemon->settings, hf_daemon_now(daemon), &scrub, err) ||
-        !hf_json_set(scrub, "next_at", next_time(daemon, "", "repo scrub"), err))
+        !hf_json_set(scrub, "next_at", next_time(daemon, "", "repo scrub"), err) ||
+        !hf_second_places_status(catalog, daemon->settings, hf_daemon_now(daemon), &copies, &bad_copies, err))
         return false;
-    if (status.bad_news || json_array_size(damages) > 0 || json_array_size(gaps) > 0)
+    if (status.bad_news || bad_copies || json_array_size(damages) > 0 || json_array_size(gaps) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
-    *ret_result =
-        json_pack("{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
-                  "appliance", id_or_null(&hf_records_signing(daemon->records)->appliance), "repository", repository,
-                  "sources", sources, "damages", damages, "gaps", gaps, "jobs", jobs, "scrub", scrub, "embedded",
-                  (int)daemon->embedded, "catalog_set_aside", hf_records_set_aside(daemon->records));
+    *ret_result = json_pack(
+        "{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
+        "appliance", id_or_null(&hf_records_signing(daemon->records)->appliance), "repository", repository, "sources",
+        sources, "damages", damages, "gaps", gaps, "jobs", jobs, "scrub", scrub, "second_places", copies, "embedded",
+        (int)daemon->embedded, "catalog_set_aside", hf_records_set_aside(daemon->records));
     if (*ret_result == NULL)
         return true; // who called says so
     return hf_alarms_add(daemon, *ret_result, ret_exit, err);
@@ -248,6 +253,18 @@ answer_catalog_rebuild(struct hf_daemon *daemon, const json_t *arguments, json_t
 }
 
 static bool
+answer_repo_promote(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result, enum hf_exit *ret_exit,
+                    struct hf_error *err)
+{
+    (void)ret_exit;
+    if (!hf_arguments_check(arguments, NULL, 0, err) ||
+        !hf_records_promote(daemon->records, hf_daemon_now(daemon), err))
+        return false;
+    *ret_result = json_pack("{s:s}", "place", daemon->settings->repository);
+    return true;
+}
+
+static bool
 answer_version(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result, enum hf_exit *ret_exit,
                struct hf_error *err)
 {
@@ -358,10 +375,11 @@ repository_status(struct hf_daemon *daemon, struct hf_error *err)
     if (!hf_catalog_vaults(hf_daemon_catalog(daemon), add_vault_bytes, &bytes, err) ||
         !hf_backend_free_space(hf_repository_backend(repository), &free_bytes, err))
         return NULL;
-    json_t *status = json_pack("{s:s, s:o, s:s, s:I, s:o}", "place", daemon->settings->repository, "repository",
+    json_t *status = json_pack("{s:s, s:o, s:s, s:I, s:o, s:b}", "place", daemon->settings->repository, "repository",
                                hf_json_id_text(&id), "slot", hf_records_slot(daemon->records)->name, "stored_bytes",
                                (json_int_t)bytes, "free_bytes",
-                               free_bytes > INT64_MAX ? json_null() : json_integer((json_int_t)free_bytes));
+                               free_bytes > INT64_MAX ? json_null() : json_integer((json_int_t)free_bytes), "copy",
+                               (int)hf_records_read_only(daemon->records));
     if (status == NULL)
         hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the status");
     return status;

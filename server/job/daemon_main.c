@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "catalog/local.h"
 #include "server/job/daemon_internal.h"
+#include "server/repository/ssh_place.h"
 
 /* What the command line says. */
 struct options {
@@ -150,7 +151,8 @@ run(struct hf_daemon *daemon, const struct options *options, bool *ret_busy, str
     if (!load_settings(daemon, options, err) || !prepare_state(daemon, err) || !take_lock(daemon, ret_busy, err) ||
         !take_signals(daemon, err) ||
         !hf_records_open(daemon->settings, hf_daemon_now(daemon), &daemon->records, err) || !clear_up(daemon, err) ||
-        !hf_sources_follow_file(daemon, err) || !hf_server_listen(daemon, err))
+        (!hf_records_read_only(daemon->records) && !hf_sources_follow_file(daemon, err)) ||
+        !hf_server_listen(daemon, err))
         return false;
     hf_retention_note_clock(daemon);
     hf_log_info("ready on \"%s\"", daemon->socket);
@@ -163,6 +165,9 @@ load_settings(struct hf_daemon *daemon, const struct options *options, struct hf
 {
     _cleanup_(hf_freep) char *path = NULL;
     if (!hf_settings_path(options->settings, &path, err) || !hf_settings_load(path, &daemon->settings, err))
+        return false;
+    const struct hf_ssh_options ssh = {daemon->settings->ssh.identity_file, daemon->settings->ssh.known_hosts};
+    if (!hf_ssh_use(&ssh, err))
         return false;
     const char *socket = options->embedded ? options->socket : daemon->settings->socket;
     if (strlen(socket) >= sizeof daemon->socket)

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/local.h"
+#include "server/repository/copy.h"
 
 #define PASSPHRASE_MOST 1024
 #define APPEND_TRIES    100 // other writers that were faster, one after the other
@@ -25,6 +26,7 @@ struct hf_records {
     struct hf_catalog *catalog;
     struct hf_credential credential;
     struct hf_repository *repository;
+    bool read_only; // it is a copy
     struct hf_slot_info slot;
     struct hf_signer *signer;
     struct hf_signing signing;
@@ -44,6 +46,8 @@ static bool open_catalog(struct hf_records *records, int64_t now, struct hf_erro
 static bool replace_damaged(struct hf_records *records, const struct hf_error *damage, int64_t now,
                             struct hf_error *err);
 static bool open_repository(struct hf_records *records, struct hf_error *err);
+static bool open_copy(struct hf_records *records, const struct hf_error *why, struct hf_error *err);
+static bool refuse_write(const struct hf_records *records, struct hf_error *err);
 static bool read_credential(const struct hf_settings *settings, struct hf_credential *ret, struct hf_error *err);
 static bool open_signer(struct hf_records *records, struct hf_error *err);
 static bool find_vaults(struct hf_records *records, struct hf_error *err);
@@ -128,6 +132,26 @@ hf_records_credential(const struct hf_records *records)
     return &records->credential;
 }
 
+bool
+hf_records_read_only(const struct hf_records *records)
+{
+    return records->read_only;
+}
+
+bool
+hf_records_promote(struct hf_records *records, int64_t now, struct hf_error *err)
+{
+    if (records->signer == NULL) {
+        hf_fail(err, HF_ERR_DENIED, "the signing key is missing: nothing could be written that a reader would believe");
+        return hf_fail_hint(err, "Put \"%s\" of the old appliance's state folder into \"%s\".", HF_STATE_SIGNING_KEY,
+                            records->settings->state);
+    }
+    if (!hf_copy_promote(records->repository, &records->signing, now, err))
+        return false;
+    records->read_only = false;
+    return hf_records_read(records, err);
+}
+
 const char *
 hf_records_set_aside(const struct hf_records *records)
 {
@@ -177,6 +201,8 @@ hf_records_vault_of(struct hf_records *records, const char *engine, const char *
     bool found;
     if (!hf_vault_find(records->repository, engine, identity, &found, &id, err))
         return false;
+    if (!found && records->read_only)
+        return refuse_write(records, err);
     if (!found) {
         const struct hf_vault_new how = {
             .engine = engine, .identity = identity, .name = name, .signer = &records->signing, .now = now};
@@ -218,6 +244,8 @@ hf_records_read_vault(struct hf_records *records, const struct hf_id *id, struct
 bool
 hf_records_append(struct hf_records *records, const struct hf_record *record, struct hf_error *err)
 {
+    if (records->read_only)
+        return refuse_write(records, err);
     for (int tries = 0; tries < APPEND_TRIES; tries++) {
         bool refused;
         struct hf_error why = {0};
@@ -325,8 +353,35 @@ open_repository(struct hf_records *records, struct hf_error *err)
     const struct hf_settings *settings = records->settings;
     if (!read_credential(settings, &records->credential, err))
         return hf_fail_within(err, "could not open the repository \"%s\"", settings->repository);
-    return hf_repository_open(settings->repository, HF_ACCESS_WRITE, &records->repository, err) &&
-           hf_repository_unlock(records->repository, &records->credential, &records->slot, err);
+    struct hf_error why;
+    if (!hf_repository_open(settings->repository, HF_ACCESS_WRITE, &records->repository, &why) &&
+        !open_copy(records, &why, err))
+        return false;
+    return hf_repository_unlock(records->repository, &records->credential, &records->slot, err);
+}
+
+/* What cannot be written to may be a copy, and that can be read. */
+static bool
+open_copy(struct hf_records *records, const struct hf_error *why, struct hf_error *err)
+{
+    struct hf_copy_mark mark;
+    if (why->kind == HF_ERR_CONFLICT) {
+        if (!hf_repository_open(records->settings->repository, HF_ACCESS_READ, &records->repository, err) ||
+            !hf_copy_mark_read(hf_repository_backend(records->repository), &records->read_only, &mark, err))
+            return false;
+        if (records->read_only)
+            return true;
+    }
+    *err = *why;
+    return false;
+}
+
+static bool
+refuse_write(const struct hf_records *records, struct hf_error *err)
+{
+    hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is a copy of a repository: it can only be read",
+            records->settings->repository);
+    return hf_fail_hint(err, "If the original is lost, \"holdfast repo promote\" makes a repository of the copy.");
 }
 
 static bool
@@ -345,8 +400,13 @@ open_signer(struct hf_records *records, struct hf_error *err)
     _cleanup_(hf_freep) char *path = hf_path_join(records->settings->state, HF_STATE_SIGNING_KEY);
     if (path == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the signing key");
-    if (!hf_signer_open(path, &records->signer, err))
+    struct hf_error why;
+    if (!hf_signer_open(path, &records->signer, &why)) {
+        if (records->read_only && why.kind == HF_ERR_NOT_FOUND)
+            return true; // an empty machine that reads what is left
+        *err = why;
         return false;
+    }
 
     const struct hf_public_key *key = hf_signer_public_key(records->signer);
     const struct hf_root_bundle *known = hf_repository_signers(records->repository);

@@ -42,6 +42,12 @@ struct hf_signer *hf_records_signer(struct hf_records *records); // for evidence
 const struct hf_slot_info *hf_records_slot(const struct hf_records *records);
 /* The key that opened it: for workers that unwrap by themselves (promise 7). */
 const struct hf_credential *hf_records_credential(const struct hf_records *records);
+/*
+ * The repository is a copy (server/repository/copy.h): it is read, and no record is written; there may be no signing key.
+ * Promoting it ends that.
+ */
+bool hf_records_read_only(const struct hf_records *records);
+HF_MUST_CHECK bool hf_records_promote(struct hf_records *records, int64_t now, struct hf_error *err);
 /* NULL when the catalog was whole; else the name that the damaged one has now. */
 const char *hf_records_set_aside(const struct hf_records *records);
 /*

@@ -148,6 +148,12 @@ hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
         return false;
     if (*result == NULL)
         return true; // it ended before a backup was chosen
+    if (hf_records_read_only(hf_daemon_records(daemon))) {
+        // A copy keeps no records.  What was seen is told, and the original's ledger stays as it was.
+        (void)json_object_del(*result, "content");
+        return hf_json_set(*result, "evidence", json_null(), err) &&
+               hf_json_set(*result, "recorded", json_false(), err);
+    }
     if (!enter_evidence(daemon, *result, &evidence, err) || !record_verdict(daemon, job, *result, &evidence, err))
         return false;
     return !json_is_true(json_object_get(*result, "store_damaged")) || record_damage(daemon, *result, err);

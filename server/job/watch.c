@@ -5,6 +5,7 @@
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/schedule.h"
+#include "server/job/second_places.h"
 
 #define LOOK_EVERY_MS 60000 // at the latest: clocks are set, sources come and go
 
@@ -84,7 +85,12 @@ look_at_appliance(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *e
                                             .kind = "catalog check",
                                             .every_ms = settings->catalog_check_every_ms,
                                             .newest_at = hf_daemon_now(daemon)};
-    return look_at_kind(daemon, &scrub, next_at, err) && look_at_kind(daemon, &check, next_at, err);
+    // All places in one job.
+    struct hf_schedule_entry sync = {.source = "", .kind = "repo sync"};
+    sync.every_ms = settings->second_place.at == NULL ? 0 : settings->second_place.sync_every_ms;
+    return hf_second_places_tried_at(hf_daemon_catalog(daemon), settings, &sync.newest_at, err) &&
+           look_at_kind(daemon, &scrub, next_at, err) && look_at_kind(daemon, &check, next_at, err) &&
+           look_at_kind(daemon, &sync, next_at, err);
 }
 
 static bool

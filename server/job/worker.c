@@ -12,6 +12,7 @@
 #include "base/time.h"
 #include "server/job/kinds.h"
 #include "server/job/oracle.h"
+#include "server/repository/ssh_place.h"
 
 #define REQUEST_MOST     (4 * HF_MIB) // the settings' text and the request
 #define SECRETS_MOST     (4 * HF_MIB)
@@ -232,6 +233,9 @@ read_request(struct hf_worker *worker, const struct hf_job_kind *kinds, size_t k
         !hf_json_string(document, "settings_text", what, &settings, err) ||
         !hf_json_object(document, "request", what, &request, err) || !read_signing(worker, document, err) ||
         !hf_settings_parse(file, settings, strlen(settings), &worker->settings, err))
+        return false;
+    const struct hf_ssh_options ssh = {worker->settings->ssh.identity_file, worker->settings->ssh.known_hosts};
+    if (!hf_ssh_use(&ssh, err))
         return false;
 
     for (size_t i = 0; i < kind_count; i++)

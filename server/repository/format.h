@@ -4,13 +4,14 @@
  * A repository is a tree of objects.  Names are relative to its root:
  *
  *   holdfast-repository                         the superblock (superblock.h)
+ *   holdfast-copy                               this is a copy, and only read (superblock.h)
  *   keys/slot-<slot id>                         the root key, wrapped once for each way to open it (keys.h)
  *   keys/root-<generation>                      the root bundle: who may sign (keys.h)
  *   vaults/<vault id>/keys-<generation>         the vault's keys, sealed with the root key (keys.h)
  *   vaults/<vault id>/log/<sequence>            the vault log: what counts, in order (vault_log.h)
  *   vaults/<vault id>/packs/<xx>/<pack id>      packs; xx is the id's first two hex digits (pack.h)
- *   vaults/<vault id>/staging/<pack id>         packs being written; local disk only, never referred to
- *   staging/<id>                                whatever else is being written; local disk only
+ *   vaults/<vault id>/staging/<pack id>         packs being written; never referred to
+ *   staging/<id>                                whatever else is being written
  *   locks/<object's name>                       until when it may not be deleted; local disk only (backend_local.c)
  *   evidence/...                                signed evidence and its ledger (server/evidence)
  *

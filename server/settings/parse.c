@@ -266,7 +266,7 @@ begin_list(struct reader *reader, unsigned line, struct hf_error *err)
 
     void *target;
     const struct hf_setting *setting = setting_of_key(reader, frame, &target);
-    if (setting == NULL || setting->type != HF_SETTING_PATHS)
+    if (setting == NULL || !hf_setting_is_list(setting->type))
         return refuse(reader, line, err, "\"%s\" is a list; it must be %s", frame->keys[frame->count - 1].name,
                       setting == NULL ? "keys with values" : hf_setting_type_words(setting->type));
 
@@ -308,7 +308,7 @@ take_scalar(struct reader *reader, const yaml_event_t *event, unsigned line, str
     const struct hf_setting *setting = setting_of_key(reader, frame, &target);
     if (setting == NULL)
         return refuse(reader, line, err, "\"%s\" must have settings below it", frame->keys[frame->count - 1].name);
-    if (setting->type == HF_SETTING_PATHS)
+    if (hf_setting_is_list(setting->type))
         return refuse(reader, line, err, "\"%s\" is a single value; it must be %s", setting->name,
                       hf_setting_type_words(setting->type));
     frame->pending = false;

@@ -70,6 +70,13 @@ struct hf_settings {
         char *key_file, *passphrase_file; // exactly one is not NULL
     } unlock;
     struct {
+        char **at;                              // ends with NULL; NULL for none
+        int64_t sync_every_ms, oldest_ms, rate; // 0: off
+    } second_place;
+    struct {
+        char *identity_file, *known_hosts; // NULL: as ssh finds them
+    } ssh;
+    struct {
         char *folder;
         int64_t memory; // bytes
     } scratch;

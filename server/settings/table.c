@@ -25,7 +25,7 @@ static const char *const levels[] = {"L1", "L2", "L3r", "L3", NULL};
     }
 
 static const struct hf_setting table[] = {
-    {APPLIANCE(repository), .name = "repository", .type = HF_SETTING_PATH, .required = true,
+    {APPLIANCE(repository), .name = "repository", .type = HF_SETTING_PLACE, .required = true,
      .sentence = "Folder of the repository: the sealed packs, the wrapped keys and the logs."},
     {APPLIANCE(state), .name = "state", .type = HF_SETTING_PATH,
      .computed = "/var/lib/holdfast, or $HOME/.local/state/holdfast for an ordinary user",
@@ -46,6 +46,22 @@ static const struct hf_setting table[] = {
      .sentence = "Key file that opens the repository without a person; give this or unlock.passphrase_file."},
     {APPLIANCE(unlock.passphrase_file), .name = "unlock.passphrase_file", .type = HF_SETTING_PATH,
      .sentence = "File that holds the passphrase of a slot of the repository."},
+
+    {APPLIANCE(second_place.at), .name = "second_place.at", .type = HF_SETTING_PLACES,
+     .sentence = "Further places that hold copies of the repository; each was made once with \"holdfast repo copy\"."},
+    {APPLIANCE(second_place.sync_every_ms), .name = "second_place.sync_every", .type = HF_SETTING_DURATION,
+     .can_be_off = true, .fallback = "6h", .least = MINUTE_MS, .most = 366 * DAY_MS,
+     .sentence = "How often the copies are brought up to date by themselves."},
+    {APPLIANCE(second_place.oldest_ms), .name = "second_place.oldest", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "1d", .least = MINUTE_MS, .most = 366 * DAY_MS,
+     .sentence = "Age from which a copy that was not brought up to date is bad news."},
+    {APPLIANCE(second_place.rate), .name = "second_place.rate", .type = HF_SETTING_SIZE, .can_be_off = true,
+     .fallback = "off", .least = 64 * (int64_t)HF_KIB, .most = 64 * (int64_t)HF_GIB,
+     .sentence = "Most bytes a second that are sent to a copy."},
+    {APPLIANCE(ssh.identity_file), .name = "ssh.identity_file", .type = HF_SETTING_PATH, .computed = "as ssh finds it",
+     .sentence = "Private key for places that begin with ssh://."},
+    {APPLIANCE(ssh.known_hosts), .name = "ssh.known_hosts", .type = HF_SETTING_PATH, .computed = "as ssh finds it",
+     .sentence = "Keys of the hosts of such places; a host that is not in it is refused."},
 
     {APPLIANCE(scratch.folder), .name = "scratch.folder", .type = HF_SETTING_PATH,
      .computed = "scratch in the state folder",
@@ -171,8 +187,10 @@ hf_setting_set(const struct hf_setting *setting, void *target, const char *text,
     switch (setting->type) {
     case HF_SETTING_TEXT:
     case HF_SETTING_PATH:
+    case HF_SETTING_PLACE:
         return set_text(setting, member, text, err);
     case HF_SETTING_PATHS:
+    case HF_SETTING_PLACES:
         return add_path(setting, member, text, err);
     case HF_SETTING_WORD:
         return set_word(setting, member, text, err);
@@ -218,6 +236,7 @@ hf_setting_print(const struct hf_setting *setting, const void *target, struct hf
     switch (setting->type) {
     case HF_SETTING_TEXT:
     case HF_SETTING_PATH:
+    case HF_SETTING_PLACE:
     case HF_SETTING_WORD: {
         const char *text = *(const char *const *)member;
         return text == NULL || hf_buf_add_text(out, text, err);
@@ -233,6 +252,7 @@ hf_setting_print(const struct hf_setting *setting, const void *target, struct hf
         return print_number(value, units_of(setting->type), out, err);
     }
     case HF_SETTING_PATHS:
+    case HF_SETTING_PLACES:
         break;
     }
     abort();
@@ -245,11 +265,17 @@ hf_setting_release(enum hf_setting_of of, void *target)
         if (table[i].of != of)
             continue;
         void *member = (char *)target + table[i].offset;
-        if (table[i].type == HF_SETTING_TEXT || table[i].type == HF_SETTING_PATH)
+        if (table[i].type == HF_SETTING_TEXT || table[i].type == HF_SETTING_PATH || table[i].type == HF_SETTING_PLACE)
             hf_freep(member);
-        else if (table[i].type == HF_SETTING_PATHS)
+        else if (hf_setting_is_list(table[i].type))
             hf_strv_freep(member);
     }
+}
+
+bool
+hf_setting_is_list(enum hf_setting_type type)
+{
+    return type == HF_SETTING_PATHS || type == HF_SETTING_PLACES;
 }
 
 const char *
@@ -259,6 +285,8 @@ hf_setting_type_words(enum hf_setting_type type)
         [HF_SETTING_TEXT] = "text",
         [HF_SETTING_PATH] = "an absolute path",
         [HF_SETTING_PATHS] = "a list of absolute paths",
+        [HF_SETTING_PLACE] = "an absolute path, or ssh://[user@]host[:port]/path",
+        [HF_SETTING_PLACES] = "a list of absolute paths or ssh://[user@]host[:port]/path",
         [HF_SETTING_WORD] = "a word",
         [HF_SETTING_BOOLEAN] = "yes or no",
         [HF_SETTING_COUNT] = "a whole number",
@@ -333,7 +361,11 @@ check_text(const struct hf_setting *setting, const char *text, struct hf_error *
     for (const char *at = text; *at != '\0'; at++)
         if ((uint8_t)*at < 0x20 || *at == 0x7F)
             return hf_fail(err, HF_ERR_USAGE, "\"%s\" contains a control character", setting->name);
-    if (setting->type != HF_SETTING_TEXT && text[0] != '/')
+    const bool place = setting->type == HF_SETTING_PLACE || setting->type == HF_SETTING_PLACES;
+    if (place && text[0] != '/' && strncmp(text, "ssh://", 6) != 0)
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is neither an absolute path nor ssh://...",
+                       setting->name, text);
+    if (!place && setting->type != HF_SETTING_TEXT && text[0] != '/')
         return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is not an absolute path", setting->name, text);
     return true;
 }

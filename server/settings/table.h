@@ -11,6 +11,8 @@ enum hf_setting_type {
     HF_SETTING_TEXT,     // char *
     HF_SETTING_PATH,     // char *, absolute
     HF_SETTING_PATHS,    // char **, ends with NULL
+    HF_SETTING_PLACE,    // char *, an absolute path or ssh://...
+    HF_SETTING_PLACES,   // char **, ends with NULL
     HF_SETTING_WORD,     // const char *, one of `words`
     HF_SETTING_BOOLEAN,  // bool: yes, no, true, false
     HF_SETTING_COUNT,    // int64_t
@@ -42,7 +44,7 @@ const struct hf_setting *hf_setting_find(enum hf_setting_of of, const char *name
 
 /*
  * Sets the member of `target` (the struct that the row belongs to) from text, replacing what was there; a
- * PATHS row gets one more entry.  Errors: USAGE, naming the setting, the value and what it may be.
+ * list gets one more entry.  Errors: USAGE, naming the setting, the value and what it may be.
  */
 HF_MUST_CHECK bool hf_setting_set(const struct hf_setting *setting, void *target, const char *text,
                                   struct hf_error *err);
@@ -50,11 +52,13 @@ HF_MUST_CHECK bool hf_setting_set(const struct hf_setting *setting, void *target
 HF_MUST_CHECK bool hf_setting_set_defaults(enum hf_setting_of of, void *target, struct hf_error *err);
 /* Every required row is set, or USAGE names the first that is not. */
 HF_MUST_CHECK bool hf_setting_check_required(enum hf_setting_of of, const void *target, struct hf_error *err);
-/* The member as text that hf_setting_set would take; adds nothing when it is unset.  Not for PATHS. */
+/* The member as text that hf_setting_set would take; adds nothing when it is unset.  Not for lists. */
 HF_MUST_CHECK bool hf_setting_print(const struct hf_setting *setting, const void *target, struct hf_buf *out,
                                     struct hf_error *err);
 /* Frees what the rows own in `target`, not target itself. */
 void hf_setting_release(enum hf_setting_of of, void *target);
 
+/* Whether it is a list: PATHS, PLACES. */
+bool hf_setting_is_list(enum hf_setting_type type);
 /* "a size such as 64KiB" */
 const char *hf_setting_type_words(enum hf_setting_type type);

@@ -297,7 +297,9 @@ HF_TEST(deep_nesting_is_refused_without_following_it)
 {
     char text[8192] = "repository: ";
     memset(text + strlen(text), '[', sizeof text - strlen(text) - 1);
-    must_refuse(text, "holdfast.yaml:1: \"repository\" is a list; it must be an absolute path");
+    must_refuse(
+        text,
+        "holdfast.yaml:1: \"repository\" is a list; it must be an absolute path, or ssh://[user@]host[:port]/path");
 }
 
 HF_TEST(bytes_that_are_not_utf_8_are_refused)
