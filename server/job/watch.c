@@ -67,7 +67,8 @@ look(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the sources");
     if (!hf_catalog_sources(hf_daemon_catalog(daemon), keep_source, sources, err))
         return false;
-    for (size_t i = 0; i < sources->count; i++)
+    // A copy takes no backups until it is promoted.
+    for (size_t i = 0; i < sources->count && !hf_records_read_only(daemon->records); i++)
         if (!look_at_source(daemon, sources->list[i], next_at, err))
             return hf_fail_within(err, "source \"%s\"", sources->list[i]->name);
     return look_at_appliance(daemon, next_at, err);
