@@ -47,7 +47,6 @@ static bool replace_damaged(struct hf_records *records, const struct hf_error *d
                             struct hf_error *err);
 static bool open_repository(struct hf_records *records, struct hf_error *err);
 static bool open_copy(struct hf_records *records, const struct hf_error *why, struct hf_error *err);
-static bool refuse_write(const struct hf_records *records, struct hf_error *err);
 static bool read_credential(const struct hf_settings *settings, struct hf_credential *ret, struct hf_error *err);
 static bool open_signer(struct hf_records *records, struct hf_error *err);
 static bool find_vaults(struct hf_records *records, struct hf_error *err);
@@ -139,6 +138,16 @@ hf_records_read_only(const struct hf_records *records)
 }
 
 bool
+hf_records_may_write(const struct hf_records *records, struct hf_error *err)
+{
+    if (!records->read_only)
+        return true;
+    hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is a copy of a repository: it can only be read",
+            records->settings->repository);
+    return hf_fail_hint(err, "If the original is lost, \"holdfast repo promote\" makes a repository of the copy.");
+}
+
+bool
 hf_records_promote(struct hf_records *records, int64_t now, struct hf_error *err)
 {
     if (records->signer == NULL) {
@@ -201,8 +210,8 @@ hf_records_vault_of(struct hf_records *records, const char *engine, const char *
     bool found;
     if (!hf_vault_find(records->repository, engine, identity, &found, &id, err))
         return false;
-    if (!found && records->read_only)
-        return refuse_write(records, err);
+    if (!found && !hf_records_may_write(records, err))
+        return false;
     if (!found) {
         const struct hf_vault_new how = {
             .engine = engine, .identity = identity, .name = name, .signer = &records->signing, .now = now};
@@ -244,8 +253,8 @@ hf_records_read_vault(struct hf_records *records, const struct hf_id *id, struct
 bool
 hf_records_append(struct hf_records *records, const struct hf_record *record, struct hf_error *err)
 {
-    if (records->read_only)
-        return refuse_write(records, err);
+    if (!hf_records_may_write(records, err))
+        return false;
     for (int tries = 0; tries < APPEND_TRIES; tries++) {
         bool refused;
         struct hf_error why = {0};
@@ -374,14 +383,6 @@ open_copy(struct hf_records *records, const struct hf_error *why, struct hf_erro
     }
     *err = *why;
     return false;
-}
-
-static bool
-refuse_write(const struct hf_records *records, struct hf_error *err)
-{
-    hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is a copy of a repository: it can only be read",
-            records->settings->repository);
-    return hf_fail_hint(err, "If the original is lost, \"holdfast repo promote\" makes a repository of the copy.");
 }
 
 static bool

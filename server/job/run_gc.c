@@ -15,7 +15,7 @@ static bool add_report(json_t *result, const struct hf_collect_report *report, s
 bool
 hf_gc_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err)
 {
-    if (!hf_pins_tidy(daemon, err))
+    if (!hf_records_may_write(hf_daemon_records(daemon), err) || !hf_pins_tidy(daemon, err))
         return false;
     *ret_request = json_incref((json_t *)(uintptr_t)hf_job_arguments(job));
     return true;

@@ -117,6 +117,7 @@ def an_empty_machine_lists_checks_restores_verifies_and_rebuilds_from_the_far_co
         assert len(left.backups()) == 3
         left.bad(1, "backup", "clinic", says=["is a copy of a repository", "holdfast repo promote"])
         left.bad(1, "source", "remove", "clinic", says="is a copy of a repository")
+        left.bad(1, "repo", "gc", says="is a copy of a repository")
         left.bad(1, "repo", "promote", says=["signing key is missing", "signing.key"])
         left.end_daemon()
     finally:
