@@ -34,6 +34,16 @@ hf_catalog_job_start(struct hf_catalog *catalog, const struct hf_id *job, int64_
 }
 
 bool
+hf_catalog_job_arguments(struct hf_catalog *catalog, const struct hf_id *job, const char *arguments,
+                         struct hf_error *err)
+{
+    _cleanup_(hf_statement_done) struct hf_statement put = hf_statement(catalog, HF_SQL_JOB_ARGUMENTS);
+    hf_bind_id(&put, ":job_id", job);
+    hf_bind_text(&put, ":arguments", arguments);
+    return hf_statement_run(&put, err);
+}
+
+bool
 hf_catalog_job_end(struct hf_catalog *catalog, const struct hf_id *job, const char *state, int exit_code,
                    const struct hf_error *why, int64_t now, bool *ret_changed, struct hf_error *err)
 {
@@ -93,6 +103,20 @@ hf_catalog_jobs(struct hf_catalog *catalog, const struct hf_id *job, int64_t mos
     if (job != NULL)
         hf_bind_id(&get, ":job_id", job);
     hf_bind_int(&get, ":most", most);
+    while (hf_statement_step(&get, &more, err)) {
+        if (!more)
+            return true;
+        if (!visit_job(&get, visit, context, err))
+            return false;
+    }
+    return false;
+}
+
+bool
+hf_catalog_jobs_running(struct hf_catalog *catalog, hf_job_row_visitor *visit, void *context, struct hf_error *err)
+{
+    bool more;
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_JOBS_RUNNING);
     while (hf_statement_step(&get, &more, err)) {
         if (!more)
             return true;
@@ -254,6 +278,7 @@ visit_job(struct hf_statement *get, hf_job_row_visitor *visit, void *context, st
         .phase = hf_column_text(get, 12),
         .done = hf_column_int(get, 13, 0),
         .total = hf_column_int(get, 14, 0),
+        .arguments = hf_column_text(get, 15),
     };
     return hf_column_id(get, 0, &row.job, err) && visit(context, &row, err);
 }

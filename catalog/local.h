@@ -22,6 +22,9 @@ HF_MUST_CHECK bool hf_catalog_job_start(struct hf_catalog *catalog, const struct
 HF_MUST_CHECK bool hf_catalog_job_end(struct hf_catalog *catalog, const struct hf_id *job, const char *state,
                                       int exit_code, const struct hf_error *why, int64_t now, bool *ret_changed,
                                       struct hf_error *err);
+/* Canonical JSON, in the place of what was asked for. */
+HF_MUST_CHECK bool hf_catalog_job_arguments(struct hf_catalog *catalog, const struct hf_id *job, const char *arguments,
+                                            struct hf_error *err);
 /* At start: every job that is still queued or running was left by a daemon that is gone. */
 HF_MUST_CHECK bool hf_catalog_jobs_lost(struct hf_catalog *catalog, int64_t now, int *ret_count, struct hf_error *err);
 /* Forgets jobs that ended before. */
@@ -33,6 +36,7 @@ HF_MUST_CHECK bool hf_catalog_progress_put(struct hf_catalog *catalog, const str
 struct hf_job_row {
     struct hf_id job;
     const char *kind, *subject, *requested_by, *state;
+    const char *arguments;                   // canonical JSON
     int64_t queued_at, started_at, ended_at; // -1: not yet
     int64_t exit_code;                       // -1: not yet
     const char *error_kind, *message, *hint; // NULL unless it failed
@@ -43,6 +47,10 @@ typedef bool hf_job_row_visitor(void *context, const struct hf_job_row *row, str
 /* Newest first, at most `most`; or one, when `job` is not NULL. */
 HF_MUST_CHECK bool hf_catalog_jobs(struct hf_catalog *catalog, const struct hf_id *job, int64_t most,
                                    hf_job_row_visitor *visit, void *context, struct hf_error *err);
+
+/* At start, before hf_catalog_jobs_lost(): the jobs that a daemon which is gone had under way, oldest first. */
+HF_MUST_CHECK bool hf_catalog_jobs_running(struct hf_catalog *catalog, hf_job_row_visitor *visit, void *context,
+                                           struct hf_error *err);
 
 /* Of a kind and subject the last one that finished, or that the schedule asked for and that has ended. */
 HF_MUST_CHECK bool hf_catalog_job_last(struct hf_catalog *catalog, const char *kind, const char *subject,

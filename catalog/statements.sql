@@ -185,6 +185,9 @@ VALUES (:job_id, :kind, :subject, :arguments, :requested_by, 'queued', :queued_a
 -- job_start: changes one row, or none when it is not queued
 UPDATE job SET state = 'running', started_at = :started_at WHERE job_id = :job_id AND state = 'queued';
 
+-- job_arguments: what is known better once a job has begun, such as which backup "the newest" is
+UPDATE job SET arguments = :arguments WHERE job_id = :job_id;
+
 -- job_end: changes one row, or none when it has ended before
 UPDATE job SET state = :state, ended_at = :ended_at, exit_code = :exit_code, error_kind = :error_kind,
                message = :message, hint = :hint
@@ -192,18 +195,25 @@ UPDATE job SET state = :state, ended_at = :ended_at, exit_code = :exit_code, err
 
 -- jobs: newest first
 SELECT j.job_id, j.kind, j.subject, j.requested_by, j.state, j.queued_at, j.started_at, j.ended_at, j.exit_code,
-       j.error_kind, j.message, j.hint, p.phase, p.done, p.total
+       j.error_kind, j.message, j.hint, p.phase, p.done, p.total, j.arguments
   FROM job j LEFT JOIN progress p ON p.job_id = j.job_id
  WHERE :job_id IS NULL OR j.job_id = :job_id
  ORDER BY j.queued_at DESC, j.job_id LIMIT :most;
 
 -- job_last: of a kind and subject the last one that finished, or that the schedule asked for and that ended; or no row
 SELECT j.job_id, j.kind, j.subject, j.requested_by, j.state, j.queued_at, j.started_at, j.ended_at, j.exit_code,
-       j.error_kind, j.message, j.hint, NULL, 0, 0
+       j.error_kind, j.message, j.hint, NULL, 0, 0, j.arguments
   FROM job j
  WHERE j.kind = :kind AND j.subject = :subject AND j.ended_at IS NOT NULL
    AND (j.state = 'finished' OR j.requested_by = 'schedule')
  ORDER BY j.ended_at DESC, j.queued_at DESC LIMIT 1;
+
+-- jobs_running: what a daemon that was killed had under way, oldest first
+SELECT j.job_id, j.kind, j.subject, j.requested_by, j.state, j.queued_at, j.started_at, j.ended_at, j.exit_code,
+       j.error_kind, j.message, j.hint, NULL, 0, 0, j.arguments
+  FROM job j
+ WHERE j.state = 'running'
+ ORDER BY j.started_at, j.job_id;
 
 -- jobs_lost: what a daemon that was killed left behind
 UPDATE job SET state = 'lost', ended_at = :ended_at WHERE state IN ('queued', 'running');

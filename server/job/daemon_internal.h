@@ -93,6 +93,11 @@ struct hf_job_wish {
 };
 HF_MUST_CHECK bool hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_job **ret,
                                struct hf_error *err);
+/*
+ * At start: what a daemon that was killed had under way is lost, and its kind writes the records of that; so an attempt
+ * to prove a backup that was cut off is an attempt all the same (promise 1).
+ */
+HF_MUST_CHECK bool hf_jobs_clear_up(struct hf_daemon *daemon, struct hf_error *err);
 /* Asks for its end; a queued one ends at once. */
 void hf_jobs_cancel(struct hf_daemon *daemon, struct hf_job *job);
 void hf_jobs_cancel_all(struct hf_daemon *daemon);
@@ -106,6 +111,8 @@ uint64_t hf_jobs_deadline_ns(const struct hf_daemon *daemon);
 /* A descriptor of its worker is ready. */
 void hf_jobs_hear_events(struct hf_daemon *daemon, struct hf_job *job);
 void hf_jobs_hear_end(struct hf_daemon *daemon, struct hf_job *job); // frees it
+/* prepare() found out more about the arguments (which backup "the newest" is): so they are kept, also over a crash. */
+HF_MUST_CHECK bool hf_job_note_arguments(struct hf_daemon *daemon, const struct hf_job *job, struct hf_error *err);
 /* A worker that does not keep to the protocol may be anybody's by now: it is killed, and its job fails. */
 void hf_job_break(struct hf_job *job, const struct hf_error *why);
 void hf_jobs_free_all(struct hf_daemon *daemon);

@@ -218,14 +218,8 @@ take_signals(struct hf_daemon *daemon, struct hf_error *err)
 static bool
 clear_up(struct hf_daemon *daemon, struct hf_error *err)
 {
-    struct hf_catalog *catalog = hf_daemon_catalog(daemon);
-    int64_t now = hf_daemon_now(daemon);
-    int lost;
-    if (!hf_catalog_jobs_lost(catalog, now, &lost, err) || !hf_catalog_jobs_trim(catalog, now - HF_JOB_KEEP_MS, err))
-        return false;
-    if (lost > 0)
-        hf_log_warning(NULL, "%d jobs were under way when holdfastd was killed; they are lost", lost);
-    return true;
+    return hf_jobs_clear_up(daemon, err) &&
+           hf_catalog_jobs_trim(hf_daemon_catalog(daemon), hf_daemon_now(daemon) - HF_JOB_KEEP_MS, err);
 }
 
 /* One line to whoever started us; takes the event. */

@@ -11,10 +11,20 @@
 #include "catalog/local.h"
 #include "server/job/daemon_internal.h"
 
+/* What a daemon that was killed left behind. */
+struct lost_jobs {
+    struct hf_daemon *daemon;
+    struct hf_job **jobs;
+    size_t count;
+};
+
 static bool name_subject(struct hf_daemon *daemon, const struct hf_job_kind *kind, const json_t *arguments,
                          char subject[static HF_JOB_SUBJECT_BYTES], struct hf_error *err);
 static bool record_job(struct hf_daemon *daemon, const struct hf_job *job, struct hf_error *err);
 static bool keep_job(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
+static bool make_job(const struct hf_job_kind *kind, const char *requested_by, struct hf_job **ret,
+                     struct hf_error *err);
+static bool take_lost(void *context, const struct hf_job_row *row, struct hf_error *err);
 static struct hf_job *next_to_start(const struct hf_daemon *daemon);
 static bool may_start(const struct hf_daemon *daemon, const struct hf_job *job);
 static void start_job(struct hf_daemon *daemon, struct hf_job *job);
@@ -39,22 +49,12 @@ hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_
     if (daemon->job_count == HF_JOBS_QUEUED_MOST)
         return hf_fail(err, HF_ERR_NO_SPACE, "%d jobs are waiting already", HF_JOBS_QUEUED_MOST);
 
-    struct hf_job *job = calloc(1, sizeof *job);
-    if (job == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
-    *job = (struct hf_job){
-        .id = hf_id_new(),
-        .kind = kind,
-        .arguments = json_deep_copy(wish->arguments),
-        .state = HF_JOB_QUEUED,
-        .queued_at = hf_daemon_now(daemon),
-        .process = HF_PROCESS_NONE,
-        .events.fd = -1,
-        .oracle_fd = -1,
-        .question = HF_BUF_INIT(HF_JOB_QUESTION_MOST),
-        .answer = HF_BUF_INIT_SECRET(HF_JOB_ANSWER_MOST),
-    };
-    snprintf(job->requested_by, sizeof job->requested_by, "%s", wish->requested_by);
+    struct hf_job *job;
+    if (!make_job(kind, wish->requested_by, &job, err))
+        return false;
+    job->id = hf_id_new();
+    job->queued_at = hf_daemon_now(daemon);
+    job->arguments = json_deep_copy(wish->arguments);
     if (job->arguments == NULL)
         hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
     if (job->arguments == NULL || !name_subject(daemon, kind, job->arguments, job->subject, err) ||
@@ -64,6 +64,26 @@ hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_
     }
     *ret = job;
     return true;
+}
+
+bool
+hf_jobs_clear_up(struct hf_daemon *daemon, struct hf_error *err)
+{
+    int count;
+    struct lost_jobs lost = {.daemon = daemon};
+    bool fine = hf_catalog_jobs_running(hf_daemon_catalog(daemon), take_lost, &lost, err) &&
+                hf_catalog_jobs_lost(hf_daemon_catalog(daemon), hf_daemon_now(daemon), &count, err);
+    for (size_t i = 0; i < lost.count; i++) {
+        struct hf_error failure;
+        if (fine && !write_records(daemon, lost.jobs[i], &failure))
+            hf_log_error(&failure, "the records of job %s \"%s\" could not be written", lost.jobs[i]->kind->name,
+                         lost.jobs[i]->subject);
+        free_job(lost.jobs[i]);
+    }
+    free(lost.jobs);
+    if (fine && count > 0)
+        hf_log_warning(NULL, "%d jobs were under way when holdfastd was killed; they are lost", count);
+    return fine;
 }
 
 void
@@ -199,6 +219,14 @@ hf_jobs_free_all(struct hf_daemon *daemon)
     daemon->job_count = 0;
 }
 
+bool
+hf_job_note_arguments(struct hf_daemon *daemon, const struct hf_job *job, struct hf_error *err)
+{
+    _cleanup_(hf_buf_done) struct hf_buf arguments = HF_BUF_INIT(HF_WIRE_REQUEST_MOST);
+    return hf_json_canonical(job->arguments, &arguments, err) &&
+           hf_catalog_job_arguments(hf_daemon_catalog(daemon), &job->id, hf_buf_text(&arguments), err);
+}
+
 void
 hf_job_break(struct hf_job *job, const struct hf_error *why)
 {
@@ -304,6 +332,52 @@ keep_job(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err)
     daemon->jobs = longer;
     longer[daemon->job_count++] = job;
     return true;
+}
+
+static bool
+make_job(const struct hf_job_kind *kind, const char *requested_by, struct hf_job **ret, struct hf_error *err)
+{
+    struct hf_job *job = calloc(1, sizeof *job);
+    if (job == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
+    *job = (struct hf_job){
+        .kind = kind,
+        .state = HF_JOB_QUEUED,
+        .process = HF_PROCESS_NONE,
+        .events.fd = -1,
+        .oracle_fd = -1,
+        .question = HF_BUF_INIT(HF_JOB_QUESTION_MOST),
+        .answer = HF_BUF_INIT_SECRET(HF_JOB_ANSWER_MOST),
+    };
+    snprintf(job->requested_by, sizeof job->requested_by, "%s", requested_by);
+    *ret = job;
+    return true;
+}
+
+/* One that nobody runs any more, as its kind's conclude() is to see it; a kind of another version has none. */
+static bool
+take_lost(void *context, const struct hf_job_row *row, struct hf_error *err)
+{
+    struct lost_jobs *lost = context;
+    const struct hf_job_kind *kind = hf_jobs_kind(lost->daemon, row->kind);
+    if (kind == NULL || kind->conclude == NULL)
+        return true;
+    struct hf_job **longer = reallocarray(lost->jobs, lost->count + 1, sizeof *longer);
+    if (longer == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the jobs that are lost");
+    lost->jobs = longer;
+
+    struct hf_job *job;
+    if (!make_job(kind, row->requested_by, &job, err))
+        return false;
+    lost->jobs[lost->count++] = job;
+    job->id = row->job;
+    job->queued_at = row->queued_at;
+    job->started_at = row->started_at;
+    snprintf(job->subject, sizeof job->subject, "%s", row->subject);
+    job->has_failed = true;
+    hf_fail(&job->why, HF_ERR_UNAVAILABLE, "holdfastd was killed while it was under way");
+    return hf_json_parse(row->arguments, strlen(row->arguments), "the arguments of a job", &job->arguments, err);
 }
 
 static struct hf_job *

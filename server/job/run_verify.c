@@ -61,7 +61,8 @@ hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         !hf_json_set(request, "logical_bytes", json_integer(chosen.logical_bytes), err) ||
         !hf_json_set(request, "stored_bytes", json_integer(chosen.stored_bytes), err) ||
         !hf_json_set(request, "requested_by", json_string(hf_job_requested_by(job)), err) ||
-        !hf_json_set(job->arguments, "backup", hf_json_id_text(&chosen.backup), err) || // for conclude: which it was
+        !hf_json_set(job->arguments, "backup", hf_json_id_text(&chosen.backup), err) ||
+        !hf_job_note_arguments(daemon, job, err) || // for conclude, after a crash too: which it was
         !hf_job_pin(daemon, job, &chosen.vault, &chosen.backup, err))
         return false;
     *ret_request = HF_TAKE(request);

@@ -410,6 +410,10 @@ def a_daemon_killed_during_a_verification_leaves_no_sandbox_behind():
     wait_for("the sandbox to go with its daemon", lambda: not any(alive(pid) for pid in below))
     assert broken.holdfast("status").code == 3
     assert any(job["kind"] == "verify" and job["state"] == "lost" for job in broken.good("job", "list")["jobs"])
+    newest = broken.good("evidence", "list")["attempts"][0]
+    assert newest["result"] == "inconclusive" and "holdfastd was killed" in newest["reason"], newest
+    broken.good("evidence", "verify", os.path.join(broken.repository, "evidence", newest["evidence"] + ".json"),
+                "--public-key", broken.public_key)
     assert nothing_left(broken)
     assert broken.good("verify", "clinic")["result"] == "passed"
     wait_for("the scratch to go", lambda: nothing_left(broken))
