@@ -98,6 +98,8 @@ const struct hf_cli_command hf_cli_commands[] = {
      .options = {{"--to", "DIR", "to", HF_CLI_PATH,
                   "The folder; empty or new.  What is written there is not encrypted."},
                  {"--backup", "ID", "backup", HF_CLI_TEXT, "This backup; without it the newest proven one."},
+                 {"--owner", "USER", "owner", HF_CLI_TEXT,
+                  "Gives it to this user, such as postgres: PostgreSQL does not start on a folder of root's."},
                  {"--allow-damage", NULL, "allow_damage", HF_CLI_FLAG,
                   "Restores what is left of a damaged backup; lost pages are filled with a mark and listed beside it."},
                  DETACH},

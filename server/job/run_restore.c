@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <inttypes.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -25,6 +26,7 @@ struct lost_list {
     struct hf_loss *loss; // the bounded form, for the answer
 };
 
+static bool add_owner(const json_t *arguments, json_t *request, struct hf_error *err);
 static bool refuse_damage(bool allow_damage, struct hf_error *err);
 static bool lost_list_begin(struct lost_list *list, const char *target, struct hf_error *err);
 static bool lost_list_take(void *context, const struct hf_lost *lost, struct hf_error *err);
@@ -66,13 +68,32 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
     if (request == NULL || !hf_json_set(request, "allow_damage", json_boolean(allow_damage), err) ||
         !hf_json_set(request, "backup", hf_json_id_text(&wanted.backup), err) ||
         !hf_json_set(request, "vault", hf_json_id_text(&wanted.vault), err) ||
-        !hf_json_set(request, "to", json_string(target), err) ||
+        !hf_json_set(request, "to", json_string(target), err) || !add_owner(hf_job_arguments(job), request, err) ||
         !hf_json_set(request, "state", json_string(hf_backup_state_name(wanted.state)), err))
         return false;
     if (!hf_job_pin(daemon, job, &wanted.vault, &wanted.backup, err))
         return false;
     *ret_request = HF_TAKE(request);
     return true;
+}
+
+/* "owner": {"uid", "gid"}, or null. */
+static bool
+add_owner(const json_t *arguments, json_t *request, struct hf_error *err)
+{
+    const char *name = json_string_value(json_object_get(arguments, "owner"));
+    struct passwd user, *found = NULL;
+    char words[4096];
+    if (name == NULL)
+        return hf_json_set(request, "owner", json_null(), err);
+    if (getpwnam_r(name, &user, words, sizeof words, &found) != 0 || found == NULL)
+        return hf_fail(err, HF_ERR_USAGE, "there is no user \"%.64s\" on this host", name);
+    if (geteuid() != 0 && geteuid() != user.pw_uid) {
+        hf_fail(err, HF_ERR_DENIED, "only root can give a restored folder to \"%.64s\"", name);
+        return hf_fail_hint(err, "Run holdfastd as root, or restore without --owner and change the owner afterwards.");
+    }
+    return hf_json_set(request, "owner",
+                       json_pack("{s:I, s:I}", "uid", (json_int_t)user.pw_uid, "gid", (json_int_t)user.pw_gid), err);
 }
 
 bool
@@ -101,8 +122,12 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     hf_worker_progress(worker, "plan", 0, 0);
     _cleanup_(hf_progress_relay_stop) struct hf_progress_relay relay;
     hf_progress_relay_start(&relay, worker);
+    const json_t *owner = json_object_get(request, "owner");
     const struct hf_restore_options options = {.workers = (unsigned)hf_worker_settings(worker)->workers,
                                                .sync = true,
+                                               .owner = json_is_object(owner),
+                                               .uid = (uid_t)json_integer_value(json_object_get(owner, "uid")),
+                                               .gid = (gid_t)json_integer_value(json_object_get(owner, "gid")),
                                                .lost = allow_damage ? lost_list_take : NULL,
                                                .lost_context = &list,
                                                .cancel = hf_worker_cancel(worker),
@@ -119,6 +144,9 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
                                            facts.max_prepared_xacts,   facts.max_locks_per_xact};
     if (!hf_restore_write(plan, target, &outcome, err) || !hf_restore_configure(plan, target, &needs, err))
         return refuse_damage(allow_damage, err);
+    if (!options.owner && geteuid() == 0)
+        hf_worker_note(worker, HF_LOG_INFO,
+                       "the folder belongs to root; PostgreSQL wants its own user there (next time: --owner postgres)");
     if (allow_damage && !lost_list_end(&list, result, err))
         return false;
     if (hf_loss_is_any(list.loss)) {

@@ -63,7 +63,7 @@ allow_tablespaces(struct hf_restore_plan *plan, const char *target, const struct
     _cleanup_(hf_closep) int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
     if (fd < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", path);
-    return hf_write_all(fd, text, sizeof text - 1, path, err) &&
+    return hf_write_all(fd, text, sizeof text - 1, path, err) && hf_restore_give(plan, fd, path, err) &&
            (fsync(fd) == 0 || hf_fail_errno(err, HF_ERR_NONE, "could not write \"%s\"", path));
 }
 
@@ -97,5 +97,10 @@ put_missing(struct hf_restore_plan *plan, const char *target, const char *name, 
     _cleanup_(hf_freep) char *path = hf_path_join(target, name);
     if (path == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-    return hf_file_publish(path, hf_buf_text(text), text->length, 0600, HF_PUBLISH_EXCLUSIVE, err);
+    if (!hf_file_publish(path, hf_buf_text(text), text->length, 0600, HF_PUBLISH_EXCLUSIVE, err))
+        return false;
+    _cleanup_(hf_closep) int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", path);
+    return hf_restore_give(plan, fd, path, err);
 }

@@ -167,6 +167,13 @@ hf_restore_plan_file(const struct hf_restore_plan *plan, const char *path)
 }
 
 bool
+hf_restore_give(const struct hf_restore_plan *plan, int fd, const char *path, struct hf_error *err)
+{
+    return !plan->options.owner || fchown(fd, plan->options.uid, plan->options.gid) == 0 ||
+           hf_fail_errno(err, HF_ERR_NONE, "could not give \"%s\" to its owner", path);
+}
+
+bool
 hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_restore_outcome *ret, struct hf_error *err)
 {
     const uint64_t started = hf_monotonic_ns();

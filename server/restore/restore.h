@@ -63,6 +63,9 @@ struct hf_backup *hf_restore_plan_backup(struct hf_restore_plan *plan);
 /* What the manifest says of a file; NULL when the backup has none of that path.  Its name is NULL. */
 const struct hf_manifest_file *hf_restore_plan_file(const struct hf_restore_plan *plan, const char *path);
 
+/* Gives a file beside those of the backup to the owner that the options name, if they name one. */
+HF_MUST_CHECK bool hf_restore_give(const struct hf_restore_plan *plan, int fd, const char *path, struct hf_error *err);
+
 struct hf_restore_outcome {
     uint64_t bytes, pages, slabs_opened;
     uint64_t bytes_opened; // plaintext of the slabs that were opened: over bytes, the read amplification

@@ -213,6 +213,13 @@ def a_folder_that_holds_something_is_not_restored_into():
 
 
 @test
+def a_restored_folder_is_given_to_nobody_who_is_not_there():
+    target = os.path.join(wrong.folder, "for-nobody")
+    wrong.bad(2, "restore", "clinic", "--to", target, "--owner", "dr-no", says='there is no user "dr-no"')
+    assert not os.path.exists(target)
+
+
+@test
 def a_key_that_others_may_read_is_refused_and_so_is_a_wrong_or_missing_one():
     wrong.end_daemon()
     os.chmod(wrong.key, 0o644)

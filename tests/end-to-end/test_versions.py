@@ -92,13 +92,11 @@ def main_job(major, init=("--data-checksums",), settings="", tablespace=False, p
 
 def prove_restore(appliance, binaries, major, told, tablespace):
     place = folder("restored", 0o700)
-    appliance.good("restore", "clinic", "--to", place)
+    appliance.good("restore", "clinic", "--to", place, *(["--owner", "postgres"] if os.geteuid() == 0 else []))
     if major <= VERIFYBACKUP_MOST:
         checked = subprocess.run([os.path.join(POSTGRES, "pg_verifybackup"), "-n", "-i", "holdfast_config", "-i",
                                   "postgresql.conf", "-i", "postgresql.auto.conf", "-i", "tablespace_map", place], capture_output=True, text=True)
         assert checked.returncode == 0, checked.stdout + checked.stderr
-    if os.geteuid() == 0:
-        subprocess.run(["chown", "-R", "postgres:postgres", place], check=True)
     copy = Cluster.of_copy(place, binaries=binaries)
     try:
         assert contents(copy, tablespace) == told, (contents(copy, tablespace), told)
