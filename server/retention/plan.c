@@ -105,12 +105,10 @@ hf_retention_plan(const struct hf_retention_policy *policy, const struct hf_rete
     memset(decisions, 0, count * sizeof *decisions);
     find_newest_proven(&plan);
     keep_what_is_protected(&plan);
-    if (hf_retention_has_rule(policy)) {
-        keep_the_last(&plan);
-        for (enum hf_retention_period period = 0; period < HF_RETENTION_PERIODS; period++)
-            keep_one_a_period(&plan, period);
-        keep_within(&plan);
-    }
+    keep_the_last(&plan);
+    for (enum hf_retention_period period = 0; period < HF_RETENTION_PERIODS; period++)
+        keep_one_a_period(&plan, period);
+    keep_within(&plan);
     keep_for_a_while(&plan);
     keep_what_is_needed(&plan); // it may count, and the minimum is reached without more
     keep_the_minimum(&plan);
@@ -366,10 +364,11 @@ counts(const struct plan *plan, size_t index)
     return plan->backups[index].state == HF_BACKUP_PROVEN;
 }
 
+/* NOT_SET is before every moment, WITHOUT_END after. */
 static bool
 ended(const struct plan *plan, int64_t until)
 {
-    return until == HF_RETENTION_NOT_SET || (until != HF_RETENTION_WITHOUT_END && until <= plan->moment);
+    return until <= plan->moment;
 }
 
 /* Without overflow, whatever stands in a log. */

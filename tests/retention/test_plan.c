@@ -248,6 +248,27 @@ HF_TEST(a_chain_stays_together)
     assert_sentence(&bench, 3, "Stays: a backup that stays needs it.");
 }
 
+HF_TEST(a_chain_that_leads_to_newer_backups_stays_together_too)
+{
+    struct bench bench = days("pppppp");
+    bench.policy.last = 1;
+    bench.backups[0].held_until = HF_RETENTION_WITHOUT_END;
+    for (size_t i = 0; i < 4; i++)
+        bench.backups[i].needs = bench.backups[i + 1].backup;
+    assert_decisions(&bench, "kkkkkk");
+    bench.backups[3].needs = bench.backups[0].backup; // in a circle
+    assert_decisions(&bench, "kkkk-k");
+}
+
+HF_TEST(what_is_needed_counts_towards_the_minimum)
+{
+    struct bench bench = days("pppppp");
+    bench.policy.last = 1;
+    bench.policy.minimum = 2;
+    bench.backups[5].needs = bench.backups[0].backup;
+    assert_decisions(&bench, "k----k");
+}
+
 HF_TEST(the_order_is_that_of_the_log_and_not_that_of_the_times)
 {
     struct bench bench = days("pppp");
@@ -288,6 +309,8 @@ HF_TEST(much_at_once_is_unusual_and_one_never_is)
         {{.backups = 20, .proven = 4, .removed = 3, .proven_removed = 2}, true},
         {{.backups = 100, .proven = 100, .removed = 5, .proven_removed = 5}, true},
         {{.backups = 100, .proven = 1, .removed = 5, .proven_removed = 0}, true},
+        {{.backups = 10, .proven = 2, .removed = 3, .proven_removed = 1}, false},
+        {{.backups = 2, .proven = 2, .removed = 2, .proven_removed = 2}, true},
         {{.backups = 0}, false},
     };
     for (size_t i = 0; i < HF_LENGTH(cases); i++)

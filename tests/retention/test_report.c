@@ -7,6 +7,7 @@
 
 /* Three proven backups, of which a rule keeps two. */
 struct bench {
+    const char *source;
     struct hf_retention_policy policy;
     struct hf_retention_limits limits;
     struct hf_retention_backup backups[3];
@@ -18,7 +19,8 @@ struct bench {
 static struct bench
 three(void)
 {
-    struct bench bench = {.policy.last = 2, .limits = {.most_percent = 30, .most_at_once = 20}, .now = NOW};
+    struct bench bench = {
+        .source = "clinic", .policy.last = 2, .limits = {.most_percent = 30, .most_at_once = 20}, .now = NOW};
     for (size_t i = 0; i < HF_LENGTH(bench.backups); i++) {
         bench.backups[i] = (struct hf_retention_backup){.sequence = i + 1,
                                                         .time = NOW - (int64_t)(2 - i) * DAY,
@@ -33,7 +35,7 @@ three(void)
 static json_t *
 report(struct bench *bench)
 {
-    const struct hf_retention_planned planned = {.source = "clinic",
+    const struct hf_retention_planned planned = {.source = bench->source,
                                                  .vault.bytes[0] = 0xab,
                                                  .policy = &bench->policy,
                                                  .limits = &bench->limits,
@@ -102,7 +104,7 @@ HF_TEST(the_name_of_a_plan_stays_as_long_as_nothing_else_would_be_done)
     assert_string_equal(again, first);
 }
 
-HF_TEST(the_name_of_a_plan_changes_with_a_state_a_rule_a_hold_or_a_backup)
+HF_TEST(the_name_of_a_plan_changes_with_its_source_a_state_a_rule_a_hold_or_a_backup)
 {
     char first[HF_RETENTION_PLAN_BYTES], other[HF_RETENTION_PLAN_BYTES];
     struct bench bench = three();
@@ -110,6 +112,20 @@ HF_TEST(the_name_of_a_plan_changes_with_a_state_a_rule_a_hold_or_a_backup)
 
     bench = three();
     bench.backups[1].state = HF_BACKUP_DAMAGED;
+    name_of(&bench, other);
+    assert_string_not_equal(other, first);
+
+    bench = three(); // the state alone: the decision and its reasons are the same
+    bench.backups[0].held_until = HF_RETENTION_WITHOUT_END;
+    bench.backups[0].state = HF_BACKUP_FAILED;
+    name_of(&bench, first);
+    bench.backups[0].state = HF_BACKUP_DAMAGED;
+    name_of(&bench, other);
+    assert_string_not_equal(other, first);
+
+    bench = three();
+    name_of(&bench, first);
+    bench.source = "lab";
     name_of(&bench, other);
     assert_string_not_equal(other, first);
 
