@@ -445,4 +445,10 @@ def a_catalog_that_is_damaged_while_the_service_runs_is_found_by_its_check_and_m
     assert not alive(service.process.pid)
 
 
+@test
+def after_all_of_it_collection_leaves_a_whole_repository():
+    ward.good("repo", "gc")
+    assert ward.good("repo", "check", "--level", "2")["damage_count"] == 0
+
+
 run()

@@ -7,7 +7,7 @@
 #define HOUR INT64_C(3600000)
 #define DAY  (24 * HOUR)
 
-#define HISTORY_MOST 120
+#define HISTORY_MOST 90
 
 /* One source as a plan sees it. */
 struct history {
