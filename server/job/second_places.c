@@ -112,7 +112,7 @@ describe(struct hf_catalog *catalog, const struct hf_settings *settings, const c
         state = "failed";
     if (completed < 0)
         state = "never";
-    else if (oldest > 0 && now - completed > oldest && compared.behind > 0)
+    else if (oldest > 0 && now - completed > oldest)
         state = "late";
     *bad = *bad || strcmp(state, "current") != 0;
     json_t *row = json_pack(

@@ -12,7 +12,6 @@ static bool know_place(struct copy *copy, struct hf_copy_mark *mark, struct hf_e
 static bool begin_place(struct copy *copy, struct hf_copy_mark *mark, struct hf_error *err);
 static bool compare_vaults(struct copy *copy, struct copy_vault **ret, size_t *ret_count, struct hf_error *err);
 static bool find_strangers(struct copy *copy, const struct hf_id *ids, size_t count, struct hf_error *err);
-static bool copy_keys(struct copy *copy, const char *prefix, struct hf_error *err);
 static bool copy_evidence(struct copy *copy, struct hf_error *err);
 static bool copy_vaults(struct copy *copy, struct copy_vault *vaults, size_t count, struct hf_error *err);
 static void note_head(struct copy *copy, const struct copy_vault *vault);
@@ -227,22 +226,6 @@ find_strangers(struct copy *copy, const struct hf_id *ids, size_t count, struct 
     return true;
 }
 
-/* Slots and bundles below the prefix. */
-static bool
-copy_keys(struct copy *copy, const char *prefix, struct hf_error *err)
-{
-    _cleanup_(copy_listing_done) struct copy_listing here = {0}, there = {0};
-    if (!copy_list(copy->from, prefix, &here, err) || !copy_list(copy->to, prefix, &there, err))
-        return false;
-    for (size_t i = 0; i < here.count; i++) {
-        const char *name = here.objects[i].name;
-        const bool slot = strncmp(name, "keys/slot-", strlen("keys/slot-")) == 0;
-        if (!copy_small(copy, name, slot ? COPY_PROVES_ITSELF : COPY_FIXED, copy_find(&there, name), err))
-            return false;
-    }
-    return true;
-}
-
 /*
  * The checkpoint says how many leaves count, and each leaf has its document: so it is read first and written last.
  * What stands in "pending" is no evidence yet.
@@ -293,7 +276,7 @@ copy_vaults(struct copy *copy, struct copy_vault *vaults, size_t count, struct h
     for (size_t i = 0; i < count; i++)
         if (!copy_vault_remove(copy, &vaults[i], err))
             return false;
-    return true;
+    return copy_keys_remove(copy, vaults, count, err);
 }
 
 static void

@@ -25,7 +25,8 @@
  *
  * Removal follows the original's log alone, after its last entry is there: objects in which a pack lay once and in which,
  * by that log, none lies any more.  The log's rules keep what counts (log_rules.h): a pack is deleted only when its
- * backup is pruned.  Whatever else is missing in the original is not missed here.
+ * backup is pruned.  Keys go when the log has put them out of use (KEY, SHRED) and the original does not have them any
+ * more.  Whatever else is missing in the original is not missed here.
  *
  * Known limits.  That the original was rolled back to an entry the copy has, too, cannot be seen here (DESIGN, rollback:
  * heads are witnessed elsewhere).  Two copies into one place at the same time do not harm each other, and waste time.
@@ -71,7 +72,7 @@ struct hf_copy_report {
     bool made;                          // the place was empty
     uint64_t entries, objects, bytes;   // written: log entries; other objects, and the bytes of all
     uint64_t kept, kept_bytes;          // packs that were there already
-    uint64_t removed, removed_bytes;    // objects in which no pack lies any more
+    uint64_t removed, removed_bytes;    // objects in which no pack lies any more, keys out of use
     uint64_t repaired, damaged, differ; // by enum hf_copy_problem_kind
     enum hf_durability durability;
     size_t head_count;

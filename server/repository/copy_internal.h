@@ -4,6 +4,7 @@
  *   copy.c         the run: which place it is, the order of the steps, the mark, promotion
  *   copy_log.c     a vault's two logs side by side, and what their entries need
  *   copy_vault.c   a vault's packs and entries in order, and what is removed
+ *   copy_keys.c    slots and bundles, and the end of those that are out of use
  *   copy_object.c  one object: read, checked, written, read back; small ones compared
  *   heal.c         the way back
  */
@@ -94,7 +95,8 @@ struct copy_vault {
     size_t stored_count;
     struct copy_stored *stored; // by sequence
     size_t past_count;
-    struct hf_id *past; // objects that held packs once, and hold none any more; sorted
+    struct hf_id *past;     // objects that held packs once, and hold none any more; sorted
+    json_t *slots_in_force; // of the last KEY; NULL: none
 };
 /* Reads both; writes nothing.  CONFLICT: the target is ahead, or continues otherwise. */
 HF_MUST_CHECK bool copy_vault_compare(struct copy *copy, const struct hf_id *id, struct copy_vault *ret,
@@ -108,3 +110,8 @@ const char *copy_entry_name(const struct hf_id *vault, uint64_t sequence, char n
 /* copy_vault.c */
 HF_MUST_CHECK bool copy_vault_packs_and_log(struct copy *copy, const struct copy_vault *vault, struct hf_error *err);
 HF_MUST_CHECK bool copy_vault_remove(struct copy *copy, const struct copy_vault *vault, struct hf_error *err);
+
+/* copy_keys.c: slots and bundles, of the repository ("keys/") or of a vault; and the end of those the logs put out of use. */
+HF_MUST_CHECK bool copy_keys(struct copy *copy, const char *prefix, struct hf_error *err);
+HF_MUST_CHECK bool copy_keys_remove(struct copy *copy, const struct copy_vault *vaults, size_t count,
+                                    struct hf_error *err);

@@ -82,6 +82,7 @@ copy_vault_done(struct copy_vault *vault)
     free(vault->until);
     free(vault->stored);
     free(vault->past);
+    hf_json_freep(&vault->slots_in_force);
     *vault = (struct copy_vault){0};
 }
 
@@ -119,6 +120,11 @@ take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err
     vault->positions[entry->sequence].sequence = entry->sequence;
     memcpy(vault->positions[entry->sequence].hash, entry->hash, HF_SHA256_BYTES);
     vault->until[entry->sequence] = entry->sequence;
+    const json_t *slots = json_object_get(entry->public_part, "slots");
+    if (counts && entry->kind == HF_LOG_KEY && json_array_size(slots) > 0) {
+        hf_json_freep(&vault->slots_in_force);
+        vault->slots_in_force = json_incref((json_t *)(uintptr_t)slots);
+    }
     return !counts || take_packs(reading, entry, err);
 }
 

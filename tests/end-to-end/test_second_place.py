@@ -8,11 +8,12 @@ import sys
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(here, "../support"))
 sys.path.insert(0, here)
-from appliance import BUILD, Appliance, Cluster, folder, wait_for, write  # noqa: E402
+from appliance import BUILD, SOURCE, Appliance, Cluster, folder, wait_for, write  # noqa: E402
 from sshd import Sshd  # noqa: E402
 from tap import run, test  # noqa: E402
 
 HOLDFASTD = os.path.join(BUILD, "holdfastd")
+READER = os.path.join(SOURCE, "tests/reader/holdfast_reader.py")
 
 source = Cluster()
 source.sql("CREATE TABLE people AS SELECT i AS id, md5(i::text) AS name FROM generate_series(1, 5000) i")
@@ -60,6 +61,9 @@ def a_copy_is_made_in_a_folder_and_over_ssh_and_says_how_durable_it_is():
         same = subprocess.run(["diff", "-rN", "-x", "staging", "-x", "holdfast-copy", main.repository, place],
                               capture_output=True, text=True)
         assert same.returncode == 0, same.stdout
+    read = subprocess.run([sys.executable, "-B", READER, "--key-file", main.key, near, "check"], capture_output=True,
+                          text=True)
+    assert read.returncode == 0, read.stdout[-2000:] + read.stderr[-2000:]
     shown = main.holdfast("repo", "copy", "--to", near, json_wanted=False)
     assert "complete: 0 log entries" in shown.out and "durability synced" in shown.out, shown
 

@@ -8,10 +8,33 @@
 
 #include "base/file.h"
 #include "server/repository/backend_sftp.h"
+#include "server/repository/sftp_client.h"
 #include "tests/support/sshd.h"
 
 #define VAULT "vaults/00112233445566778899aabbccddeeff"
 #define PACK  VAULT "/packs/ab/abcdefabcdefabcdefabcdefabcdefab"
+
+/* What the server answers to a sync: the truth, or from some call on, or for what looks like the root, that it failed. */
+static struct {
+    unsigned count, refused_from;
+    bool folders_refused;
+} syncs;
+
+bool __real_hf_sftp_sync(struct hf_sftp *client, const struct hf_sftp_handle *handle, enum hf_sftp_code *ret_code,
+                         struct hf_error *err);
+bool __wrap_hf_sftp_sync(struct hf_sftp *client, const struct hf_sftp_handle *handle, enum hf_sftp_code *ret_code,
+                         struct hf_error *err);
+bool
+__wrap_hf_sftp_sync(struct hf_sftp *client, const struct hf_sftp_handle *handle, enum hf_sftp_code *ret_code,
+                    struct hf_error *err)
+{
+    if (!__real_hf_sftp_sync(client, handle, ret_code, err))
+        return false;
+    syncs.count++;
+    if (syncs.folders_refused || (syncs.refused_from > 0 && syncs.count >= syncs.refused_from))
+        *ret_code = HF_SFTP_FAILURE;
+    return true;
+}
 
 static struct hf_test_sshd sshd;
 static char root[160]; // of the repository there
@@ -277,28 +300,90 @@ HF_TEST(what_stands_between_us_and_the_host_is_named_with_its_remedy)
 HF_TEST(a_server_that_lacks_what_durability_needs_is_refused_by_name)
 {
     struct hf_error err;
-    struct hf_test_sshd lesser;
+    const struct {
+        const char *config, *lacks;
+    } lesser[] = {{"ForceCommand internal-sftp -P fsync\n", "lacks fsync@openssh.com"},
+                  {"ForceCommand internal-sftp -P hardlink\n", "lacks hardlink@openssh.com"},
+                  {"ForceCommand internal-sftp -P posix-rename\n", "lacks posix-rename@openssh.com"},
+                  {"ForceCommand /bin/false\n", "lost the connection"},
+                  {"ForceCommand echo hello there, this is a login script\n", "sent a message of"}};
+    for (size_t i = 0; i < HF_LENGTH(lesser); i++) {
+        struct hf_test_sshd server;
+        struct hf_backend *backend;
+        const char *folder = hf_test_folder();
+        hf_test_sshd_start(&server, folder, lesser[i].config);
+        assert_false(hf_backend_open(hf_test_sshd_place(&server, folder), &backend, &err));
+        if (strstr(err.message, lesser[i].lacks) == NULL)
+            fail_msg("%s: %s", lesser[i].config, err.message);
+        assert_true(err.hint[0] != '\0');
+        hf_test_sshd_stop(&server);
+    }
+
+    // Without the subsystem at all.
+    struct hf_test_sshd server;
     struct hf_backend *backend;
-    const char *folder = hf_test_folder();
-    hf_test_sshd_start(&lesser, folder, "");
-    // internal-sftp can be told to deny requests; extensions that it denies it still names, and refuses when they come.
-    char config[4096], *at;
-    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(sizeof config - 1);
-    hf_assert_ok(hf_file_read(lesser.config, &text, &err), &err);
-    snprintf(config, sizeof config, "%s", hf_buf_text(&text));
-    at = strstr(config, "ForceCommand internal-sftp\n");
-    memmove(at, at + strlen("ForceCommand internal-sftp\n"), strlen(at + strlen("ForceCommand internal-sftp\n")) + 1);
-    at = strstr(config, "Subsystem sftp internal-sftp\n");
-    snprintf(at, 64, "Subsystem other internal-sftp\n");
-    hf_assert_ok(hf_file_publish(lesser.config, config, strlen(config), 0600, HF_PUBLISH_REPLACE, &err), &err);
-    hf_test_sshd_stop(&lesser);
-    hf_test_sshd_resume(&lesser);
-    assert_false(hf_backend_open(hf_test_sshd_place(&lesser, folder), &backend, &err));
+    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(4 * HF_KIB);
+    hf_test_sshd_start(&server, hf_test_folder(), NULL);
+    hf_assert_ok(hf_file_read(server.config, &text, &err), &err);
+    memcpy(strstr((char *)text.data, "Subsystem sftp "), "Subsystem none ", 15);
+    memcpy(strstr((char *)text.data, "ForceCommand"), "#orceCommand", 12);
+    hf_assert_ok(hf_file_publish(server.config, text.data, text.length, 0600, HF_PUBLISH_REPLACE, &err), &err);
+    hf_test_sshd_stop(&server);
+    hf_test_sshd_resume(&server);
+    assert_false(hf_backend_open(hf_test_sshd_place(&server, "/tmp"), &backend, &err));
     assert_non_null(strstr(err.message, "the host offers no SFTP"));
     assert_non_null(strstr(err.hint, "internal-sftp"));
-    hf_test_sshd_stop(&lesser);
+    hf_test_sshd_stop(&server);
     if (sshd.port != 0)
         hf_test_sshd_use(&sshd);
+}
+
+HF_TEST(without_statvfs_nothing_is_known_of_the_room_and_all_else_works)
+{
+    struct hf_error err;
+    struct hf_test_sshd server;
+    uint64_t left;
+    const char *folder = hf_test_folder();
+    hf_test_sshd_start(&server, folder, "ForceCommand internal-sftp -P statvfs\n");
+    struct hf_backend *backend;
+    hf_assert_ok(hf_backend_open(hf_test_sshd_place(&server, folder), &backend, &err), &err);
+    hf_assert_ok(hf_backend_free_space(backend, &left, &err), &err);
+    assert_true(left == UINT64_MAX);
+    hf_assert_ok(hf_backend_put_exclusive(backend, "keys/a", "x", 1, &err), &err);
+    hf_backend_freep(&backend);
+    hf_test_sshd_stop(&server);
+    if (sshd.port != 0)
+        hf_test_sshd_use(&sshd);
+}
+
+HF_TEST(where_folders_cannot_be_synced_the_lesser_durability_is_named_and_a_file_that_cannot_is_never_named)
+{
+    struct hf_error err;
+    bool found;
+    uint64_t size;
+    syncs.folders_refused = true;
+    _cleanup_(hf_backend_freep) struct hf_backend *backend = open_there("lesser");
+    assert_int_equal(hf_backend_durability(backend), HF_DURABLE_CONTENTS);
+    assert_string_equal(hf_durability_name(hf_backend_durability(backend)), "contents");
+    syncs.folders_refused = false; // it was asked once, and is not asked again
+    hf_assert_ok(hf_backend_put_exclusive(backend, "keys/a", "x", 1, &err), &err);
+    hf_assert_ok(hf_backend_barrier(backend, &err), &err);
+    syncs.refused_from = syncs.count + 1;
+    assert_false(hf_backend_put_exclusive(backend, "keys/b", "x", 1, &err));
+    assert_int_equal(err.kind, HF_ERR_UNAVAILABLE);
+    assert_non_null(strstr(err.hint, "quota"));
+    syncs.refused_from = 0;
+    hf_assert_ok(hf_backend_stat(backend, "keys/b", &found, &size, &err), &err);
+    assert_false(found);
+
+    // A folder whose sync fails once: what was named before may be gone, and no barrier of this handle says otherwise.
+    _cleanup_(hf_backend_freep) struct hf_backend *other = open_there("unsure");
+    upload(other, PACK, (const uint8_t *)"x", 1);
+    syncs.refused_from = syncs.count + 1;
+    assert_false(hf_backend_barrier(other, &err));
+    syncs.refused_from = 0;
+    assert_false(hf_backend_barrier(other, &err));
+    assert_non_null(strstr(err.message, "may not last"));
 }
 
 HF_TEST(places_are_read_strictly)

@@ -11,6 +11,7 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "server/repository/check.h"
+#include "server/repository/collect.h"
 #include "server/repository/copy.h"
 #include "server/repository/pack.h"
 #include "tests/support/disk.h"
@@ -502,6 +503,102 @@ HF_TEST(what_the_log_deleted_goes_from_the_copy_and_only_after_the_entry_is_ther
     report = copy_well(&original, (struct hf_copy_options){.make = true}, &told);
     assert_int_equal(told.count, 0);
     assert_int_equal(compare_places(&original), 0);
+    done_original(&original);
+}
+
+/* The log's word that something is so, by the original's own signer. */
+static void
+append(struct original *original, enum hf_log_kind kind, json_t *part)
+{
+    struct hf_error err;
+    const struct hf_log_append entry = {kind, hf_time_now_ms(), HF_LOG_EPOCH_NOW, part, NULL};
+    hf_assert_ok(hf_vault_append(original->vault.vault, &entry, &original->vault.signing, NULL, NULL, &err), &err);
+    json_decref(part);
+}
+
+HF_TEST(packs_that_were_moved_into_containers_are_found_in_an_old_copy_and_in_a_fresh_one)
+{
+    struct hf_error err;
+    struct original original = {0};
+    struct told told;
+    struct hf_collect_report collected = {0};
+    make_original(&original);
+    copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+    // All packs below 101 % live: everything moves.
+    const struct hf_collect_options options = {.signing = &original.vault.signing,
+                                               .cache_folder = original.vault.cache,
+                                               .now = hf_time_now_ms(),
+                                               .live_percent = 101};
+    hf_assert_ok(hf_vault_collect(original.vault.vault, &options, &collected, &err), &err);
+    assert_true(collected.containers > 0 && collected.moved > 0 && collected.packs > 0);
+    struct hf_copy_report report = copy_well(&original, (struct hf_copy_options){.fast = true}, &told);
+    assert_true(report.removed > 0);
+    assert_int_equal(told.count, 0);
+    assert_int_equal(compare_places(&original), 0);
+    assert_sound(&original, original.place);
+
+    snprintf(original.place, sizeof original.place, "%s/fresh", original.folder);
+    report = copy_well(&original, (struct hf_copy_options){.make = true, .read_back = true}, &told);
+    assert_int_equal(report.objects > 0 ? told.count : -1, 0);
+    assert_int_equal(compare_places(&original), 0);
+    assert_sound(&original, original.place);
+
+    // A container that is damaged heals like a pack.
+    struct hf_heal_report healed;
+    flip(find_below(original.vault.place, "*/packs/*", false), 300);
+    _cleanup_(hf_repository_freep) struct hf_repository *here = NULL, *there = NULL;
+    hf_assert_ok(hf_repository_open(original.vault.place, HF_ACCESS_READ, &here, &err), &err);
+    hf_assert_ok(hf_repository_open(original.place, HF_ACCESS_READ, &there, &err), &err);
+    const struct hf_heal_options how = {.problem = take_problem, .context = &told};
+    hf_assert_ok(hf_repository_heal(here, there, &how, &healed, &err), &err);
+    assert_true(healed.damaged == 1 && healed.healed == 1);
+    assert_int_equal(compare_places(&original), 0);
+    done_original(&original);
+}
+
+HF_TEST(keys_go_from_the_copy_when_the_log_puts_them_out_of_use_and_the_original_has_them_no_more)
+{
+    struct hf_error err;
+    struct original original = {0};
+    struct told told;
+    struct hf_slot_info kept[HF_SLOTS_MOST], more;
+    struct hf_credential second = {.kind = HF_SLOT_PASSPHRASE};
+    size_t count;
+    char text[HF_ID_TEXT_BYTES], slot[128], bundle[128];
+    make_original(&original);
+    const struct hf_id id = hf_repository_id(original.vault.repository);
+    struct hf_backend *backend = hf_repository_backend(original.vault.repository);
+    hf_assert_ok(hf_slot_list(backend, &id, kept, &count, &err), &err);
+    hf_assert_ok(hf_secret_copy(&second.passphrase, "second", 6, &err), &err);
+    const struct hf_slot_options least = {.name = "second",
+                                          .argon2_operations = crypto_pwhash_OPSLIMIT_MIN,
+                                          .argon2_memory_bytes = crypto_pwhash_MEMLIMIT_MIN};
+    hf_assert_ok(
+        hf_slot_add(backend, &id, &second, &least, hf_repository_root_key(original.vault.repository), 1, &more, &err),
+        &err);
+    snprintf(slot, sizeof slot, "keys/slot-%s", hf_id_format(&more.id, text));
+    snprintf(bundle, sizeof bundle, "vaults/%s/keys-00000001", hf_id_format(&original.vault.id, text));
+    copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+
+    // A slot that merely vanished in the original stays; so does one that the log gave up and that is still there.
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_KIB);
+    hf_assert_ok(hf_backend_get(backend, slot, &bytes, &err), &err);
+    hf_assert_ok(hf_backend_delete(backend, slot, &err), &err);
+    assert_int_equal(copy_well(&original, (struct hf_copy_options){0}, &told).removed, 0);
+    hf_assert_ok(hf_backend_put_exclusive(backend, slot, bytes.data, bytes.length, &err), &err);
+    append(&original, HF_LOG_KEY, json_pack("{s:i, s:[s]}", "generation", 1, "slots", hf_id_format(&kept[0].id, text)));
+    assert_int_equal(copy_well(&original, (struct hf_copy_options){0}, &told).removed, 0);
+    hf_assert_ok(hf_backend_delete(backend, slot, &err), &err);
+    assert_int_equal(copy_well(&original, (struct hf_copy_options){0}, &told).removed, 1);
+    assert_int_equal(compare_places(&original), 0);
+
+    // The bundle of a vault goes with its SHRED.
+    hf_assert_ok(hf_backend_delete(backend, bundle, &err), &err);
+    assert_int_equal(copy_well(&original, (struct hf_copy_options){0}, &told).removed, 0);
+    append(&original, HF_LOG_SHRED, json_pack("{s:i}", "generation", 1));
+    assert_int_equal(copy_well(&original, (struct hf_copy_options){0}, &told).removed, 1);
+    assert_int_equal(compare_places(&original), 0);
+    hf_credential_done(&second);
     done_original(&original);
 }
 

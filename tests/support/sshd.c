@@ -43,11 +43,11 @@ hf_test_sshd_start(struct hf_test_sshd *sshd, const char *folder, const char *mo
     hf_assert_ok(hf_file_publish(authorized, client.data, client.length, 0600, HF_PUBLISH_REPLACE, &err), &err);
 
     int length = snprintf(text, sizeof text,
-                          "Port %u\nListenAddress 127.0.0.1\nHostKey %s\nPidFile none\nAuthorizedKeysFile %s\n"
+                          "%sPort %u\nListenAddress 127.0.0.1\nHostKey %s\nPidFile none\nAuthorizedKeysFile %s\n"
                           "StrictModes no\nUsePAM no\nPasswordAuthentication no\nPermitRootLogin prohibit-password\n"
                           "KbdInteractiveAuthentication no\nSubsystem sftp internal-sftp\nForceCommand internal-sftp\n"
-                          "MaxStartups 100\n%s",
-                          sshd->port, host_key, authorized, more == NULL ? "" : more);
+                          "MaxStartups 100\n",
+                          more == NULL ? "" : more, sshd->port, host_key, authorized);
     hf_assert_ok(hf_file_publish(sshd->config, text, (size_t)length, 0600, HF_PUBLISH_REPLACE, &err), &err);
     hf_test_sshd_resume(sshd);
     hf_test_sshd_use(sshd);
