@@ -155,7 +155,7 @@ def a_daemon_syncs_by_itself_what_it_does_not_know_to_be_in_time():
     daemon = subprocess.Popen([HOLDFASTD, "--settings", main.settings], stderr=subprocess.DEVNULL)
     try:
         wait_for("a sync", lambda: any(job["kind"] == "repo sync" and job["requested_by"] == "schedule" and
-                                       job["state"] == "finished" for job in main.good("job", "list")["jobs"]), 30)
+                                       job["state"] == "finished" for job in main.good("job", "list")["jobs"]), 150)
         assert [row["state"] for row in main.holdfast("status").json["second_places"]] == ["current", "current"]
     finally:
         daemon.terminate()
