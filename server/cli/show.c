@@ -374,6 +374,18 @@ hf_show_scrub(struct hf_cli *cli, const json_t *result, struct hf_buf *out, stru
                             hf_show_affected(json_object_get(result, "affected"), out, err));
 }
 
+bool
+hf_show_takeover(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
+{
+    char text[TEXT_BYTES];
+    (void)cli;
+    return hf_buf_printf(out, err, "This appliance writes the backups of \"%s\" from now on.\n",
+                         or_dash(word_of(result, "source"))) &&
+           add_line(out, "epoch", count_of(result, "epoch", text), err) &&
+           add_line(out, "ended sessions", count_of(result, "sessions_ended", text), err) &&
+           add_line(out, "ended readers", count_of(result, "pins_ended", text), err);
+}
+
 /* Vaults in which nothing was given up, and why. */
 static bool
 show_unread(const json_t *result, struct hf_buf *out, struct hf_error *err)

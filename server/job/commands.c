@@ -36,6 +36,7 @@ static const struct {
     {"hold release", hf_holds_answer_release},
     {"hold list", hf_holds_answer_list},
     {"repo promote", answer_repo_promote},
+    {"vault takeover", hf_takeover_answer},
     {"version", answer_version},
 };
 

@@ -172,6 +172,7 @@ typedef bool hf_command_function(struct hf_daemon *daemon, const json_t *argumen
 
 /* ------------------------------------------------------------------------------------------ retention.c, holds.c */
 
+hf_command_function hf_takeover_answer; // takeover.c
 hf_command_function hf_retention_answer_plan, hf_holds_answer_add, hf_holds_answer_release, hf_holds_answer_list;
 /* Keeps a reading of the clocks, unless there is one of this run of the kernel. */
 void hf_retention_note_clock(struct hf_daemon *daemon);

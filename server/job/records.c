@@ -516,7 +516,9 @@ append_once(struct hf_records *records, const struct hf_record *record, bool *re
     const struct hf_log_append append = {
         .kind = record->kind,
         .time = record->time,
-        .epoch = followed->state->epoch,
+        .epoch = record->kind == HF_LOG_EPOCH // it is written in its own
+                     ? (uint64_t)json_integer_value(json_object_get(record->public_part, "epoch"))
+                     : followed->state->epoch,
         .public_part = record->public_part,
         .sealed_part = record->sealed_part,
     };

@@ -18,6 +18,7 @@ from primitives import Fault, crc32c, crc32c_combine, fail_unless, have_fast_crc
 from objects import Credential, ID_TEXT, MIB, SLOT_KINDS
 from packs import (PACK_HEADER, PACK_KINDS, PACK_TRAILER, PackHeader, SLAB_HEADER, SLAB_KIND_OF_PACK, SLAB_OBJECTS,
                    SLAB_PAGES, SlabHeader, page_length, round_up, split_pages_slab)
+from containers import Container
 from manifests import EXTENT_LOST, EXTENT_ZEROS, show
 from repository import Backup, Repository
 
@@ -163,6 +164,8 @@ class Check:
                 continue
             for committed in vault.log.packs.values():
                 self.attempt(self.check_pack, vault, committed)
+            for used in set(vault.log.relocated.values()):
+                self.attempt(self.check_container, vault, vault.log.objects[used])
             for commit in vault.log.commits:
                 if commit.pruned is None:
                     self.attempt(self.check_backup, vault, commit)
@@ -178,19 +181,32 @@ class Check:
     def check_pack(self, vault, committed):
         pack, told = vault.pack(committed.id), committed.commit.entry.what
         self.counts["packs"] += 1
-        fail_unless(pack.size == committed.bytes, f"{pack.what}: has {pack.size} bytes, {told} says {committed.bytes}")
-        running = hashlib.sha256()
-        for offset in range(0, pack.size, MIB):
-            running.update(pack.read(offset, min(MIB, pack.size - offset)))
-        fail_unless(running.digest() == committed.sha256, f"{pack.what}: its SHA-256 is not that of {told}")
+        if pack.container is None:
+            fail_unless(pack.size == committed.bytes,
+                        f"{pack.what}: has {pack.size} bytes, {told} says {committed.bytes}")
+            running = hashlib.sha256()
+            for offset in range(0, pack.size, MIB):
+                running.update(pack.read(offset, min(MIB, pack.size - offset)))
+            fail_unless(running.digest() == committed.sha256, f"{pack.what}: its SHA-256 is not that of {told}")
         fail_unless(pack.header.kind == committed.kind,
                     f"{pack.what}: is of kind {pack.header.kind}, {told} says {committed.kind}")
         sessions = vault.log.sessions_behind(committed.commit.session)
         fail_unless(pack.header.session in sessions,
                     f'{pack.what}: is of session "{pack.header.session.hex()}", which did not commit it')
-        self.check_gaps(pack)
-        for number in range(len(pack.slabs)):
-            self.attempt(self.check_slab, vault, pack, number)
+        if pack.container is None:
+            self.check_gaps(pack)
+        for number, row in enumerate(pack.slabs):
+            if row.offset is not None:
+                self.attempt(self.check_slab, vault, pack, number)
+
+    def check_container(self, vault, told):
+        """As a whole, against the RELOCATE; its packs are checked each by itself."""
+        container = vault.containers.get(told.id, lambda: Container(vault, told.id, vault.object_name(told.id)))
+        self.counts["containers"] += 1
+        fail_unless(container.size == told.bytes, f"{container.what}: has {container.size} bytes, not {told.bytes}")
+        fail_unless(container.sha256() == told.sha256, f"{container.what}: its SHA-256 is not that of its RELOCATE")
+        session = vault.log.sessions.get(container.session)
+        fail_unless(session is not None and session.collects, f"{container.what}: is of a session that does not collect")
 
     @staticmethod
     def check_gaps(pack):
@@ -382,10 +398,14 @@ def sealed_slabs(vault, pack_id, name):
         size = os.fstat(file.fileno()).st_size
         if size < PACK_HEADER:
             return
-        header, at = None, PACK_HEADER
+        header, at, is_container = None, PACK_HEADER, file.read(8) == b"HFCONT01"
         with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as raw:
             while (at := raw.find(b"HFSL", at)) >= 0:
                 slab = slab_header_at(raw, at)
+                if slab is not None and is_container:
+                    start = raw.rfind(b"HFPACK01", 0, at)
+                    pack_id = raw[start + 48:start + 64]
+                    header = PackHeader(raw[start:start + PACK_HEADER], vault, pack_id, f'pack in "{name}"')
                 if slab is None:
                     at += 1
                     continue

@@ -2,12 +2,14 @@
  * our_code write REPOSITORY KEY-FILE CACHE TREE...
  * our_code check REPOSITORY KEY-FILE
  * our_code log REPOSITORY KEY-FILE
+ * our_code collect REPOSITORY KEY-FILE CACHE BACKUP...
  *
  * Our side of the comparison with the second reader, for test_second_reader.py (tests/reader/README.md).
  * "write" makes the repository and its key file when they are not there, then one backup of each folder, and prints
  * the backups' ids, one a line; a name that ends with "+abort" is written and then aborted.  "check" lists the
  * backups that count, checks all (level 2) and prints each damage; its exit status is 3 when there was one.  "log"
- * prints each entry of each vault: sequence, kind, and whether it counts.
+ * prints each entry of each vault: sequence, kind, and whether it counts.  "collect" prunes the backups named, moves
+ * whatever is not wholly live into containers, and prints how many packs it moved.
  */
 #include <fcntl.h>
 #include <fts.h>
@@ -20,6 +22,7 @@
 #include "base/json.h"
 #include "base/time.h"
 #include "server/repository/check.h"
+#include "server/repository/collect.h"
 #include "server/repository/session.h"
 
 #define LINEAGE_ENGINE   "postgres"
@@ -35,6 +38,7 @@ struct signer {
 
 static int run_write(char **arguments, int count, struct hf_error *err);
 static int run_check(char **arguments, struct hf_error *err);
+static int run_collect(char **arguments, int count, struct hf_error *err);
 static int run_log(char **arguments, struct hf_error *err);
 static hf_log_visitor print_entry;
 static bool read_slots(struct hf_repository *repository, struct hf_error *err);
@@ -68,11 +72,13 @@ main(int argc, char **argv)
         status = run_write(argv + 2, argc - 2, &err);
     else if (argc == 4 && strcmp(argv[1], "check") == 0)
         status = run_check(argv + 2, &err);
+    else if (argc >= 5 && strcmp(argv[1], "collect") == 0)
+        status = run_collect(argv + 2, argc - 2, &err);
     else if (argc == 4 && strcmp(argv[1], "log") == 0)
         status = run_log(argv + 2, &err);
     else
         return fprintf(stderr, "usage: our_code write REPOSITORY KEY-FILE CACHE TREE... | check REPOSITORY KEY-FILE | "
-                               "log REPOSITORY KEY-FILE\n"),
+                               "log REPOSITORY KEY-FILE | collect REPOSITORY KEY-FILE CACHE BACKUP...\n"),
                2;
     if (status == 1)
         fprintf(stderr, "our_code: %s\n", err.message);
@@ -104,6 +110,28 @@ run_check(char **arguments, struct hf_error *err)
         return 1;
     printf("damages %llu\n", (unsigned long long)report.damages);
     return report.damages == 0 ? 0 : 3;
+}
+
+static int
+run_collect(char **arguments, int count, struct hf_error *err)
+{
+    struct signer signer;
+    _cleanup_(hf_repository_freep) struct hf_repository *repository = NULL;
+    _cleanup_(hf_vault_freep) struct hf_vault *vault = NULL;
+    bool ok = signer_init(&signer, err) && open_repository(arguments[0], arguments[1], &signer, &repository, err) &&
+              open_vault(repository, &signer, &vault, err);
+    for (int i = 3; ok && i < count; i++) {
+        _cleanup_(hf_json_freep) json_t *part = json_pack("{s:[s], s:s}", "backups", arguments[i], "reason", "expired");
+        const struct hf_log_append prune = {HF_LOG_PRUNE, hf_time_now_ms(), HF_LOG_EPOCH_NOW, part, NULL};
+        ok = hf_vault_append(vault, &prune, &signer.signing, NULL, NULL, err);
+    }
+    const struct hf_collect_options options = {
+        .signing = &signer.signing, .cache_folder = arguments[2], .now = hf_time_now_ms(), .live_percent = 100};
+    struct hf_collect_report report = {0};
+    if (!ok || !hf_vault_collect(vault, &options, &report, err))
+        return 1;
+    printf("moved %llu\n", (unsigned long long)report.moved);
+    return 0;
 }
 
 static int

@@ -144,16 +144,18 @@ def split_pages_slab(plain, what):
 
 class Pack:
 
-    def __init__(self, vault, pack_id, name):
-        self.vault, self.id, self.name = vault, pack_id, name
+    def __init__(self, vault, pack_id, name, container=None):
+        self.vault, self.id, self.name, self.container = vault, pack_id, name, container
         self.what = f'pack "{pack_id.hex()}"'
         self.file = vault.store.open(name)
         self.size = os.fstat(self.file.fileno()).st_size
         fail_unless(PACK_HEADER + SLAB_HEADER + 16 + PACK_TRAILER <= self.size <= PACK_MOST,
                     f"{self.what}: has {self.size} bytes")
-        self.header = PackHeader(self.read(0, PACK_HEADER), vault, pack_id, self.what)
-        self._read_trailer()
+        at = self._find_member() if container is not None else self._read_trailer()
+        self.header = PackHeader(self.read(at, PACK_HEADER), vault, pack_id, self.what)
         self._read_directory()
+        if container is not None:
+            self._move_slabs()
 
     def read(self, offset, length):
         pieces = []
@@ -177,6 +179,23 @@ class Pack:
         fail_unless(PACK_HEADER <= self.directory_offset <= end <= self.size - PACK_TRAILER,
                     f"{cursor.what}: its directory lies outside of the pack")
         fail_unless(self.slab_count <= PACK_SLABS_MOST, f"{cursor.what}: counts {self.slab_count} slabs")
+        return 0
+
+    def _find_member(self):
+        fail_unless(self.id in self.container.members, f"{self.container.what}: does not hold {self.what}")
+        member = self.container.members[self.id]
+        self.directory_offset, self.directory_length = member.directory_offset, member.directory_length
+        self.slab_count = member.slab_count
+        return member.header_offset
+
+    def _move_slabs(self):
+        """From here on a slab's offset is one in the container; None: it was left behind."""
+        live = self.container.members[self.id].live
+        for number, row in enumerate(self.slabs):
+            offset, length = live.get(number, (None, 0))
+            fail_unless(offset is None or length == SLAB_HEADER + row.sealed_length + 16,
+                        f"{self.slab_what(number)}: container and directory differ")
+            self.slabs[number] = row._replace(offset=offset)
 
     def _read_directory(self):
         what = f"{self.what}, directory"
@@ -207,6 +226,7 @@ class Pack:
             cursor.varint(PACK_MOST, "a slab's sealed length"), cursor.u8(),
             cursor.varint((1 << 32) - 1, "a slab's pages or objects"))
         fail_unless(
+            self.container is not None or
             PACK_HEADER <= row.offset and row.offset + SLAB_HEADER + row.sealed_length + 16 <= self.directory_offset,
             f"{cursor.what}: a slab at byte {row.offset} lies outside of the pack")
         return row

@@ -5,6 +5,7 @@ from primitives import Fault, fail_unless, keyed_hash
 from objects import (LEAF_PAGES, RootBundle, SLOT_KINDS, Slot, Store, Superblock, VaultKeys, highest_generation,
                      id_from_text)
 from vault_log import VaultLog
+from containers import Container
 from packs import Pack, SLAB_PAGES, split_pages_slab
 from manifests import (EXTENT_LOST, EXTENT_ZEROS, Leaf, ManifestRoot, OBJECT_KINDS, OBJECT_LEAF, OBJECT_MANIFEST_PAGE,
                        OBJECT_MANIFEST_ROOT, ceil_divide, parse_manifest_page, show)
@@ -43,6 +44,7 @@ class Vault:
             self.keys is not None or self.log.shredded or not self.log.entries,
             f'vault "{vault_id.hex()}": its keys are missing and no entry of its log says that they were shredded')
         self.packs = Cache(256, Pack.close)
+        self.containers = Cache(64, Container.close)
         self.slabs = Cache(64)
         self.object_slabs = Cache(64)
 
@@ -63,7 +65,14 @@ class Vault:
     def pack(self, pack_id):
         fail_unless(self.keys is not None, f'vault "{self.id.hex()}": its keys were shredded')
         fail_unless(pack_id in self.log.packs, f'pack "{pack_id.hex()}": is not named by a COMMIT that counts')
-        return self.packs.get(pack_id, lambda: Pack(self, pack_id, self.pack_name(pack_id)))
+        return self.packs.get(pack_id, lambda: Pack(self, pack_id, self.pack_name(pack_id), self.container_of(pack_id)))
+
+    def container_of(self, pack_id):
+        """None: the pack lies under its own name."""
+        where = self.log.relocated.get(pack_id)
+        if where is None:
+            return None
+        return self.containers.get(where, lambda: Container(self, where, self.object_name(where)))
 
     def object(self, ref, kind):
         """The bytes of a map object, which must be of this kind."""

@@ -905,7 +905,7 @@ def random_log(vault, signers, chance, count):
     for _ in range(count):
         kinds = ["INTENT", "COMMIT", "END", "ABORT", "PIN", "UNPIN", "PRUNE", "CONDEMN", "DELETE", "RELOCATE", "HOLD",
                  "RELEASE", "LOCK", "KEY", "EPOCH", "SHRED", "VERDICT"]
-        kind = chance.choices(kinds, [20, 30, 3, 3, 6, 6, 12, 12, 12, 8, 2, 4, 2, 1, 1, 0.2, 1])[0]
+        kind = chance.choices(kinds, [20, 30, 3, 3, 6, 6, 12, 12, 12, 8, 3, 4, 5, 1, 1, 0.1, 1])[0]
         public, sealed, at = {}, None, epoch if chance.random() < 0.95 else chance.randrange(epoch + 2)
         if not ids["pack"] or not ids["backup"] or not ids["session"]:
             kind = "INTENT" if not ids["session"] else "COMMIT"
@@ -1103,6 +1103,39 @@ def what_our_code_writes_is_read_as_it_was():
     assert len(lines) == len(set(lines)) >= 6 * 5
     status, text = our_code("check", repository, key_file)
     assert status == 0 and backups_in(text) == list(expected), text
+
+
+@test
+def what_our_code_moves_into_containers_is_read_as_it_was():
+    trees, expected = Trees(11), {}
+    repository, key_file, cache = (os.path.join(scratch, name) for name in ("repository", "key-file", "cache"))
+    opener = ("--key-file", key_file)
+    os.makedirs(cache)
+    for round_number in range(5):
+        status, text = our_code("write", repository, key_file, cache, trees.place)
+        assert status == 0, text
+        expected[text.split()[0]] = describe_tree(trees.place)
+        trees.change()
+        if round_number == 2:
+            gone = list(expected)[:2]
+            status, text = our_code("collect", repository, key_file, cache, *gone)
+            assert status == 0 and text != "moved 0\n", text
+            for backup in gone:
+                del expected[backup]
+    status, text = our_code("collect", repository, key_file, cache, *list(expected)[:2])  # out of the containers again
+    assert status == 0 and text != "moved 0\n", text
+    expected = dict(list(expected.items())[2:])
+
+    text = read_ok(repository, "check", "--full", opener=opener)
+    assert "1 backups" in text and " containers" in text and "no faults" in text and "note:" not in text, text
+    for backup, tree in expected.items():
+        target = os.path.join(scratch, backup)
+        read_ok(repository, "extract", backup, target, opener=opener)
+        assert describe_tree(target) == tree, backup
+    lines = read_ok(repository, "nonces", opener=opener).splitlines()
+    assert len(lines) == len(set(lines))
+    status, text = our_code("check", repository, key_file)
+    assert status == 0 and "damages 0" in text, text
 
 
 @test
