@@ -341,8 +341,14 @@ judge_orphan(struct removal *removal, const struct hf_object_info *object, struc
     struct hf_id session;
     if (object->size < HF_PACK_HEADER)
         return true;
-    if (!hf_backend_get_range(removal->backend, object->name, 0, header, sizeof header, err))
+    struct hf_error why = {0};
+    if (!hf_backend_get_range(removal->backend, object->name, 0, header, sizeof header, &why)) {
+        if (why.kind == HF_ERR_NOT_FOUND) // another appliance collects here too
+            return true;
+        if (err != NULL)
+            *err = why;
         return false;
+    }
     memcpy(session.bytes, header + 64, HF_ID_BYTES); // there in packs and containers
     const struct hf_vault_session *known = hf_vault_state_session(removal->state, &session);
     if (known == NULL)

@@ -25,7 +25,8 @@ static bool mark_backup(struct walk *walk, const struct hf_vault_backup *committ
 static bool mark_file(void *context, const char *path, const struct hf_manifest_file *file, struct hf_error *err);
 static bool mark_leaf(struct walk *walk, const struct hf_object_ref *ref, uint8_t page_log2, struct hf_error *err);
 static bool mark_slab(struct mark *mark, const struct hf_id *pack, uint32_t slab, struct hf_error *err);
-static bool is_about_bytes(const struct hf_error *err);
+static bool judge_failure(struct hf_vault *vault, const struct hf_id *id, const struct hf_error *why, struct mark *mark,
+                          struct hf_error *err);
 static bool seen_before(struct seen *seen, uint64_t key, bool *ret_before, struct hf_error *err);
 static bool seen_grow(struct seen *seen, struct hf_error *err);
 
@@ -50,12 +51,8 @@ mark_packs(struct hf_vault *vault, const struct hf_vault_state *state, struct ma
         if (hf_backup_open(vault, &committed.backup, &backup, &why) &&
             mark_root(&committed, hf_backup_root(backup), ret, &why))
             continue;
-        if (!is_about_bytes(&why)) {
-            *err = why;
+        if (!judge_failure(vault, &committed.backup, &why, ret, err))
             return false;
-        }
-        ret->whole = false;
-        memcpy(ret->why, why.message, sizeof ret->why);
     }
     return true;
 }
@@ -75,13 +72,7 @@ mark_slabs(struct hf_vault *vault, const struct hf_vault_state *state, const ato
             continue;
         ok = hf_backup_open(vault, &committed.backup, &walk.backup, &why) && mark_backup(&walk, &committed, &why);
         hf_backup_freep(&walk.backup);
-        if (!ok && is_about_bytes(&why)) {
-            mark->whole = false;
-            memcpy(mark->why, why.message, sizeof mark->why);
-            ok = true;
-        } else if (!ok) {
-            *err = why;
-        }
+        ok = ok || judge_failure(vault, &committed.backup, &why, mark, err);
     }
     free(seen.keys);
     hf_leaf_done(&walk.leaf);
@@ -201,12 +192,28 @@ mark_slab(struct mark *mark, const struct hf_id *pack, uint32_t slab, struct hf_
     return true;
 }
 
-/* Then the vault is left as it is; anything else ends the collection. */
+/*
+ * A backup that was given up meanwhile needs nothing any more.  When one that counts cannot be read the vault is left
+ * as it is; what has nothing to do with stored bytes ends the collection.
+ */
 static bool
-is_about_bytes(const struct hf_error *err)
+judge_failure(struct hf_vault *vault, const struct hf_id *id, const struct hf_error *why, struct mark *mark,
+              struct hf_error *err)
 {
-    return err->kind == HF_ERR_CORRUPT || err->kind == HF_ERR_NOT_FOUND || err->kind == HF_ERR_UNAVAILABLE ||
-           err->kind == HF_ERR_DENIED;
+    const struct hf_vault_state *state;
+    if (why->kind != HF_ERR_CORRUPT && why->kind != HF_ERR_NOT_FOUND && why->kind != HF_ERR_UNAVAILABLE &&
+        why->kind != HF_ERR_DENIED) {
+        *err = *why;
+        return false;
+    }
+    if (!hf_vault_read(vault, NULL, NULL, &state, err))
+        return false;
+    const struct hf_vault_backup *backup = hf_vault_state_backup(state, id);
+    if (backup == NULL || backup->pruned)
+        return true;
+    mark->whole = false;
+    memcpy(mark->why, why->message, sizeof mark->why);
+    return true;
 }
 
 static size_t

@@ -38,6 +38,7 @@ static unsigned percent_of(const struct mover *mover);
 static bool list_residents(const struct hf_vault_state *state, struct resident **ret, size_t *ret_count,
                            struct hf_error *err);
 static bool move_object(struct mover *mover, const struct resident *residents, size_t count, struct hf_error *err);
+static bool note_damage(struct mover *mover, const struct resident *resident, struct hf_error *err);
 static bool is_worth_a_look(struct mover *mover, const struct resident *residents, size_t count, bool *ret,
                             struct hf_error *err);
 static bool find_parts(struct mover *mover, const struct resident *residents, size_t count, uint64_t bytes,
@@ -142,8 +143,7 @@ move_object(struct mover *mover, const struct resident *residents, size_t count,
               (!thin || hash_object(mover, name, bytes, hash, &same, &why));
     const bool damaged = (!ok && (why.kind == HF_ERR_CORRUPT || why.kind == HF_ERR_NOT_FOUND)) || (ok && thin && !same);
     if (damaged) { // check tells of it, and the next backup heals it; copying would only hide it
-        report->damaged++;
-        ok = true;
+        ok = note_damage(mover, residents, &why);
     } else if (ok && thin) {
         for (size_t i = 0; ok && i < count; i++)
             ok = copy_pack(mover, &residents[i].object, &residents[i].pack, &parts[i], &why);
@@ -151,9 +151,24 @@ move_object(struct mover *mover, const struct resident *residents, size_t count,
         report->moved_bytes += ok ? bytes : 0;
     }
     free_parts(parts, count);
+    if (!ok && why.kind == HF_ERR_NOT_FOUND)
+        return hf_fail(err, HF_ERR_CONFLICT, "another appliance collects in this vault too");
     if (!ok && err != NULL)
         *err = why;
     return ok;
+}
+
+/* Unless somebody else has moved it meanwhile: then it is not ours to judge any more. */
+static bool
+note_damage(struct mover *mover, const struct resident *resident, struct hf_error *err)
+{
+    const struct hf_vault_state *state;
+    if (!hf_vault_read(mover->collection->vault, NULL, NULL, &state, err))
+        return false;
+    const struct hf_vault_pack *pack = hf_vault_state_pack(state, &resident->pack);
+    if (pack != NULL && hf_id_equal(&pack->object, &resident->object))
+        mover->collection->report->damaged++;
+    return true;
 }
 
 static unsigned
@@ -179,16 +194,23 @@ is_worth_a_look(struct mover *mover, const struct resident *residents, size_t co
     uint8_t trailer[HF_PACK_TRAILER];
     bool found;
     uint64_t size;
+    struct hf_error why = {0};
     hf_pack_name(&mover->vault, &residents[0].pack, name);
     if (!hf_backend_stat(mover->backend, name, &found, &size, err))
         return false;
     if (!found || size < HF_PACK_HEADER + HF_PACK_TRAILER) {
-        mover->collection->report->damaged++;
         *ret = false;
-        return true;
+        return note_damage(mover, residents, err);
     }
-    if (!hf_backend_get_range(mover->backend, name, size - HF_PACK_TRAILER, trailer, sizeof trailer, err))
-        return false;
+    if (!hf_backend_get_range(mover->backend, name, size - HF_PACK_TRAILER, trailer, sizeof trailer, &why)) {
+        if (why.kind != HF_ERR_NOT_FOUND) {
+            if (err != NULL)
+                *err = why;
+            return false;
+        }
+        *ret = false;
+        return note_damage(mover, residents, err);
+    }
     /* Slabs are about equal in size: a third more of them than the wanted share are too many. */
     *ret = (uint64_t)marked->live_count * 300 < (uint64_t)hf_get_u32(trailer + TRAILER_SLABS) * 4 * percent_of(mover);
     return true;

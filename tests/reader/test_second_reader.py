@@ -950,7 +950,7 @@ def random_log(vault, signers, chance, count):
             }
         elif kind in ("HOLD", "LOCK"):
             until = chance.choice([0, 10**14, holdfast_writer.START + chance.randrange(10**6)])
-            public = {"backup": draw("backup")[0], "until": None if kind == "HOLD" and chance.random() < 0.5 else until}
+            public = {"backup": chance.choice(ids["backup"][-3:]).hex(), "until": None if kind == "HOLD" and chance.random() < 0.5 else until}
             sealed = {"reason": "r", "person": "p"}
             held.append(public["backup"])
         elif kind == "RELEASE":
