@@ -28,6 +28,7 @@ struct mover {
     struct hf_backend *backend;
     struct hf_id vault, session;
     uint64_t epoch;
+    uint64_t marked_at;                 // head of the log before the maps were read
     struct hf_container_writer *writer; // NULL: none begun
     struct hf_id object;                // that it writes
     json_t *packs;                      // [[id, object], ...] of it
@@ -69,8 +70,10 @@ collect_move(struct collection *collection, struct hf_error *err)
                           .backend = hf_vault_backend(collection->vault),
                           .vault = hf_vault_id(collection->vault),
                           .piece = HF_BUF_INIT(HF_DIRECTORY_MOST + HF_KIB)};
-    if (!hf_vault_read(collection->vault, NULL, NULL, &state, err) ||
-        !mark_slabs(collection->vault, state, collection->options->cancel, &collection->mark, err))
+    if (!hf_vault_read(collection->vault, NULL, NULL, &state, err))
+        return false;
+    mover.marked_at = state->head;
+    if (!mark_slabs(collection->vault, state, collection->options->cancel, &collection->mark, err))
         return false;
     if (!collection->mark.whole)
         return true;
@@ -128,8 +131,8 @@ move_object(struct mover *mover, const struct resident *residents, size_t count,
     if (!hf_vault_read(mover->collection->vault, NULL, NULL, &state, err))
         return false;
     const struct hf_vault_pack *first = hf_vault_state_pack(state, &residents[0].pack);
-    if (first == NULL || !hf_id_equal(&first->object, &residents[0].object))
-        return true; // somebody else has moved it
+    if (first == NULL || !hf_id_equal(&first->object, &residents[0].object) || first->moved > mover->marked_at)
+        return true; // somebody else has moved it, and may have left behind what we took for live
     hf_vault_state_place(state, &mover->vault, first, name, &bytes, &sha256);
     memcpy(hash, sha256, sizeof hash);
 
@@ -302,9 +305,10 @@ is_thin(struct mover *mover, const struct resident *residents, size_t count, con
     for (size_t i = 0; i < count; i++) {
         const struct marked_pack *marked = mark_find(&mover->collection->mark, &residents[i].pack);
         uint32_t live = 0;
-        if (marked == NULL)
-            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" came and was moved meanwhile",
-                           hf_id_format(&residents[i].pack, text));
+        if (marked == NULL) { // it came after we looked
+            *ret = false;
+            return true;
+        }
         kept += HF_PACK_HEADER + parts[i].directory_length;
         for (size_t slab = 0; slab < parts[i].count; slab++) {
             if (!mark_is_live(marked, parts[i].slabs[slab].number))

@@ -16,5 +16,5 @@ HF_MUST_CHECK bool collecting_pin(struct test_vault *vault, enum hf_log_kind kin
 /* Collects as `repo gc` does: staging too. */
 HF_MUST_CHECK bool collecting_run(struct test_vault *vault, const struct hf_collect_options *options,
                                   struct hf_collect_report *ret, struct hf_error *err);
-/* Fails unless level 2 finds nothing, and exactly `orphans` objects that nobody needs. */
+/* Fails unless level 2 finds nothing, and exactly `orphans` objects that nobody needs (UINT64_MAX: any number). */
 void collecting_assert_whole(struct test_vault *vault, uint64_t orphans);
