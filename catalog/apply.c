@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/lsn.h"
 #include "catalog/backup_state.h"
 #include "catalog/statements.h"
 
@@ -39,6 +40,9 @@ static const struct {
 static bool is_news(const struct change *change, bool *ret_news, struct hf_error *err);
 static bool apply_in_transaction(const struct change *change, apply_function *apply, struct hf_error *err);
 static bool move_head(const struct change *change, struct hf_error *err);
+static bool apply_stretch(const struct change *change, struct hf_error *err);
+static bool add_stretch(const struct change *change, const struct hf_id *stretch, uint64_t stored_bytes,
+                        struct hf_error *err);
 static bool add_packs(const struct change *change, const struct hf_id *backup, uint64_t *ret_bytes,
                       struct hf_error *err);
 static bool add_backup(const struct change *change, const struct hf_id *backup, const struct hf_id *session,
@@ -169,11 +173,56 @@ apply_commit(const struct change *change, struct hf_error *err)
 {
     struct hf_id backup, session;
     uint64_t stored_bytes = 0;
+    if (json_object_get(change->said, "stretch") != NULL)
+        return apply_stretch(change, err);
     if (!hf_json_id(change->said, "session", change->what, &session, err) ||
         !hf_json_id(change->said, "backup", change->what, &backup, err))
         return false;
     return add_packs(change, &backup, &stored_bytes, err) && add_backup(change, &backup, &session, stored_bytes, err) &&
            end_session(change, "committed", NULL, err);
+}
+
+/* A part of a stream; its session stays open. */
+static bool
+apply_stretch(const struct change *change, struct hf_error *err)
+{
+    struct hf_id stretch;
+    uint64_t stored_bytes = 0;
+    return hf_json_id(change->said, "stretch", change->what, &stretch, err) &&
+           add_packs(change, &stretch, &stored_bytes, err) && add_stretch(change, &stretch, stored_bytes, err);
+}
+
+static bool
+add_stretch(const struct change *change, const struct hf_id *stretch, uint64_t stored_bytes, struct hf_error *err)
+{
+    static const char *const integers[][2] = {
+        {"timeline", ":timeline"}, {"first_time", ":first_time"}, {"last_time", ":last_time"}, {"commits", ":commits"}};
+    const json_t *stream = json_object_get(change->sealed, "stream");
+    struct hf_id pack;
+    const char *source;
+    json_t *packs;
+    uint64_t start, end;
+    if (!text_or_null(change, change->sealed, "source", &source, err) ||
+        !hf_json_array(change->said, "packs", change->what, &packs, err) ||
+        !id_at(change, json_array_get(packs, 0), 0, "packs", &pack, err))
+        return false;
+    _cleanup_(hf_statement_done) struct hf_statement add = hf_statement(change->catalog, HF_SQL_STRETCH_ADD);
+    hf_bind_id(&add, ":stretch_id", stretch);
+    hf_bind_id(&add, ":vault_id", &change->entry->vault);
+    hf_bind_int(&add, ":sequence", (int64_t)change->entry->sequence);
+    hf_bind_id(&add, ":pack_id", &pack);
+    hf_bind_int(&add, ":stored_bytes", (int64_t)stored_bytes);
+    hf_bind_int(&add, ":committed_at", change->entry->time);
+    hf_bind_text(&add, ":source", source);
+    if (stream != NULL) {
+        const char *from, *to;
+        if (!hf_json_string(stream, "start", change->what, &from, err) || !hf_lsn_parse(from, &start, err) ||
+            !hf_json_string(stream, "end", change->what, &to, err) || !hf_lsn_parse(to, &end, err))
+            return false;
+        hf_bind_int(&add, ":start_position", (int64_t)start);
+        hf_bind_int(&add, ":end_position", (int64_t)end);
+    }
+    return bind_integers(change, &add, stream, integers, HF_LENGTH(integers), err) && hf_statement_run(&add, err);
 }
 
 static bool
@@ -643,11 +692,14 @@ static bool
 apply_gap(const struct change *change, struct hf_error *err)
 {
     static const char *const texts[][2] = {{"from", ":from_position"}, {"to", ":to_position"}, {"cause", ":cause"}};
+    static const char *const integers[][2] = {{"from_timeline", ":from_timeline"}, {"timeline", ":timeline"}};
     _cleanup_(hf_statement_done) struct hf_statement add = hf_statement(change->catalog, HF_SQL_GAP_ADD);
     hf_bind_id(&add, ":vault_id", &change->entry->vault);
     hf_bind_int(&add, ":sequence", (int64_t)change->entry->sequence);
     hf_bind_int(&add, ":noticed_at", change->entry->time);
-    return bind_texts(change, &add, change->sealed, texts, HF_LENGTH(texts), err) && hf_statement_run(&add, err);
+    return bind_texts(change, &add, change->sealed, texts, HF_LENGTH(texts), err) &&
+           bind_integers(change, &add, change->sealed, integers, HF_LENGTH(integers), err) &&
+           hf_statement_run(&add, err);
 }
 
 /* A void entry, or a checkpoint, which repeats what the head says. */

@@ -78,7 +78,7 @@ CREATE INDEX backup_by_vault ON backup (vault_id, sequence);
 CREATE TABLE pack (
     pack_id      TEXT PRIMARY KEY,
     vault_id     TEXT NOT NULL REFERENCES vault,
-    backup_id    TEXT NOT NULL,    -- the backup that brought it; others may need it
+    backup_id    TEXT NOT NULL,    -- the backup that brought it, others may need it; or the stretch
     sequence     INTEGER NOT NULL, -- of the COMMIT
     kind         INTEGER NOT NULL, -- as in the pack's header
     bytes        INTEGER NOT NULL,
@@ -168,8 +168,29 @@ CREATE TABLE gap (
     to_position   TEXT,
     cause         TEXT,
     noticed_at    INTEGER NOT NULL,
+    from_timeline INTEGER, -- NULL likewise
+    timeline      INTEGER, -- NULL likewise
     PRIMARY KEY (vault_id, sequence)
 ) STRICT, WITHOUT ROWID;
+
+-- derived: a part of a stream in one pack; from COMMIT entries of stream sessions
+CREATE TABLE stretch (
+    stretch_id     TEXT PRIMARY KEY,
+    vault_id       TEXT NOT NULL REFERENCES vault,
+    sequence       INTEGER NOT NULL,
+    pack_id        TEXT NOT NULL,
+    stored_bytes   INTEGER NOT NULL,
+    committed_at   INTEGER NOT NULL,
+    source         TEXT,    -- NULL when read without keys, as are all below
+    timeline       INTEGER,
+    start_position INTEGER,
+    end_position   INTEGER, -- the first byte that is not in it
+    first_time     INTEGER, -- of a commit in it; 0: none
+    last_time      INTEGER,
+    commits        INTEGER
+) STRICT, WITHOUT ROWID;
+CREATE INDEX stretch_by_place ON stretch (vault_id, start_position);
+CREATE INDEX stretch_by_source ON stretch (source, committed_at);
 
 -- recorded: a person's word that a backup is kept; from HOLD, LOCK and RELEASE entries
 CREATE TABLE hold (

@@ -79,8 +79,11 @@ SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at
  WHERE source = :source AND pruned_at IS NULL AND (:state IS NULL OR state = :state)
  ORDER BY committed_at DESC, sequence DESC LIMIT 1;
 
--- source_vault: the vault of a source's newest backup, or no row
-SELECT vault_id FROM backup WHERE source = :source ORDER BY committed_at DESC, sequence DESC LIMIT 1;
+-- source_vault: the vault of a source's newest backup or, without one, of the newest part of its stream; or no row
+SELECT vault_id FROM (SELECT vault_id, committed_at, sequence, 1 AS rank FROM backup WHERE source = :source
+                      UNION ALL
+                      SELECT vault_id, committed_at, sequence, 2 FROM stretch WHERE source = :source)
+ ORDER BY rank, committed_at DESC, sequence DESC LIMIT 1;
 
 -- pack_add: a pack of a COMMIT that counts
 INSERT INTO pack (pack_id, vault_id, backup_id, sequence, kind, bytes, sha256)
@@ -154,12 +157,26 @@ SELECT d.damage_id, d.backup_id, b.source, d.found_at, d.packs, d.reason, d.vaul
  WHERE d.healed_at IS NULL AND b.pruned_at IS NULL ORDER BY d.found_at DESC, d.sequence DESC;
 
 -- gap_add: a GAP entry
-INSERT INTO gap (vault_id, sequence, from_position, to_position, cause, noticed_at)
-VALUES (:vault_id, :sequence, :from_position, :to_position, :cause, :noticed_at);
+INSERT INTO gap (vault_id, sequence, from_position, to_position, cause, noticed_at, from_timeline, timeline)
+VALUES (:vault_id, :sequence, :from_position, :to_position, :cause, :noticed_at, :from_timeline, :timeline);
 
--- gaps: of one vault or all; newest first
-SELECT vault_id, from_position, to_position, cause, noticed_at FROM gap
- WHERE :vault_id IS NULL OR vault_id = :vault_id ORDER BY noticed_at DESC, sequence DESC;
+-- gaps: of one vault or all; newest first; "anchored" once a backup that was begun behind it is proven
+SELECT g.vault_id, g.from_position, g.to_position, g.cause, g.noticed_at, g.timeline,
+       EXISTS (SELECT 1 FROM backup b WHERE b.vault_id = g.vault_id AND b.state = 'proven' AND b.pruned_at IS NULL
+                  AND b.started_at > g.noticed_at) AS anchored
+  FROM gap g WHERE :vault_id IS NULL OR g.vault_id = :vault_id ORDER BY g.noticed_at DESC, g.sequence DESC;
+
+-- stretch_add: a COMMIT of a stream that counts
+INSERT INTO stretch (stretch_id, vault_id, sequence, pack_id, stored_bytes, committed_at, source, timeline,
+                     start_position, end_position, first_time, last_time, commits)
+VALUES (:stretch_id, :vault_id, :sequence, :pack_id, :stored_bytes, :committed_at, :source, :timeline,
+        :start_position, :end_position, :first_time, :last_time, :commits);
+
+-- stretches: of a vault, whose packs are there, in order of position
+SELECT s.timeline, s.start_position, s.end_position, s.first_time, s.last_time, s.commits, s.stored_bytes
+  FROM stretch s JOIN pack p ON p.pack_id = s.pack_id
+ WHERE s.vault_id = :vault_id AND s.start_position IS NOT NULL AND p.deleted_at IS NULL
+ ORDER BY s.start_position, s.end_position;
 
 -- hold_add: a HOLD or LOCK entry
 INSERT INTO hold (vault_id, sequence, backup_id, kind, since, until, person, reason)

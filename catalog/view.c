@@ -3,6 +3,7 @@
 #include "catalog/statements.h"
 
 static bool add_totals(struct hf_catalog *catalog, struct hf_vault_row *row, struct hf_error *err);
+static void grow_window(struct hf_window_row *window, const struct hf_window_row *row);
 static bool visit_source(struct hf_statement *get, hf_source_row_visitor *visit, void *context, struct hf_error *err);
 static bool visit_backup(struct hf_statement *get, hf_backup_row_visitor *visit, void *context, struct hf_error *err);
 
@@ -198,9 +199,42 @@ hf_catalog_gaps(struct hf_catalog *catalog, const struct hf_id *vault, hf_gap_ro
             .to = hf_column_text(&get, 2),
             .cause = hf_column_text(&get, 3),
             .noticed_at = hf_column_int(&get, 4, -1),
+            .timeline = hf_column_int(&get, 5, -1),
+            .anchored = hf_column_int(&get, 6, 0) != 0,
         };
         if (!hf_column_id(&get, 0, &row.vault, err) || !visit(context, &row, err))
             return false;
+    }
+    return false;
+}
+
+bool
+hf_catalog_windows(struct hf_catalog *catalog, const struct hf_id *vault, hf_window_row_visitor *visit, void *context,
+                   struct hf_error *err)
+{
+    bool more;
+    struct hf_window_row window = {0};
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_STRETCHES);
+    hf_bind_id(&get, ":vault_id", vault);
+    for (bool open = false; hf_statement_step(&get, &more, err); open = true) {
+        if (!more)
+            return !open || visit(context, &window, err);
+        const struct hf_window_row row = {
+            .timeline = hf_column_int(&get, 0, 0),
+            .start = (uint64_t)hf_column_int(&get, 1, 0),
+            .end = (uint64_t)hf_column_int(&get, 2, 0),
+            .first_time = hf_column_int(&get, 3, 0),
+            .last_time = hf_column_int(&get, 4, 0),
+            .commits = hf_column_int(&get, 5, 0),
+            .stored_bytes = hf_column_int(&get, 6, 0),
+        };
+        if (!open || row.start > window.end) {
+            if (open && !visit(context, &window, err))
+                return false;
+            window = row;
+        } else {
+            grow_window(&window, &row);
+        }
     }
     return false;
 }
@@ -277,4 +311,18 @@ visit_backup(struct hf_statement *get, hf_backup_row_visitor *visit, void *conte
     return hf_column_id(get, 0, &row.backup, err) && hf_column_id(get, 1, &row.vault, err) &&
            hf_column_id(get, 3, &row.parent, err) && hf_backup_state_parse(hf_column_text(get, 16), &row.state, err) &&
            visit(context, &row, err);
+}
+
+/* The row begins inside the window, or right behind it. */
+static void
+grow_window(struct hf_window_row *window, const struct hf_window_row *row)
+{
+    window->end = row->end > window->end ? row->end : window->end;
+    window->timeline = row->timeline > window->timeline ? row->timeline : window->timeline;
+    if (row->first_time != 0 && (window->first_time == 0 || row->first_time < window->first_time))
+        window->first_time = row->first_time;
+    if (row->last_time > window->last_time)
+        window->last_time = row->last_time;
+    window->commits += row->commits;
+    window->stored_bytes += row->stored_bytes;
 }

@@ -36,7 +36,7 @@ HF_MUST_CHECK bool hf_catalog_sources(struct hf_catalog *catalog, hf_source_row_
 /* Visits one, or says that there is none. */
 HF_MUST_CHECK bool hf_catalog_source(struct hf_catalog *catalog, const char *name, bool *ret_found,
                                      hf_source_row_visitor *visit, void *context, struct hf_error *err);
-/* The vault of its newest backup; none before the first. */
+/* The vault of its newest backup, or without one of its stream; none before the first of both. */
 HF_MUST_CHECK bool hf_catalog_source_vault(struct hf_catalog *catalog, const char *name, struct hf_id *ret,
                                            struct hf_error *err);
 
@@ -100,12 +100,25 @@ HF_MUST_CHECK bool hf_catalog_damages(struct hf_catalog *catalog, hf_damage_row_
 struct hf_gap_row {
     struct hf_id vault;
     const char *from, *to, *cause;
-    int64_t noticed_at;
+    int64_t noticed_at, timeline; // of its end; -1: not known
+    bool anchored; // a backup that was begun behind it is proven: it bounds what can be restored, no more
 };
 typedef bool hf_gap_row_visitor(void *context, const struct hf_gap_row *row, struct hf_error *err);
 /* Of one vault, or of all when NULL. */
 HF_MUST_CHECK bool hf_catalog_gaps(struct hf_catalog *catalog, const struct hf_id *vault, hf_gap_row_visitor *visit,
                                    void *context, struct hf_error *err);
+
+/* What is in packs of a stream, without a hole: the log that can be replayed. */
+struct hf_window_row {
+    uint64_t start, end;
+    int64_t timeline;
+    int64_t first_time, last_time; // of commits in it; 0: none
+    int64_t commits, stored_bytes;
+};
+typedef bool hf_window_row_visitor(void *context, const struct hf_window_row *row, struct hf_error *err);
+/* In order of position. */
+HF_MUST_CHECK bool hf_catalog_windows(struct hf_catalog *catalog, const struct hf_id *vault,
+                                      hf_window_row_visitor *visit, void *context, struct hf_error *err);
 
 struct hf_hold_row {
     struct hf_id backup;

@@ -41,6 +41,8 @@ static bool show_check_row(struct hf_cli *cli, const json_t *check, struct hf_bu
 static bool add_indented(struct hf_buf *out, const char *text, struct hf_error *err);
 static bool add_backup_row(struct hf_table *table, const json_t *backup, struct hf_error *err);
 static bool add_status_row(struct hf_table *table, const json_t *source, struct hf_error *err);
+static bool show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err);
+static bool list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err);
 static bool show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err);
 static bool show_damage_rows(const json_t *damages, struct hf_buf *out, struct hf_error *err);
 
@@ -114,7 +116,9 @@ bool
 hf_show_source_removed(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
-    return hf_buf_printf(out, err, "Source \"%s\" is removed.  Its backups stay.\n", word_of(result, "name"));
+    return hf_buf_printf(out, err, "Source \"%s\" is removed.  Its backups stay.\n", word_of(result, "name")) &&
+           (!json_is_true(json_object_get(result, "releases_slot")) ||
+            hf_buf_printf(out, err, "Its replication slot is being dropped: \"holdfast job list\" says when it is.\n"));
 }
 
 bool
@@ -285,8 +289,8 @@ hf_show_status(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
         if (!add_status_row(&table, row, err))
             return false;
     }
-    return hf_table_print(&table, cli->colour, out, err) && show_warnings(result, out, err) &&
-           hf_show_alarms(result, out, err);
+    return hf_table_print(&table, cli->colour, out, err) && show_streams(cli, sources, out, err) &&
+           show_warnings(result, out, err) && hf_show_alarms(result, out, err);
 }
 
 bool
@@ -631,6 +635,55 @@ add_status_row(struct hf_table *table, const json_t *source, struct hf_error *er
 }
 
 /* What must not be overlooked below a table. */
+/* Sources whose log is received, or was: where it stands, and what can be replayed of it. */
+static bool
+show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err)
+{
+    static const char *const headings[] = {"STREAM OF", "STATE",    ">LAG",    ">BEHIND", "RECEIVED",
+                                           "DURABLE",   "IN PACKS", "WINDOWS", NULL};
+    _cleanup_(hf_table_done) struct hf_table table = {0};
+    const json_t *source;
+    char lag[TEXT_BYTES], behind[TEXT_BYTES];
+    bool any = false;
+    size_t index;
+    if (!hf_table_begin(&table, headings, err))
+        return false;
+    json_array_foreach(sources, index, source)
+    {
+        const json_t *stream = json_object_get(source, "stream"), *now = json_object_get(stream, "now");
+        const char *state = text_of(stream, "state");
+        if (state == NULL)
+            continue;
+        _cleanup_(hf_buf_done) struct hf_buf windows = HF_BUF_INIT(HF_MIB);
+        any = true;
+        if (!list_windows(json_object_get(stream, "windows"), &windows, err) ||
+            !hf_table_add(&table, text_of(source, "name"), NULL, err) ||
+            !hf_table_add(&table, state, colour_of(strcmp(state, "receiving") == 0 ? "proven" : "failed"), err) ||
+            !hf_table_add(&table, duration_of(stream, "lag_ms", lag), NULL, err) ||
+            !hf_table_add(&table, bytes_of(now, "lag_bytes", behind), NULL, err) ||
+            !hf_table_add(&table, text_of(now, "received"), NULL, err) ||
+            !hf_table_add(&table, text_of(now, "durable"), NULL, err) ||
+            !hf_table_add(&table, text_of(now, "sealed"), NULL, err) ||
+            !hf_table_add(&table, hf_buf_text(&windows), NULL, err))
+            return false;
+    }
+    return !any || (hf_buf_add_text(out, "\n", err) && hf_table_print(&table, cli->colour, out, err));
+}
+
+static bool
+list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err)
+{
+    const json_t *window;
+    size_t index;
+    json_array_foreach(windows, index, window)
+    {
+        if (!hf_buf_printf(out, err, "%s%s to %s", index == 0 ? "" : ", ", word_of(window, "start"),
+                           word_of(window, "end")))
+            return false;
+    }
+    return true;
+}
+
 static bool
 show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
 {

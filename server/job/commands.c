@@ -8,6 +8,7 @@
 #include "server/job/daemon_internal.h"
 #include "server/job/scrub_times.h"
 #include "server/job/second_places.h"
+#include "server/job/stream_status.h"
 
 #define JOBS_SHOWN_MOST     200
 #define ATTEMPTS_SHOWN_MOST 1000
@@ -107,7 +108,10 @@ hf_arguments_check(const json_t *arguments, const struct hf_argument *known, siz
     return true;
 }
 
-/* One line a source, and what else must not be overlooked.  Bad news: a source whose newest backup is not proven. */
+/*
+ * One line a source, and what else must not be overlooked.  Bad news: a source whose newest backup is not proven, or
+ * whose log should be received and is not; a gap that no proven backup was begun behind.
+ */
 struct status {
     struct hf_daemon *daemon;
     json_t *sources;
@@ -131,7 +135,14 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
         !hf_json_set(scrub, "next_at", next_time(daemon, "", "repo scrub"), err) ||
         !hf_second_places_status(catalog, daemon->settings, hf_daemon_now(daemon), &copies, &bad_copies, err))
         return false;
-    if (status.bad_news || bad_copies || json_array_size(damages) > 0 || json_array_size(gaps) > 0)
+    const json_t *gap;
+    size_t index;
+    json_array_foreach(gaps, index, gap)
+    {
+        if (!json_is_true(json_object_get(gap, "anchored")))
+            status.bad_news = true;
+    }
+    if (status.bad_news || bad_copies || json_array_size(damages) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
     *ret_result = json_pack(
         "{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
@@ -286,8 +297,12 @@ add_source_status(void *context, const struct hf_source_row *row, struct hf_erro
     if (!gather_health(status->daemon, row->name, &health, err) ||
         !hf_catalog_source_counts(hf_daemon_catalog(status->daemon), row->name, &counts, err))
         return false;
+    json_t *stream = NULL;
+    bool stream_is_bad = false;
     const char *name = name_health(&health);
-    if (strcmp(name, "proven") != 0)
+    if (!hf_stream_status(status->daemon, row->name, &stream, &stream_is_bad, err))
+        return false;
+    if (strcmp(name, "proven") != 0 || stream_is_bad)
         status->bad_news = true;
     return append(status->sources,
                   json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:I, s:I, s:o, s:o, s:o}", "name", row->name,
@@ -296,7 +311,7 @@ add_source_status(void *context, const struct hf_source_row *row, struct hf_erro
                             (json_int_t)counts.backups, "stored_bytes", (json_int_t)counts.stored_bytes,
                             "next_backup_at", next_time(status->daemon, row->name, "backup"), "next_verify_at",
                             next_time(status->daemon, row->name, "verify"), "next_retention_at",
-                            next_time(status->daemon, row->name, "retention apply")),
+                            next_time(status->daemon, row->name, "retention apply"), "stream", stream),
                   err);
 }
 
@@ -411,8 +426,9 @@ static bool
 add_gap(void *context, const struct hf_gap_row *row, struct hf_error *err)
 {
     return append(context,
-                  json_pack("{s:o, s:s?, s:s?, s:s?, s:o}", "vault", id_or_null(&row->vault), "from", row->from, "to",
-                            row->to, "cause", row->cause, "noticed_at", time_or_null(row->noticed_at)),
+                  json_pack("{s:o, s:s?, s:s?, s:s?, s:o, s:b}", "vault", id_or_null(&row->vault), "from", row->from,
+                            "to", row->to, "cause", row->cause, "noticed_at", time_or_null(row->noticed_at), "anchored",
+                            (int)row->anchored),
                   err);
 }
 

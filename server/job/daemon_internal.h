@@ -47,6 +47,7 @@ struct hf_job {
     bool broken;               // it sent what is no event; it is killed, and nothing more is heard
     char phase[HF_WIRE_PHASE_BYTES];
     json_t *result;  // of its "result" event
+    json_t *report;  // of its last "state" event, or NULL
     bool has_failed; // it sent an "error" event, or ended without a word: `why`
     struct hf_error why;
 
@@ -67,6 +68,12 @@ struct hf_client {
     bool leaving;       // closed once its output is written
 };
 
+/* Between two receivers of a source. */
+struct hf_stream_pause {
+    char source[HF_SOURCE_NAME_BYTES];
+    int64_t ms, until; // how long the last one was, and its end
+};
+
 struct hf_daemon {
     const struct hf_daemon_program *program; // borrowed from main()
     struct hf_settings *settings;
@@ -79,6 +86,8 @@ struct hf_daemon {
     size_t job_count;
     struct hf_client *clients[HF_CLIENTS_MOST];
     size_t client_count;
+    struct hf_stream_pause *pauses;
+    size_t pause_count;
     int64_t look_at;                   // when schedules are looked at next, ms since 1970
     uint64_t idle_since_ns;            // 0: not idle
     char asker[HF_REQUESTED_BY_BYTES]; // whose request is being answered: "uid 1000"
@@ -202,6 +211,12 @@ HF_MUST_CHECK bool hf_sources_list(struct hf_daemon *daemon, const json_t *argum
 
 /* ------------------------------------------------------------------------------------------ watch.c */
 
+/* The receiver of a source's log, waiting or running; NULL when there is none. */
+struct hf_job *hf_stream_job(const struct hf_daemon *daemon, const char *source);
+/* When the next may begin after one that ended (run_stream.c). */
+int64_t hf_stream_paused_until(struct hf_daemon *daemon, const char *source);
+/* A backup behind a gap: the log before it leads nowhere. */
+HF_MUST_CHECK bool hf_watch_anchor(struct hf_daemon *daemon, const char *source, struct hf_error *err);
 /* Starts what is due; sets look_at. */
 void hf_watch_schedules(struct hf_daemon *daemon);
 

@@ -29,6 +29,7 @@ static struct hf_job *next_to_start(const struct hf_daemon *daemon);
 static bool may_start(const struct hf_daemon *daemon, const struct hf_job *job);
 static void start_job(struct hf_daemon *daemon, struct hf_job *job);
 static bool take_event(struct hf_daemon *daemon, struct hf_job *job, json_t *event, struct hf_error *err);
+static bool take_state(struct hf_daemon *daemon, struct hf_job *job, const json_t *event, struct hf_error *err);
 static void note_phase(struct hf_daemon *daemon, struct hf_job *job, const char *phase, uint64_t done, uint64_t total);
 static void judge_end(struct hf_job *job, int status);
 static void end_job(struct hf_daemon *daemon, struct hf_job *job, enum hf_job_state state);
@@ -48,6 +49,10 @@ hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_
         return hf_fail(err, HF_ERR_UNAVAILABLE, "holdfastd is stopping");
     if (daemon->job_count == HF_JOBS_QUEUED_MOST)
         return hf_fail(err, HF_ERR_NO_SPACE, "%d jobs are waiting already", HF_JOBS_QUEUED_MOST);
+
+    const char *source = json_string_value(json_object_get(wish->arguments, "source"));
+    if (kind->endless && source != NULL && hf_stream_job(daemon, source) != NULL)
+        return hf_fail(err, HF_ERR_CONFLICT, "the log of \"%s\" is being received already", source);
 
     struct hf_job *job;
     if (!make_job(kind, wish->requested_by, &job, err))
@@ -215,6 +220,9 @@ hf_jobs_free_all(struct hf_daemon *daemon)
     for (size_t i = 0; i < daemon->job_count; i++)
         free_job(daemon->jobs[i]);
     free(daemon->jobs);
+    free(daemon->pauses);
+    daemon->pauses = NULL;
+    daemon->pause_count = 0;
     daemon->jobs = NULL;
     daemon->job_count = 0;
 }
@@ -466,6 +474,8 @@ take_event(struct hf_daemon *daemon, struct hf_job *job, json_t *event, struct h
         if (!hf_json_object(event, "kept", what, &result, err))
             return false;
         return job->kind->keep(daemon, job, result, err); // between the two: clients hear nothing of it
+    } else if (strcmp(name, "state") == 0) {
+        return take_state(daemon, job, event, err);
     } else if (strcmp(name, "result") == 0) {
         if (!hf_json_object(event, "result", what, &result, err) ||
             !hf_json_integer(event, "exit", what, HF_EXIT_DONE, HF_EXIT_BAD_NEWS, &code, err))
@@ -481,6 +491,29 @@ take_event(struct hf_daemon *daemon, struct hf_job *job, json_t *event, struct h
         return hf_fail(err, HF_ERR_CORRUPT, "%s is called \"%.32s\"", what, name);
     }
     hf_server_tell(daemon, job, json_incref(event));
+    return true;
+}
+
+/* New log entries are read at once; after a gap the source gets a new backup to start from. */
+static bool
+take_state(struct hf_daemon *daemon, struct hf_job *job, const json_t *event, struct hf_error *err)
+{
+    json_t *state;
+    int64_t sequence, gaps;
+    struct hf_error why;
+    if (!hf_json_object(event, "state", "the worker's event", &state, err) ||
+        !hf_json_integer(state, "sequence", "the worker's event", 0, INT64_MAX, &sequence, err) ||
+        !hf_json_integer(state, "gaps", "the worker's event", 0, INT64_MAX, &gaps, err))
+        return false;
+    const int64_t known = json_integer_value(json_object_get(job->report, "sequence"));
+    const int64_t known_gaps = json_integer_value(json_object_get(job->report, "gaps"));
+    json_decref(job->report);
+    job->report = json_incref(state);
+    if (sequence > known && !hf_id_is_none(&job->rights.vault) &&
+        !hf_records_read_vault(daemon->records, &job->rights.vault, &why))
+        hf_log_warning(&why, "the log of a stream could not be read");
+    if (gaps > known_gaps && !hf_watch_anchor(daemon, job->subject, &why))
+        hf_log_warning(&why, "no backup of \"%s\" could be started after a gap in its log", job->subject);
     return true;
 }
 
@@ -603,5 +636,6 @@ free_job(struct hf_job *job)
     hf_buf_done(&job->answer);
     json_decref(job->arguments);
     json_decref(job->result);
+    json_decref(job->report);
     free(job);
 }

@@ -33,6 +33,7 @@ struct hf_job_kind {
     const char *name;
     bool of_source;       // the argument "source" names what it is about; else it is about the appliance
     bool source_optional; // without that argument it is about the appliance
+    bool endless;         // runs as long as nobody stops it; of one source only one at a time
     unsigned needs;       // of enum hf_job_needs
     bool background;      // takes no place of jobs_at_once, and keeps out of everybody's way by itself
     enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
@@ -101,3 +102,9 @@ bool hf_heal_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_
 bool hf_heal_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_heal_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                       struct hf_error *err);
+/* Receiving a source's log as it is written; and taking its slot back. */
+bool hf_stream_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_stream_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_stream_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                        struct hf_error *err);
+bool hf_stream_release_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);

@@ -23,6 +23,7 @@ struct names {
     size_t count;
 };
 
+static bool release_stream(struct hf_daemon *daemon, const char *name, json_t *described, struct hf_error *err);
 static bool look_up(struct hf_daemon *daemon, const char *name, struct known *ret, struct hf_error *err);
 static void known_done(struct known *known);
 static bool keep_known(void *context, const struct hf_source_row *row, struct hf_error *err);
@@ -146,10 +147,14 @@ hf_sources_remove(struct hf_daemon *daemon, const json_t *arguments, json_t **re
     if (known.from_file)
         return hf_fail(err, HF_ERR_CONFLICT, "source \"%s\" stands in \"%s\": remove it there", name,
                        daemon->settings->file);
-    if (!record_remove(daemon, &known.id, name, err))
+    _cleanup_(hf_json_freep) json_t *described = NULL;
+    if (known.settings->stream && !hf_daemon_describe_source(daemon, name, &described, err))
         return false;
-    *ret_result = json_pack("{s:s}", "name", name);
-    return true;
+    if (!record_remove(daemon, &known.id, name, err) ||
+        (described != NULL && !release_stream(daemon, name, described, err)))
+        return false;
+    *ret_result = json_pack("{s:s, s:b}", "name", name, "releases_slot", (int)(described != NULL));
+    return *ret_result != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for an answer");
 }
 
 bool
@@ -162,6 +167,19 @@ hf_sources_list(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_
         return false;
     *ret_result = json_pack("{s:O}", "sources", list);
     return true;
+}
+
+/* The receiver stops, and its slot on the server goes: that takes time, and can fail. */
+static bool
+release_stream(struct hf_daemon *daemon, const char *name, json_t *described, struct hf_error *err)
+{
+    struct hf_job *job = hf_stream_job(daemon, name);
+    _cleanup_(hf_json_freep) json_t *arguments = json_pack("{s:O}", "described", described);
+    if (arguments == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
+    if (job != NULL)
+        hf_jobs_cancel(daemon, job);
+    return hf_daemon_add_job(daemon, "stream release", arguments, "source remove", NULL, err);
 }
 
 static bool

@@ -20,6 +20,8 @@ static bool keep_source(void *context, const struct hf_source_row *row, struct h
 static void sources_freep(struct sources **sources);
 static bool look_at_source(struct hf_daemon *daemon, const struct hf_source_settings *source, int64_t *next_at,
                            struct hf_error *err);
+static bool look_at_stream(struct hf_daemon *daemon, const struct hf_source_settings *source, int64_t *next_at,
+                           struct hf_error *err);
 static bool keep_backup_time(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool keep_attempt_time(void *context, const struct hf_attempt_row *row, struct hf_error *err);
 static bool look_at_appliance(struct hf_daemon *daemon, int64_t *next_at, struct hf_error *err);
@@ -57,6 +59,24 @@ hf_backup_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
     if (arguments == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
     return hf_daemon_add_job(daemon, "verify", arguments, "after backup", NULL, err);
+}
+
+bool
+hf_watch_anchor(struct hf_daemon *daemon, const char *source, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *arguments = json_pack("{s:s}", "source", source);
+    if (arguments == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
+    return hf_daemon_add_job(daemon, "backup", arguments, "after a gap", NULL, err);
+}
+
+struct hf_job *
+hf_stream_job(const struct hf_daemon *daemon, const char *source)
+{
+    for (size_t i = 0; i < daemon->job_count; i++)
+        if (daemon->jobs[i]->kind->endless && strcmp(daemon->jobs[i]->subject, source) == 0)
+            return daemon->jobs[i];
+    return NULL;
 }
 
 static bool
@@ -144,9 +164,31 @@ look_at_source(struct hf_daemon *daemon, const struct hf_source_settings *source
     // Nothing is removed just because a daemon was started: the first time is one interval away.
     const struct hf_schedule_entry retention = {
         .source = source->name, .kind = "retention apply", .every_ms = source->retention_every_ms, .newest_at = now};
-    return hf_schedule_look(catalog, &backup, now, start, daemon, next_at, err) &&
+    return look_at_stream(daemon, source, next_at, err) &&
+           hf_schedule_look(catalog, &backup, now, start, daemon, next_at, err) &&
            hf_schedule_look(catalog, &verify, now, start, daemon, next_at, err) &&
            hf_schedule_look(catalog, &retention, now, start, daemon, next_at, err);
+}
+
+/* Always one receiver, with a pause after one that ended; one whose stream is no longer wanted is stopped. */
+static bool
+look_at_stream(struct hf_daemon *daemon, const struct hf_source_settings *source, int64_t *next_at,
+               struct hf_error *err)
+{
+    struct hf_job *job = hf_stream_job(daemon, source->name);
+    const int64_t until = hf_stream_paused_until(daemon, source->name);
+    if (!source->stream) {
+        if (job != NULL)
+            hf_jobs_cancel(daemon, job);
+        return true;
+    }
+    if (job != NULL)
+        return true;
+    if (until > hf_daemon_now(daemon)) {
+        *next_at = until < *next_at ? until : *next_at;
+        return true;
+    }
+    return start(daemon, source->name, "stream", err);
 }
 
 static bool

@@ -124,6 +124,13 @@ hf_worker_keep(struct hf_worker *worker, json_t *kept)
 }
 
 void
+hf_worker_report(struct hf_worker *worker, json_t *state)
+{
+    if (state != NULL)
+        send_event(worker, json_pack("{s:s, s:o}", "event", "state", "state", state));
+}
+
+void
 hf_worker_bad_news(struct hf_worker *worker)
 {
     worker->bad_news = true;
@@ -188,6 +195,12 @@ hf_worker_source_open(const json_t *described, struct hf_worker_source *ret, str
         return hf_fail_within(err, "could not read the password of source \"%s\"", name);
 
     snprintf(source.slot_tag, sizeof source.slot_tag, "%s", slot_tag);
+    hf_stream_slot_name(source.slot_tag, source.stream_slot);
+    if (source.settings->stream_slot != NULL) {
+        if (!hf_stream_check_slot(source.settings->stream_slot, err))
+            return false;
+        snprintf(source.stream_slot, sizeof source.stream_slot, "%s", source.settings->stream_slot);
+    }
     source.target = (struct hf_source_target){
         .name = source.settings->name, .conninfo = source.settings->connection, .system_identifier = 0};
     const char *identity = json_string_value(json_object_get(described, "identity"));
@@ -196,6 +209,8 @@ hf_worker_source_open(const json_t *described, struct hf_worker_source *ret, str
     *ret = source;
     source = (struct hf_worker_source){0};
     ret->target.slot_tag = ret->slot_tag;
+    if (ret->settings->stream)
+        ret->target.stream_slot = ret->stream_slot;
     ret->target.password = ret->password.bytes == NULL ? NULL : &ret->password;
     return true;
 }

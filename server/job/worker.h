@@ -17,7 +17,7 @@
 #include "server/job/wire.h"
 #include "server/repository/repository.h"
 #include "server/settings/settings.h"
-#include "server/source/source.h"
+#include "server/source/stream.h"
 
 #define HF_WORKER_REQUEST_FD 3
 #define HF_WORKER_EVENTS_FD  4
@@ -44,6 +44,8 @@ void hf_worker_progress(struct hf_worker *worker, const char *phase, uint64_t do
 void hf_worker_note(struct hf_worker *worker, enum hf_log_level level, const char *format, ...) HF_PRINTF(3, 4);
 /* Has the kind's keep() called in the daemon.  Takes the object; NULL is no memory for it, and ends the worker. */
 void hf_worker_keep(struct hf_worker *worker, json_t *kept);
+/* How things stand, for the daemon's status; takes the object, which may be NULL (no memory: it is lost). */
+void hf_worker_report(struct hf_worker *worker, json_t *state);
 /* The answer, given with the result, is bad news: exit 3. */
 void hf_worker_bad_news(struct hf_worker *worker);
 
@@ -66,6 +68,7 @@ struct hf_worker_source {
     const struct hf_source_engine *engine;
     struct hf_secret password; // empty without a password file
     char slot_tag[HF_SOURCE_SLOT_TAG_BYTES];
+    char stream_slot[HF_STREAM_SLOT_BYTES];
     struct hf_source_target target; // borrows from all the above
 };
 /* Reads its password file.  Owner: the caller, hf_worker_source_done(). */

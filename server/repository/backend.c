@@ -193,7 +193,8 @@ hf_object_part_valid(const char *part, size_t length)
 bool
 hf_object_name_reserved(const char *name)
 {
-    return strncmp(name, "locks/", 6) == 0 || strncmp(name, "staging/", 8) == 0 || strstr(name, "/staging/") != NULL;
+    return strncmp(name, "locks/", 6) == 0 || strncmp(name, "staging/", 8) == 0 || strncmp(name, "journal/", 8) == 0 ||
+           strstr(name, "/staging/") != NULL;
 }
 
 static bool

@@ -149,6 +149,8 @@ end_sessions(struct collection *collection, const struct hf_vault_state *state, 
         const struct hf_vault_session left = state->sessions[i];
         if (left.state != HF_SESSION_OPEN || !hf_id_equal(&left.appliance, &collection->options->signing->appliance))
             continue;
+        if (left.is_stream) // its receiver may be at work right now, and ends those before it
+            continue;
         const bool fresh = collection->options->now - left.started_at < SUSPENDED_MOST_MS;
         if (!left.collects && (!writers_are_dead || (fresh && !hf_id_is_none(&noted) &&
                                                      vault_state_session_brought(state, &noted, &left.session))))
@@ -378,12 +380,14 @@ remove_object(struct removal *removal, const struct hf_object_info *object, stru
     return false;
 }
 
+/* A stream takes nothing over from anybody, and lasts for months. */
 static uint64_t
 oldest_open(const struct hf_vault_state *state)
 {
     uint64_t oldest = UINT64_MAX;
     for (size_t i = 0; i < state->session_count; i++)
-        if (state->sessions[i].state == HF_SESSION_OPEN && state->sessions[i].sequence < oldest)
+        if (state->sessions[i].state == HF_SESSION_OPEN && !state->sessions[i].is_stream &&
+            state->sessions[i].sequence < oldest)
             oldest = state->sessions[i].sequence;
     for (size_t i = 0; i < state->pin_count; i++)
         if (state->pins[i].sequence < oldest)

@@ -39,8 +39,10 @@ mark_packs(struct hf_vault *vault, const struct hf_vault_state *state, struct ma
     ret->count = state->pack_count;
     ret->whole = true;
     ret->backup_count = state->backup_count;
-    for (size_t i = 0; i < state->pack_count; i++)
+    for (size_t i = 0; i < state->pack_count; i++) {
         ret->packs[i].pack = state->packs[i].pack;
+        ret->packs[i].needed = state->packs[i].kind == HF_PACK_STREAM; // no backup says so: it is a part of the log
+    }
 
     for (size_t i = 0; i < ret->backup_count; i++) {
         struct hf_error why = {0};

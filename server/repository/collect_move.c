@@ -105,7 +105,7 @@ list_residents(const struct hf_vault_state *state, struct resident **ret, size_t
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
     *ret_count = 0;
     for (size_t i = 0; i < state->pack_count; i++)
-        if (state->packs[i].condemned == 0)
+        if (state->packs[i].condemned == 0 && state->packs[i].kind != HF_PACK_STREAM) // those are whole or not at all
             rows[(*ret_count)++] =
                 (struct resident){state->packs[i].object, state->packs[i].pack, state->packs[i].sequence};
     qsort(rows, *ret_count, sizeof *rows, by_object);

@@ -13,6 +13,8 @@
  *   vaults/<vault id>/staging/<pack id>         packs being written; never referred to
  *   staging/<id>                                whatever else is being written
  *   locks/<object's name>                       until when it may not be deleted; local disk only (backend_local.c)
+ *   journal/<vault id>/<number>-<journal id>    a stream's newest bytes, not yet in a pack; local disk only
+ *                                               (server/stream/journal.h)
  *   evidence/...                                signed evidence and its ledger (server/evidence)
  *
  * Ids are 16 random bytes, written as 32 lower-case hex digits; a generation is 8 and a sequence 16

@@ -150,13 +150,16 @@ judge_commit(const struct trial *trial, struct hf_error *err)
     struct hf_id id, parent = HF_ID_NONE;
     const struct hf_vault_session *session;
     const json_t *said = trial->entry->public_part, *from = json_object_get(said, "parent");
+    const bool is_stretch = json_object_get(said, "stretch") != NULL;
     if (!hf_json_id(said, "session", trial->what, &id, err) ||
-        (!json_is_null(from) && !hf_json_id(said, "parent", trial->what, &parent, err)))
+        (!is_stretch && !json_is_null(from) && !hf_json_id(said, "parent", trial->what, &parent, err)))
         return false;
     if (!is_open_session(trial, &id, &session))
         return true;
     if (session->collects)
         refuse(trial, "its session is a collection");
+    if (session->is_stream != is_stretch)
+        refuse(trial, session->is_stream ? "its session is a stream's" : "its session is no stream's");
     if (!hf_id_equal(&session->appliance, &trial->entry->appliance))
         refuse(trial, "its session is another appliance's");
     bool named = hf_id_is_none(&parent);
@@ -515,12 +518,14 @@ backup_of_commit(const struct hf_vault_state *state, uint64_t sequence)
     return NULL;
 }
 
+/* A stream takes nothing over from anybody, and lasts for months. */
 static uint64_t
 oldest_open(const struct hf_vault_state *state)
 {
     uint64_t oldest = UINT64_MAX;
     for (size_t i = 0; i < state->session_count; i++)
-        if (state->sessions[i].state == HF_SESSION_OPEN && state->sessions[i].sequence < oldest)
+        if (state->sessions[i].state == HF_SESSION_OPEN && !state->sessions[i].is_stream &&
+            state->sessions[i].sequence < oldest)
             oldest = state->sessions[i].sequence;
     for (size_t i = 0; i < state->pin_count; i++)
         if (state->pins[i].sequence < oldest)

@@ -12,7 +12,8 @@
  *   LINEAGE      nothing more (a second one is CORRUPT)
  *   INTENT   *   every parent is a backup that counts and is not pruned; builds_on is an open session of the same
  *                appliance; the vault is not shredded
- *   COMMIT   *   its session is open, of the same appliance, and not a collection; its parent, if any, is one that the
+ *   COMMIT   *   its session is open, of the same appliance, and not a collection; it has a stretch if the session is a
+ *                stream's (operation "stream"), and a backup if it is not, whose parent, if any, is one that the
  *                INTENT named; the vault is not shredded
  *   END, ABORT   the session is open, and no open session builds on it; by the appliance of the session or, once there
  *                was an EPOCH, the one that wrote it
@@ -22,8 +23,8 @@
  *   PRUNE    *   each backup counts and is not pruned; no open INTENT names it as a parent; it has no pin; no hold and no
  *                lock keeps it at the time of the entry
  *   CONDEMN  *   each pack is one of a COMMIT that counts, not condemned, not deleted, and the backup of that COMMIT
- *                is pruned.  That no other backup needs it the manifests tell: whoever appends it looks there
- *   DELETE   *   each pack is condemned, and no INTENT and no PIN from before its CONDEMN is still open
+ *                is pruned (packs of streams have none, and stay).  That no other backup needs it the manifests tell: whoever appends it looks there
+ *   DELETE   *   each pack is condemned, and no INTENT but a stream's, and no PIN, from before its CONDEMN is still open
  *   RELOCATE *   its session is open, of the same appliance, and a collection; each pack is one of a COMMIT that counts,
  *                not condemned, not deleted; each object is new, and holds a pack; each pack goes to an object listed
  *   HOLD, LOCK   the backup counts and is not pruned; the vault is not shredded

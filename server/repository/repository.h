@@ -82,6 +82,7 @@ struct hf_vault_session {
     struct hf_id session, builds_on; // the latter none: it started afresh
     enum hf_session_state state;
     bool collects;     // operation "collect"
+    bool is_stream;    // its COMMITs bring stretches, and leave it open
     uint64_t sequence; // of its INTENT
     int64_t started_at;
     struct hf_id appliance;
@@ -128,6 +129,28 @@ struct hf_vault_hold { // one that was not released
     uint64_t sequence;
     int64_t until; // INT64_MAX: until it is released
 };
+/* A part of a stream, in one pack.  All from `source` on is of no use while the vault is shut: `source` is NULL then. */
+struct hf_vault_stretch {
+    struct hf_id stretch, session, pack;
+    int64_t committed_at;
+    uint64_t sequence, stored_bytes;
+    char *source;
+    uint32_t timeline;
+    uint64_t start, end;           // [start, end)
+    uint64_t whole;                // just behind the last whole record
+    int64_t first_time, last_time; // of commits in it; 0: none
+    uint64_t commits;
+    uint8_t sha256[HF_SHA256_BYTES], previous[HF_SHA256_BYTES]; // of its pack; of that of the stretch before
+    size_t history_count;
+    uint32_t *histories; // timelines whose history file it holds
+};
+/* What a stream does not have and never will: from `from` on, up to `to` where it goes on. */
+struct hf_vault_gap {
+    uint64_t sequence;
+    int64_t noticed_at;
+    uint32_t from_timeline, timeline;
+    uint64_t from, to;
+};
 struct hf_vault_state {
     char *engine, *identity, *name; // the latter two NULL while the vault is shut
     uint64_t head;                  // last sequence read
@@ -140,7 +163,7 @@ struct hf_vault_state {
     struct hf_vault_session *sessions; // in the order of their INTENTs
     size_t backup_count;
     struct hf_vault_backup *backups; // in the order of their commits, void ones left out
-    size_t pack_count;
+    size_t pack_count, pack_room;
     struct hf_vault_pack *packs; // of counting commits, sorted by id; deleted ones left out
     size_t object_count;
     struct hf_vault_object *objects; // sorted by id; one that holds nothing any more stays in the list
@@ -148,6 +171,10 @@ struct hf_vault_state {
     struct hf_vault_pin *pins; // open ones
     size_t hold_count;
     struct hf_vault_hold *holds;
+    size_t stretch_count;
+    struct hf_vault_stretch *stretches; // in the order of their commits, void ones left out
+    size_t gap_count;
+    struct hf_vault_gap *gaps; // in the order of their entries; none while the vault is shut
 };
 void hf_vault_state_freep(struct hf_vault_state **state);
 

@@ -54,6 +54,8 @@ session_end_leftovers(struct hf_session *session, const struct hf_vault_state *s
         if (left.state != HF_SESSION_OPEN || left.collects ||
             !hf_id_equal(&left.appliance, &session->options.signing->appliance))
             continue;
+        if (left.is_stream) // its receiver may be at work right now, and ends those before it
+            continue;
         if (session->partial.cache != NULL && vault_state_session_brought(state, &session->builds_on, &left.session))
             continue;
         if (!close_session(session, &left.session, was_built_on(state, &left.session) ? HF_LOG_END : HF_LOG_ABORT,

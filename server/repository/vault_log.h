@@ -33,6 +33,11 @@
  *              operation ("backup"; "collect": it moves packs and can never COMMIT)
  *   COMMIT     session, backup, parent (or null), root {pack, slab, index}, packs [[id, kind, bytes, sha256], ...],
  *              dropped [pack ids of the session that are not part of it]; sealed: source, facts
+ *   COMMIT     of a stream's session (its INTENT's operation is "stream"): session, stretch (its id), packs (one row,
+ *              kind 3), dropped (empty); sealed: source, and stream {timeline, start, end, whole (just behind the last
+ *              whole record; texts as base/lsn.h has them), first_time, last_time (of commits in it, 0: none),
+ *              commits, previous (SHA-256 of the pack of the stream's COMMIT before, in hex; zeros for the first),
+ *              histories [timelines whose history file it holds]}
  *   END        session: ended in order, without a backup
  *   ABORT      session, reason (a word); its packs are garbage
  *   EPOCH      epoch (as in the header); sealed: reason, person.  Its appliance takes the vault over
@@ -48,11 +53,16 @@
  *   KEY        generation, slots; SHRED: generation; sealed: person, reason
  *   POLICY     subject, id; sealed: the record itself (a source, a policy, an account: what changed and how it is now)
  *   VERDICT    backup, attempt, result, state; sealed: what the catalog keeps of it
- *   GAP        sealed: from, to, cause; CHECKPOINT: sequence, head
+ *   GAP        sealed: from_timeline, from, timeline, to (the first byte there is again), cause (words of ours)
+ *   CHECKPOINT sequence, head
  *
  * An entry counts when what stands before it in the log allows it (log_rules.h lists what each kind asks for).
  * Else it is void for every reader, for ever, and leaves no trace.  A session has one INTENT and a backup one counting
  * COMMIT; a log with a second one is CORRUPT.
+ *
+ * A stream's session brings any number of COMMITs, each a stretch, and stays open until END or ABORT; what it
+ * committed before counts.  So a receiver writes one INTENT in its life and then one entry for each stretch, and none
+ * while nothing comes.  A pack has one counting COMMIT; a log with a second one is CORRUPT.
  */
 #pragma once
 #include "base/json.h"

@@ -2,14 +2,17 @@
 
 #include <string.h>
 
+#include "base/lsn.h"
 #include "server/repository/log_rules.h"
 #include "server/repository/pack.h"
+
+#define HISTORIES_MOST 1024 // in one stretch
 
 typedef bool apply_function(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
 
 static apply_function apply_lineage, apply_intent, apply_close, apply_commit, apply_epoch, apply_pin, apply_unpin,
     apply_prune, apply_condemn, apply_delete, apply_relocate, apply_hold, apply_release, apply_lock, apply_key,
-    apply_shred, apply_nothing;
+    apply_shred, apply_stretch, apply_gap, apply_nothing;
 
 static apply_function *const kinds[] = {
     [HF_LOG_LINEAGE] = apply_lineage, [HF_LOG_INTENT] = apply_intent,   [HF_LOG_COMMIT] = apply_commit,
@@ -18,17 +21,25 @@ static apply_function *const kinds[] = {
     [HF_LOG_CONDEMN] = apply_condemn, [HF_LOG_DELETE] = apply_delete,   [HF_LOG_RELOCATE] = apply_relocate,
     [HF_LOG_HOLD] = apply_hold,       [HF_LOG_RELEASE] = apply_release, [HF_LOG_LOCK] = apply_lock,
     [HF_LOG_KEY] = apply_key,         [HF_LOG_SHRED] = apply_shred,     [HF_LOG_POLICY] = apply_nothing,
-    [HF_LOG_VERDICT] = apply_nothing, [HF_LOG_GAP] = apply_nothing,     [HF_LOG_CHECKPOINT] = apply_nothing,
+    [HF_LOG_VERDICT] = apply_nothing, [HF_LOG_GAP] = apply_gap,         [HF_LOG_CHECKPOINT] = apply_nothing,
 };
 
 static bool read_backup(const struct hf_log_entry *entry, struct hf_vault_backup *ret, struct hf_error *err);
 static bool read_sealed(const struct hf_log_entry *entry, struct hf_vault_backup *ret, struct hf_error *err);
-static bool add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_vault_backup *backup,
-                      struct hf_error *err);
+static bool add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, const struct hf_id *session,
+                      uint64_t *ret_bytes, struct hf_error *err);
+static bool insert_pack(struct hf_vault_state *state, const struct hf_vault_pack *pack, struct hf_error *err);
 static bool read_pack(const json_t *row, struct hf_vault_pack *ret, struct hf_error *err);
 static bool add_objects(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err);
 static bool read_object(const json_t *row, struct hf_vault_object *ret, struct hf_error *err);
 static void *find_id(void *rows, size_t count, size_t size, const struct hf_id *id);
+static bool read_stretch(const struct hf_log_entry *entry, struct hf_vault_stretch *ret, struct hf_error *err);
+static bool read_range(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err);
+static bool read_histories(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err);
+static void stretch_done(struct hf_vault_stretch *stretch);
+static bool read_lsn(const json_t *object, const char *member, const char *what, uint64_t *ret, struct hf_error *err);
+static bool read_timeline(const json_t *object, const char *member, const char *what, uint32_t *ret,
+                          struct hf_error *err);
 static struct hf_vault_session *find_session(const struct hf_vault_state *state, const struct hf_id *session);
 static struct hf_vault_backup *find_backup(const struct hf_vault_state *state, const struct hf_id *backup);
 static bool copy_member(const json_t *object, const char *member, char **ret, struct hf_error *err);
@@ -53,6 +64,10 @@ hf_vault_state_freep(struct hf_vault_state **state)
     for (size_t i = 0; i < (*state)->session_count; i++)
         free((*state)->sessions[i].parents);
     free((*state)->backups);
+    for (size_t i = 0; i < (*state)->stretch_count; i++)
+        stretch_done(&(*state)->stretches[i]);
+    free((*state)->stretches);
+    free((*state)->gaps);
     free((*state)->sessions);
     free((*state)->packs);
     free((*state)->objects);
@@ -185,6 +200,7 @@ apply_intent(struct hf_vault_state *state, const struct hf_log_entry *entry, str
     if (grown == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for sessions");
     session.collects = strcmp(operation, "collect") == 0;
+    session.is_stream = strcmp(operation, "stream") == 0;
     session.parents = HF_TAKE(parents);
     state->sessions = grown;
     state->sessions[state->session_count++] = session;
@@ -204,6 +220,8 @@ apply_close(struct hf_vault_state *state, const struct hf_log_entry *entry, stru
 static bool
 apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
+    if (json_object_get(entry->public_part, "stretch") != NULL)
+        return apply_stretch(state, entry, err);
     struct hf_vault_backup backup = {
         .committed_at = entry->time, .sequence = entry->sequence, .locked_until = INT64_MIN};
     if (!read_backup(entry, &backup, err))
@@ -215,7 +233,8 @@ apply_commit(struct hf_vault_state *state, const struct hf_log_entry *entry, str
     if (grown == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for backups");
     state->backups = grown;
-    if ((entry->sealed_part != NULL && !read_sealed(entry, &backup, err)) || !add_packs(state, entry, &backup, err)) {
+    if ((entry->sealed_part != NULL && !read_sealed(entry, &backup, err)) ||
+        !add_packs(state, entry, &backup.session, &backup.stored_bytes, err)) {
         free(backup.source);
         free(backup.facts);
         return false;
@@ -255,41 +274,55 @@ read_sealed(const struct hf_log_entry *entry, struct hf_vault_backup *ret, struc
     return ret->facts != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a backup's facts");
 }
 
-static int
-by_id(const void *a, const void *b)
-{
-    return hf_id_compare(&((const struct hf_vault_pack *)a)->pack, &((const struct hf_vault_pack *)b)->pack);
-}
-
 static bool
-add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_vault_backup *backup,
-          struct hf_error *err)
+add_packs(struct hf_vault_state *state, const struct hf_log_entry *entry, const struct hf_id *session,
+          uint64_t *ret_bytes, struct hf_error *err)
 {
+    uint64_t bytes = 0;
     json_t *rows;
     if (!hf_json_array(entry->public_part, "packs", "COMMIT", &rows, err))
         return false;
     const size_t count = json_array_size(rows);
-    struct hf_vault_pack *grown = realloc(state->packs, (state->pack_count + count + 1) * sizeof *grown);
-    if (grown == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for packs");
-    state->packs = grown;
+    if (state->pack_count + count > state->pack_room) {
+        const size_t room = 2 * (state->pack_count + count);
+        struct hf_vault_pack *grown = realloc(state->packs, room * sizeof *grown);
+        if (grown == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for packs");
+        state->packs = grown;
+        state->pack_room = room;
+    }
     for (size_t i = 0; i < count; i++) {
-        struct hf_vault_pack *pack = &state->packs[state->pack_count + i];
-        *pack = (struct hf_vault_pack){.sequence = entry->sequence, .session = backup->session};
-        if (!read_pack(json_array_get(rows, i), pack, err))
+        struct hf_vault_pack pack = {.sequence = entry->sequence, .session = *session};
+        if (!read_pack(json_array_get(rows, i), &pack, err))
             return false;
-        pack->object = pack->pack;
-        backup->stored_bytes += pack->bytes;
+        pack.object = pack.pack;
+        if (!insert_pack(state, &pack, err))
+            return false;
+        bytes += pack.bytes;
     }
-    state->pack_count += count;
-    if (state->pack_count > 0)
-        qsort(state->packs, state->pack_count, sizeof *state->packs, by_id);
-    for (size_t i = 1; i < state->pack_count; i++) {
-        char text[HF_ID_TEXT_BYTES];
-        if (hf_id_equal(&state->packs[i - 1].pack, &state->packs[i].pack))
-            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" was committed before",
-                           hf_id_format(&state->packs[i].pack, text));
+    *ret_bytes = bytes;
+    return true;
+}
+
+/* There is room.  A stream brings tens of thousands of them, one by one: sorting each time would take minutes. */
+static bool
+insert_pack(struct hf_vault_state *state, const struct hf_vault_pack *pack, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    size_t low = 0, high = state->pack_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        const int order = hf_id_compare(&state->packs[middle].pack, &pack->pack);
+        if (order == 0)
+            return hf_fail(err, HF_ERR_CORRUPT, "pack \"%s\" was committed before", hf_id_format(&pack->pack, text));
+        if (order < 0)
+            low = middle + 1;
+        else
+            high = middle;
     }
+    memmove(state->packs + low + 1, state->packs + low, (state->pack_count - low) * sizeof *state->packs);
+    state->packs[low] = *pack;
+    state->pack_count++;
     return true;
 }
 
@@ -307,6 +340,125 @@ read_pack(const json_t *row, struct hf_vault_pack *ret, struct hf_error *err)
     ret->kind = (uint8_t)json_integer_value(kind);
     ret->bytes = (uint64_t)json_integer_value(bytes);
     return hf_id_parse(id, &ret->pack, err) && hf_hex_parse(hash, ret->sha256, sizeof ret->sha256, err);
+}
+
+static bool
+apply_stretch(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    _cleanup_(stretch_done) struct hf_vault_stretch stretch = {.committed_at = entry->time,
+                                                               .sequence = entry->sequence};
+    if (!read_stretch(entry, &stretch, err))
+        return false;
+    struct hf_vault_stretch *grown = grow(state->stretches, state->stretch_count, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for stretches");
+    state->stretches = grown;
+    if (!add_packs(state, entry, &stretch.session, &stretch.stored_bytes, err))
+        return false;
+    state->stretches[state->stretch_count++] = stretch;
+    stretch = (struct hf_vault_stretch){0};
+    return true;
+}
+
+static bool
+read_stretch(const struct hf_log_entry *entry, struct hf_vault_stretch *ret, struct hf_error *err)
+{
+    json_t *packs, *stream;
+    struct hf_vault_pack pack = {0};
+    if (!hf_json_id(entry->public_part, "session", "COMMIT", &ret->session, err) ||
+        !hf_json_id(entry->public_part, "stretch", "COMMIT", &ret->stretch, err) ||
+        !hf_json_array(entry->public_part, "packs", "COMMIT", &packs, err) ||
+        !read_pack(json_array_get(packs, 0), &pack, err))
+        return false;
+    if (json_array_size(packs) != 1 || pack.kind != HF_PACK_STREAM)
+        return hf_fail(err, HF_ERR_CORRUPT, "COMMIT: a stretch is one pack of kind stream");
+    ret->pack = pack.pack;
+    memcpy(ret->sha256, pack.sha256, sizeof ret->sha256);
+    return entry->sealed_part == NULL || (copy_member(entry->sealed_part, "source", &ret->source, err) &&
+                                          hf_json_object(entry->sealed_part, "stream", "COMMIT", &stream, err) &&
+                                          read_range(stream, ret, err) && read_histories(stream, ret, err));
+}
+
+static bool
+read_range(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err)
+{
+    static const char what[] = "COMMIT";
+    int64_t commits;
+    if (!read_timeline(stream, "timeline", what, &ret->timeline, err) ||
+        !read_lsn(stream, "start", what, &ret->start, err) || !read_lsn(stream, "end", what, &ret->end, err) ||
+        !read_lsn(stream, "whole", what, &ret->whole, err) ||
+        !hf_json_integer(stream, "first_time", what, INT64_MIN, INT64_MAX, &ret->first_time, err) ||
+        !hf_json_integer(stream, "last_time", what, INT64_MIN, INT64_MAX, &ret->last_time, err) ||
+        !hf_json_integer(stream, "commits", what, 0, INT64_MAX, &commits, err) ||
+        !hf_json_bytes(stream, "previous", what, ret->previous, sizeof ret->previous, err))
+        return false;
+    ret->commits = (uint64_t)commits;
+    return ret->start <= ret->end || hf_fail(err, HF_ERR_CORRUPT, "COMMIT: a stretch ends before it starts");
+}
+
+static bool
+read_histories(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err)
+{
+    json_t *rows;
+    if (!hf_json_array(stream, "histories", "COMMIT", &rows, err))
+        return false;
+    if (json_array_size(rows) > HISTORIES_MOST)
+        return hf_fail(err, HF_ERR_CORRUPT, "COMMIT: a stretch with more than %d history files", HISTORIES_MOST);
+    ret->histories = calloc(json_array_size(rows) + 1, sizeof *ret->histories);
+    if (ret->histories == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a stretch");
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const json_int_t timeline = json_integer_value(json_array_get(rows, i));
+        if (timeline < 1 || timeline > UINT32_MAX)
+            return hf_fail(err, HF_ERR_CORRUPT, "COMMIT: a row of \"histories\" is no timeline");
+        ret->histories[ret->history_count++] = (uint32_t)timeline;
+    }
+    return true;
+}
+
+static void
+stretch_done(struct hf_vault_stretch *stretch)
+{
+    free(stretch->source);
+    free(stretch->histories);
+}
+
+/* Without keys nothing is known of it but that there is one. */
+static bool
+apply_gap(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
+{
+    struct hf_vault_gap gap = {.sequence = entry->sequence, .noticed_at = entry->time};
+    if (entry->sealed_part == NULL)
+        return true;
+    if (!read_timeline(entry->sealed_part, "from_timeline", "GAP", &gap.from_timeline, err) ||
+        !read_timeline(entry->sealed_part, "timeline", "GAP", &gap.timeline, err) ||
+        !read_lsn(entry->sealed_part, "from", "GAP", &gap.from, err) ||
+        !read_lsn(entry->sealed_part, "to", "GAP", &gap.to, err))
+        return false;
+    struct hf_vault_gap *grown = grow(state->gaps, state->gap_count, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for gaps");
+    state->gaps = grown;
+    state->gaps[state->gap_count++] = gap;
+    return true;
+}
+
+static bool
+read_lsn(const json_t *object, const char *member, const char *what, uint64_t *ret, struct hf_error *err)
+{
+    const char *text;
+    return hf_json_string(object, member, what, &text, err) &&
+           (hf_lsn_parse(text, ret, err) || hf_fail_within(err, "%s", what));
+}
+
+static bool
+read_timeline(const json_t *object, const char *member, const char *what, uint32_t *ret, struct hf_error *err)
+{
+    int64_t timeline;
+    if (!hf_json_integer(object, member, what, 1, UINT32_MAX, &timeline, err))
+        return false;
+    *ret = (uint32_t)timeline;
+    return true;
 }
 
 static bool

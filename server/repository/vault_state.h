@@ -3,6 +3,7 @@
  *
  * Sessions move INTENT -> open -> committed (COMMIT) | ended (END) | aborted (ABORT); nothing leaves the last three.
  * Entries that the rules (log_rules.h) call void leave no trace here.
+ * A stream's session is never "committed": each COMMIT adds a stretch and leaves it open.
  */
 #pragma once
 #include "server/repository/repository.h"

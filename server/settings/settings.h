@@ -54,6 +54,8 @@ struct hf_source_settings {
         int64_t unproven_grace_ms, failed_grace_ms;
         int64_t most_percent, most_at_once; // may go without a person saying the number
     } retention;
+    bool stream;       // its log is received as it is written
+    char *stream_slot; // name of the replication slot for that; NULL: of our own making
 };
 
 struct hf_settings {

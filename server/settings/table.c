@@ -137,6 +137,10 @@ static const struct hf_setting table[] = {
     {SOURCE(retention.most_at_once), .name = "retention.most_at_once", .type = HF_SETTING_COUNT, .fallback = "20",
      .least = 1, .most = 100000, .unit = "backups",
      .sentence = "How many backups go at once without a person saying the number."},
+    {SOURCE(stream), .name = "stream", .type = HF_SETTING_BOOLEAN, .fallback = "no",
+     .sentence = "Whether the server's log is received as it is written; makes a permanent replication slot there."},
+    {SOURCE(stream_slot), .name = "stream_slot", .type = HF_SETTING_TEXT, .computed = "holdfast_<appliance>_stream",
+     .sentence = "Name of that replication slot."},
 };
 
 /* A unit behind a number: "6h" is 6 of 3600000. */

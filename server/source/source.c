@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/source/stream.h"
+
 #define STORED_TEXT_MOST 65536
 
 static const struct hf_source_engine *const engines[] = {&hf_source_postgres};
@@ -117,6 +119,23 @@ hf_checks_find(const struct hf_checks *checks, const char *id)
         if (strcmp(checks->items[i].id, id) == 0)
             return &checks->items[i];
     return NULL;
+}
+
+const char *
+hf_stream_slot_name(const char *slot_tag, char name[static HF_STREAM_SLOT_BYTES])
+{
+    snprintf(name, HF_STREAM_SLOT_BYTES, "holdfast_%s_stream", slot_tag);
+    return name;
+}
+
+bool
+hf_stream_check_slot(const char *slot, struct hf_error *err)
+{
+    const size_t length = strlen(slot);
+    return (length > 0 && length < HF_STREAM_SLOT_BYTES &&
+            strspn(slot, "abcdefghijklmnopqrstuvwxyz0123456789_") == length) ||
+           hf_fail(err, HF_ERR_USAGE, "the slot name \"%.100s\" is not 1 to %d of a-z, 0-9 and _", slot,
+                   HF_STREAM_SLOT_BYTES - 1);
 }
 
 const struct hf_source_engine *

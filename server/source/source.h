@@ -35,6 +35,7 @@ struct hf_source_target {
     const struct hf_secret *password; // or NULL: the connection string, passfile or service has it, or none is needed
     const char *slot_tag;             // [a-z0-9_]{1,32}, ours alone: slots are named holdfast_<tag>_...
     uint64_t system_identifier;       // of the database we know by this name; 0 at first contact
+    const char *stream_slot;          // slot of its stream; NULL: its log is not received as it is written
 };
 
 /* ------------------------------------------------------------------------------------------ the sink */
@@ -244,6 +245,8 @@ struct hf_source_identity {
     char superuser[64]; // name of the role that initdb made; "" when it could not be asked
 };
 
+struct hf_stream_receive; // stream.h
+
 struct hf_source_engine {
     const char *name; // "postgresql"
 
@@ -275,6 +278,18 @@ struct hf_source_engine {
      * the one we know; CORRUPT for what cannot be trusted; UNAVAILABLE; CANCELLED; and those of the sink.
      */
     bool (*backup)(const struct hf_backup_request *request, struct hf_backup_facts *ret, struct hf_error *err);
+
+    /*
+     * Receives the log until it fails or is cancelled; what was received by then is durable and acknowledged, or will be
+     * asked for again.  Never returns true.
+     * Errors: CANCELLED; UNAVAILABLE: worth trying again; CONFLICT: another system, an older state of it, a branch that
+     * the archive has left; CORRUPT: the log is damaged, with its position; DENIED, USAGE; those of the writer, after
+     * which it is of no use.
+     */
+    bool (*stream)(const struct hf_stream_receive *request, struct hf_error *err);
+
+    /* Takes back what a stream needs on the server (promise 12), if it is there.  CONFLICT while somebody uses it. */
+    bool (*stream_release)(const struct hf_source_target *target, bool *ret_dropped, struct hf_error *err);
 
     /* Judges whole pages of a file from page `first_page` on; called by any thread, in any order. */
     void (*check_pages)(struct hf_page_faults *faults, const struct hf_backup_file *file, uint64_t first_page,

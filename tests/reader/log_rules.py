@@ -61,7 +61,9 @@ def intent_parts(_log, entry):
 
 
 def commit_parts(_log, entry):
-    return entry.member_id("session"), entry.member_id("parent", or_null=True)
+    if "stretch" in entry.public:
+        return entry.member_id("session"), True, None
+    return entry.member_id("session"), False, entry.member_id("parent", or_null=True)
 
 
 def relocate_parts(_log, entry):
@@ -147,9 +149,10 @@ def judge_intent(log, entry, parts):
 
 
 def judge_commit(log, entry, parts):
-    session_id, parent = parts
+    session_id, is_stretch, parent = parts
     session = open_session(log, session_id)
     void_unless(not session.collects, "its session is a collection")
+    void_unless(session.streams == is_stretch, "it has not what its session brings")
     void_unless(session.appliance == entry.appliance, "its session is another appliance's")
     void_unless(parent is None or parent in session.parents, "its INTENT does not name its parent")
 
@@ -190,7 +193,7 @@ def judge_condemn(log, _entry, packs):
     for pack in packs:
         void_unless(pack in log.packs, f"there is no pack {pack.hex()}")
         void_unless(pack not in log.condemned, f"pack {pack.hex()} is condemned already")
-        void_unless(log.packs[pack].commit.pruned is not None, f"the backup that brought pack {pack.hex()} is kept")
+        void_unless(getattr(log.packs[pack].commit, "pruned", None) is not None, f"the backup that brought pack {pack.hex()} is kept")
 
 
 def judge_delete(log, _entry, packs):
@@ -198,7 +201,8 @@ def judge_delete(log, _entry, packs):
     for pack in packs:
         void_unless(pack in log.packs and pack in log.condemned, f"pack {pack.hex()} is not condemned")
         void_unless(
-            all(one.sequence > log.condemned[pack] for one in [*open_sessions(log), *log.pins.values()]),
+            all(one.sequence > log.condemned[pack]
+                for one in [*(one for one in open_sessions(log) if not one.streams), *log.pins.values()]),
             f"somebody from before pack {pack.hex()} was condemned is still there")
 
 

@@ -6,7 +6,7 @@ import struct
 import log_rules
 from primitives import Cursor, ed25519_valid, fail_unless, parse_canonical_json, sha256
 from objects import ENVELOPE_LOG_RECORD, LOG_ENTRY_MOST, id_from_text, open_envelope
-from packs import PACK_KINDS
+from packs import PACK_KINDS, PACK_STREAM
 from manifests import ObjectRef
 
 LOG_HEADER = 160
@@ -38,9 +38,13 @@ LOG_MEMBERS = {
     "SHRED": ("generation", "person reason"),
     "POLICY": ("subject id", None),
     "VERDICT": ("backup attempt result state", None),
-    "GAP": ("", "from to cause"),
+    "GAP": ("", "from_timeline from timeline to cause"),
     "CHECKPOINT": ("sequence head", "")
 }
+
+
+# A COMMIT of a stream's session.
+STRETCH_MEMBERS = ("session stretch packs dropped", "source stream")
 
 
 class LogEntry:
@@ -108,6 +112,8 @@ class LogEntry:
     def check_members(self):
         """Every member that the text lists is there, and no other."""
         public, sealed = LOG_MEMBERS[self.kind]
+        if self.kind == "COMMIT" and "stretch" in self.public:
+            public, sealed = STRETCH_MEMBERS
         if self.kind in ("POLICY", "VERDICT"):
             fail_unless(self.has_sealed, f"{self.what}: has no sealed part")
         elif self.kind != "EPOCH":
@@ -130,6 +136,7 @@ class LogSession:
         self.state = "open"  # "committed", "ended", "aborted"
         self.sequence, self.appliance = entry.sequence, entry.appliance
         self.collects = entry.public["operation"] == "collect"
+        self.streams = entry.public["operation"] == "stream"
         self.parents = entry.member_ids("parents")
         self.builds_on = entry.member_id("builds_on", or_null=True)
 
@@ -172,6 +179,36 @@ class Commit:
         return CommittedPack(id_from_text(row[0], what), row[1], row[2], bytes.fromhex(row[3]), self)
 
 
+def lsn_from_text(text, what):
+    fail_unless(isinstance(text, str) and re.fullmatch(r"[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}", text) is not None,
+                f"{what}: {text!r} is no position")
+    high, low = text.split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+class Stretch:
+    """A COMMIT entry of a stream's session: a part of the stream, in one pack."""
+
+    def __init__(self, entry):
+        self.entry = entry
+        self.session = entry.member_id("session")
+        self.stretch = entry.member_id("stretch")
+        self.packs = [Commit._pack(self, row) for row in entry.member("packs", list)]
+        fail_unless(len(self.packs) == 1 and self.packs[0].kind == PACK_STREAM,
+                    f"{entry.what}: a stretch is one pack of kind stream")
+        fail_unless(entry.member_ids("dropped") == [], f"{entry.what}: a stretch drops no packs")
+        self.pack = self.packs[0]
+        self.stream = None
+        if entry.sealed is not None:
+            self.stream = stream = entry.sealed.get("stream")
+            odd = set(stream) ^ set("timeline start end whole first_time last_time commits previous histories".split())
+            fail_unless(not odd, f"{entry.what}: members {sorted(odd)} of its stream are missing or not in the text")
+            self.timeline = stream["timeline"]
+            self.start, self.end, self.whole = (lsn_from_text(stream[name], entry.what)
+                                                for name in ("start", "end", "whole"))
+            fail_unless(self.start <= self.end, f"{entry.what}: ends before it starts")
+
+
 class VaultLog:
     """All entries in order, and what they add up to."""
 
@@ -183,6 +220,7 @@ class VaultLog:
         self.holder = None  # the appliance of the last EPOCH
         self.sessions = {}  # id -> LogSession
         self.commits = []  # those that count, in order
+        self.stretches = []  # those that count, in order
         self.packs = {}  # id -> CommittedPack, deleted ones left out
         self.condemned = {}  # pack id -> sequence
         self.relocated = {}  # pack id -> id of its container
@@ -291,6 +329,9 @@ class VaultLog:
             fail_unless(self.lineage == wanted, f"{entry.what}: its lineage is not the hash of engine and identity")
 
     def _apply_commit(self, entry):
+        if "stretch" in entry.public:
+            self._apply_stretch(entry)
+            return
         commit = Commit(entry)
         fail_unless(
             self.find_commit(commit.backup) is None,
@@ -300,6 +341,17 @@ class VaultLog:
         for pack in commit.packs:
             fail_unless(pack.id not in self.packs, f'{entry.what}: pack "{pack.id.hex()}" was committed before')
             self.packs[pack.id] = pack
+
+    def _apply_stretch(self, entry):
+        """The session stays open.  Its pack's hash is what the next stretch names as the one before."""
+        stretch = Stretch(entry)
+        before = self.stretches[-1].pack.sha256.hex() if self.stretches else "00" * 32
+        if stretch.stream is not None:
+            fail_unless(stretch.stream["previous"] == before, f"{entry.what}: does not follow the stretch before it")
+        fail_unless(stretch.pack.id not in self.packs,
+                    f'{entry.what}: pack "{stretch.pack.id.hex()}" was committed before')
+        self.stretches.append(stretch)
+        self.packs[stretch.pack.id] = stretch.pack
 
     def sessions_behind(self, session):
         """The session and those it continues."""

@@ -180,14 +180,14 @@ HF_TEST(the_chain_of_records_must_hold)
     must_refuse(&wal, 0, wal.data, 1, "a record says the one before is at 0/700020, which is at 0/700028");
 }
 
-HF_TEST(a_walk_starts_at_a_segment_of_a_known_release)
+HF_TEST(a_walk_starts_at_a_page_of_a_known_release)
 {
     struct hf_wal_walk *walk = NULL;
     struct hf_wal_origin other = origin;
     struct hf_error err;
 
-    assert_false(hf_wal_walk_new(&origin, 8192, &walk, &err));
-    assert_string_equal(err.message, "0/2000 is not the start of a log segment");
+    assert_false(hf_wal_walk_new(&origin, 4096, &walk, &err));
+    assert_string_equal(err.message, "0/1000 is not the start of a log page");
     other.major_version = 12;
     assert_false(hf_wal_walk_new(&other, 0, &walk, &err));
     other.major_version = 19;

@@ -117,7 +117,6 @@ static bool wait_for_bytes(PGconn *conn, short events, int timeout_ms, bool *ret
 static bool wait_for_answer(PGconn *conn, const struct hf_postgres_patience *patience, const char *doing,
                             struct hf_error *err);
 static bool fail_lost(PGconn *conn, const char *doing, struct hf_error *err);
-static bool fail_result(PGconn *conn, const PGresult *result, const char *doing, struct hf_error *err);
 static void explain(const struct refusal *refusal, PGconn *conn, enum hf_postgres_use use, struct hf_error *err);
 static void add_hint(const char *hint, const struct refusal *refusal, PGconn *conn, enum hf_postgres_use use,
                      struct hf_error *err);
@@ -215,7 +214,7 @@ hf_postgres_next_any(PGconn *conn, const struct hf_postgres_patience *patience, 
     }
     ExecStatusType status = PQresultStatus(result);
     if (status == PGRES_FATAL_ERROR || status == PGRES_NONFATAL_ERROR || status == PGRES_BAD_RESPONSE)
-        return fail_result(conn, result, doing, err);
+        return hf_postgres_fail_result(conn, result, doing, err);
     *ret = HF_TAKE(result);
     return true;
 }
@@ -233,7 +232,7 @@ hf_postgres_finish(PGconn *conn, const struct hf_postgres_patience *patience, co
             break;
         ExecStatusType status = PQresultStatus(result);
         if (ok && status != PGRES_COMMAND_OK && status != PGRES_TUPLES_OK)
-            ok = fail_result(conn, result, doing, err);
+            ok = hf_postgres_fail_result(conn, result, doing, err);
         if (status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH || status == PGRES_COPY_IN) // would never end
             return ok ? hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: the server began another copy", doing) : false;
     }
@@ -284,6 +283,26 @@ hf_postgres_copy_next(PGconn *conn, const struct hf_postgres_patience *patience,
         if (ready && !PQconsumeInput(conn))
             return fail_lost(conn, doing, err);
     }
+}
+
+bool
+hf_postgres_fail_result(PGconn *conn, const PGresult *result, const char *doing, struct hf_error *err)
+{
+    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
+    const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
+    const char *more = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
+    struct refusal refusal = {0};
+    char cut[SERVER_WORDS];
+
+    if (state == NULL || words == NULL)
+        return fail_lost(conn, doing, err);
+    copy_line(refusal.state, sizeof refusal.state, state);
+    copy_line(refusal.words, sizeof refusal.words, words);
+    copy_line(refusal.more, sizeof refusal.more, more == NULL ? "" : more);
+    copy_line(cut, sizeof cut, words);
+    hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: %s (%s)", doing, cut, refusal.state);
+    explain(&refusal, conn, HF_POSTGRES_BACKUP, err);
+    return false;
 }
 
 bool
@@ -515,7 +534,12 @@ collect_settings(const struct hf_source_target *target, enum hf_postgres_use use
     } else {
         set(ret, "replication", "true");
         // Of another name than the archive's stream: a backup must never be taken for a synchronous standby.
-        set(ret, "application_name", use == HF_POSTGRES_BACKUP ? "holdfast" : "holdfast_backup_wal");
+        // The stream's name stands in synchronous_standby_names, so its owner may choose it.
+        if (use != HF_POSTGRES_STREAM || value_of(ret, "application_name") == NULL)
+            set(ret, "application_name",
+                use == HF_POSTGRES_BACKUP   ? "holdfast"
+                : use == HF_POSTGRES_STREAM ? HF_POSTGRES_STREAM_NAME
+                                            : "holdfast_backup_wal");
     }
     set(ret, "client_encoding", "UTF8");
     if (database != NULL)
@@ -696,26 +720,6 @@ fail_lost(PGconn *conn, const char *doing, struct hf_error *err)
     char words[SERVER_WORDS];
     copy_line(words, sizeof words, PQerrorMessage(conn));
     return hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: the connection was lost: %s", doing, words);
-}
-
-static bool
-fail_result(PGconn *conn, const PGresult *result, const char *doing, struct hf_error *err)
-{
-    const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
-    const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
-    const char *more = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-    struct refusal refusal = {0};
-    char cut[SERVER_WORDS];
-
-    if (state == NULL || words == NULL)
-        return fail_lost(conn, doing, err);
-    copy_line(refusal.state, sizeof refusal.state, state);
-    copy_line(refusal.words, sizeof refusal.words, words);
-    copy_line(refusal.more, sizeof refusal.more, more == NULL ? "" : more);
-    copy_line(cut, sizeof cut, words);
-    hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: %s (%s)", doing, cut, refusal.state);
-    explain(&refusal, conn, HF_POSTGRES_BACKUP, err);
-    return false;
 }
 
 /* Sets the kind and the hint of an error whose message stands already. */

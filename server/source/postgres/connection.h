@@ -12,10 +12,13 @@
 #define HF_POSTGRES_OLDEST 13
 #define HF_POSTGRES_NEWEST 18
 
+#define HF_POSTGRES_STREAM_NAME "holdfast_stream" // application_name of the stream, for synchronous_standby_names
+
 enum hf_postgres_use {
     HF_POSTGRES_SQL,        // statements
     HF_POSTGRES_BACKUP,     // replication protocol: BASE_BACKUP
     HF_POSTGRES_BACKUP_WAL, // replication protocol: the log of a backup; never counts as a synchronous standby
+    HF_POSTGRES_STREAM, // replication protocol: the archive's log, as HF_POSTGRES_STREAM_NAME if nothing else is said
 };
 
 /* How long to wait, and who may end it. */
@@ -61,6 +64,9 @@ HF_MUST_CHECK bool hf_postgres_next_any(PGconn *conn, const struct hf_postgres_p
 /* The end of a command: no further answer, or an error that came late. */
 HF_MUST_CHECK bool hf_postgres_finish(PGconn *conn, const struct hf_postgres_patience *patience, const char *doing,
                                       struct hf_error *err);
+
+/* What a result with an error says, as an error of ours.  Returns false. */
+bool hf_postgres_fail_result(PGconn *conn, const PGresult *result, const char *doing, struct hf_error *err);
 
 /*
  * The next message of a COPY from the server.  *ret_length is -1 at its end, and *ret is NULL then.

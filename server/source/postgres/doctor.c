@@ -7,6 +7,7 @@
 
 #include "server/source/postgres/connection.h"
 #include "server/source/postgres/leftovers.h"
+#include "server/source/postgres/stream_slot.h"
 
 #define ANSWER_MS      (60 * 1000)
 #define SENDERS_NEEDED 2 // BASE_BACKUP, and the log beside it
@@ -31,6 +32,8 @@ static void check_wal_senders(struct doctor *doctor);
 static void check_replication_slots(struct doctor *doctor);
 static void check_slot_wal_limit(struct doctor *doctor);
 static void check_leftover_slots(struct doctor *doctor);
+static void check_stream_slot(struct doctor *doctor);
+static void check_synchronous(struct doctor *doctor);
 static void check_full_page_writes(struct doctor *doctor);
 static void check_fsync(struct doctor *doctor);
 static void check_data_checksums(struct doctor *doctor);
@@ -71,6 +74,8 @@ hf_postgres_doctor(const struct hf_source_target *target, const struct hf_applia
         check_replication_slots,
         check_slot_wal_limit,
         check_leftover_slots,
+        check_stream_slot,
+        check_synchronous,
         check_full_page_writes,
         check_fsync,
         check_data_checksums,
@@ -246,7 +251,8 @@ check_slot_wal_limit(struct doctor *doctor)
     if (!ask_text(doctor, check, "SHOW max_slot_wal_keep_size", limit, sizeof limit))
         return;
     if (strcmp(limit, "-1") == 0) {
-        find(check, HF_CHECK_WARNING, "max_slot_wal_keep_size is -1: a slot whose reader is away fills the disk");
+        find(check, doctor->target->stream_slot != NULL ? HF_CHECK_FAILED : HF_CHECK_WARNING,
+             "max_slot_wal_keep_size is -1: a slot whose reader is away fills the disk");
         mend(check, "Set max_slot_wal_keep_size to what the disk can spare, such as 64GB, in postgresql.conf on the "
                     "source and run SELECT pg_reload_conf();");
         return;
@@ -269,6 +275,8 @@ check_leftover_slots(struct doctor *doctor)
         const struct hf_leftover *slot = &leftovers.items[i];
         if (!slot->ours || slot->active || slot->temporary)
             continue;
+        if (doctor->target->stream_slot != NULL && strcmp(slot->name, doctor->target->stream_slot) == 0)
+            continue; // check_stream_slot() looks at it
         find(check, HF_CHECK_WARNING, "the slot \"%s\" keeps %" PRId64 " bytes of log and nobody reads it", slot->name,
              slot->kept_bytes);
         mend(check, "If its stream is gone for good, run on the source: SELECT pg_drop_replication_slot('%s');",
@@ -276,6 +284,90 @@ check_leftover_slots(struct doctor *doctor)
         return;
     }
     find(check, HF_CHECK_OK, "there is none");
+}
+
+static void
+check_stream_slot(struct doctor *doctor)
+{
+    const char *slot = doctor->target->stream_slot;
+    const struct hf_leftover *ours = NULL;
+    struct hf_leftovers leftovers;
+    struct hf_slot_state state;
+    struct hf_error why;
+
+    if (slot == NULL)
+        return;
+    struct hf_check *check = add(doctor, "stream_slot", "The slot of the stream keeps the log for us");
+    if (!hf_stream_slot_look(doctor->target, slot, &patience, &state, &why) ||
+        !hf_postgres_leftovers(doctor->target, false, &leftovers, &why)) {
+        find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
+        return;
+    }
+    for (size_t i = 0; i < leftovers.count; i++)
+        if (strcmp(leftovers.items[i].name, slot) == 0)
+            ours = &leftovers.items[i];
+    if (!state.exists) {
+        find(check, HF_CHECK_WARNING, "the slot \"%s\" is not there yet", slot);
+        mend(check, "It is made when holdfastd receives the stream: look at \"holdfast status\".");
+    } else if (state.lost) {
+        find(check, HF_CHECK_FAILED, "the slot \"%s\" has lost its log: it held more than max_slot_wal_keep_size",
+             slot);
+        mend(check, "The receiver makes it anew and records a gap. Raise max_slot_wal_keep_size in postgresql.conf.");
+    } else if (!state.active) {
+        find(check, HF_CHECK_FAILED, "nobody reads the slot \"%s\", which keeps %" PRId64 " bytes of log", slot,
+             ours == NULL ? 0 : ours->kept_bytes);
+        mend(check, "Start holdfastd, or look at \"holdfast status\" for why it does not receive.");
+    } else {
+        find(check, HF_CHECK_OK, "\"%s\" is read, and keeps %" PRId64 " bytes", slot,
+             ours == NULL ? 0 : ours->kept_bytes);
+    }
+}
+
+/* Whether a commit waits for our disk: what the server itself says of our connection. */
+static void
+check_synchronous(struct doctor *doctor)
+{
+    static const char asking[] =
+        "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), "
+        "coalesce((SELECT r.sync_state || ' as ' || r.application_name FROM pg_replication_slots s "
+        "JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1), ''), "
+        "EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1 AND active)";
+    const char *const values[] = {doctor->target->stream_slot};
+    _cleanup_(hf_postgres_clearp) PGresult *row = NULL;
+    struct hf_error why;
+
+    if (doctor->target->stream_slot == NULL)
+        return;
+    struct hf_check *check = add(doctor, "synchronous", "Whether a commit waits until we have it");
+    if (!hf_postgres_query(doctor->conn, &patience, "ask for the synchronous standbys", asking, values, 1, &row,
+                           &why)) {
+        find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
+        return;
+    }
+    const char *names = PQgetvalue(row, 0, 0), *commit = PQgetvalue(row, 0, 1), *state = PQgetvalue(row, 0, 2);
+    const bool active = PQgetvalue(row, 0, 3)[0] == 't';
+    const bool paired = strncmp(state, "sync", 4) == 0 || strncmp(state, "quorum", 6) == 0;
+    if (names[0] == '\0') {
+        find(check, HF_CHECK_OK,
+             "no: commits wait for nobody, and what is lost with the server is what we had not got");
+    } else if (paired && strcmp(commit, "remote_apply") == 0) {
+        find(check, HF_CHECK_FAILED, "we are %s, and synchronous_commit is remote_apply, which no archive can answer",
+             state);
+        mend(check, "Set synchronous_commit = on in postgresql.conf on the source and run SELECT pg_reload_conf();");
+    } else if (paired) {
+        find(check, HF_CHECK_OK, "yes: we are %s", state);
+    } else if (active && state[0] == '\0') {
+        find(check, HF_CHECK_NOT_DETERMINABLE, "the server does not show the role whether we are one of \"%.200s\"",
+             names);
+        mend(check, "Run on the source: GRANT pg_monitor TO %s;", doctor->role);
+    } else if (strstr(names, HF_POSTGRES_STREAM_NAME) != NULL) {
+        find(check, HF_CHECK_FAILED, "synchronous_standby_names asks for us, and we are %s",
+             state[0] == '\0' ? "not connected" : state);
+        mend(check, "Commits on the source may be waiting: start holdfastd, or look at \"holdfast status\".");
+    } else {
+        find(check, HF_CHECK_OK, "no: synchronous_standby_names names others%s%s", state[0] == '\0' ? "" : ", we are ",
+             state);
+    }
 }
 
 static void

@@ -4,6 +4,7 @@
 #include "server/source/postgres/environment.h"
 #include "server/source/postgres/identify.h"
 #include "server/source/postgres/page_check.h"
+#include "server/source/postgres/stream_receive.h"
 
 const struct hf_source_engine hf_source_postgres = {
     .name = "postgresql",
@@ -11,5 +12,7 @@ const struct hf_source_engine hf_source_postgres = {
     .doctor = hf_postgres_doctor,
     .capture_environment = hf_postgres_capture_environment,
     .backup = hf_postgres_backup,
+    .stream = hf_postgres_stream,
+    .stream_release = hf_postgres_stream_release,
     .check_pages = hf_postgres_check_pages,
 };

@@ -93,30 +93,6 @@ static bool take_nothing(struct hf_wal_walk *walk, struct piece *piece, struct h
 static bool refuse(struct hf_wal_walk *walk, uint64_t at, struct hf_error *err, const char *format, ...)
     HF_PRINTF(4, 5);
 
-const char *
-hf_lsn_format(uint64_t lsn, char text[static HF_LSN_TEXT_BYTES])
-{
-    snprintf(text, HF_LSN_TEXT_BYTES, "%X/%X", (unsigned)(lsn >> 32), (unsigned)lsn);
-    return text;
-}
-
-bool
-hf_lsn_parse(const char *text, uint64_t *ret, struct hf_error *err)
-{
-    uint64_t half[2] = {0, 0};
-    const char *at = text;
-
-    for (size_t i = 0; i < 2; i++) {
-        size_t digits = strspn(at, "0123456789abcdefABCDEF");
-        if (digits < 1 || digits > 8 || at[digits] != (i == 0 ? '/' : '\0'))
-            return hf_fail(err, HF_ERR_CORRUPT, "\"%.64s\" is no position in the log", text);
-        half[i] = strtoull(at, NULL, 16);
-        at += digits + 1;
-    }
-    *ret = half[0] << 32 | half[1];
-    return true;
-}
-
 bool
 hf_wal_segment_bytes_valid(uint64_t bytes)
 {
@@ -150,8 +126,8 @@ hf_wal_walk_new(const struct hf_wal_origin *origin, uint64_t start, struct hf_wa
         return hf_fail(err, HF_ERR_USAGE, "the log of PostgreSQL %u is not known here", origin->major_version);
     if (!hf_wal_segment_bytes_valid(origin->segment_bytes))
         return hf_fail(err, HF_ERR_USAGE, "log segments cannot have %u bytes", origin->segment_bytes);
-    if (start % origin->segment_bytes != 0)
-        return hf_fail(err, HF_ERR_USAGE, "%s is not the start of a log segment", hf_lsn_format(start, text));
+    if (start % HF_WAL_PAGE_BYTES != 0)
+        return hf_fail(err, HF_ERR_USAGE, "%s is not the start of a log page", hf_lsn_format(start, text));
 
     struct hf_wal_walk *walk = calloc(1, sizeof *walk);
     if (walk == NULL)
@@ -193,6 +169,13 @@ struct hf_wal_seen
 hf_wal_walk_seen(const struct hf_wal_walk *walk)
 {
     return walk->seen;
+}
+
+void
+hf_wal_walk_forget_commits(struct hf_wal_walk *walk)
+{
+    walk->seen.commits = 0;
+    walk->seen.first_commit_at = walk->seen.last_commit_at = 0;
 }
 
 static bool

@@ -1,7 +1,7 @@
 /*
  * wal_format.h - PostgreSQL's write-ahead log: positions, file names, and a walk over its records
  *
- * A position (LSN) is a byte offset in one endless log, written "16/B374D848" (high and low half in hex).
+ * A position (LSN, base/lsn.h) is a byte offset in one endless log.
  * The log lies in segments of 1 MiB to 1 GiB, named timeline, then high, then low part: 8 hex digits each.
  *
  * A segment is pages of 8192 bytes, little endian.  Each begins with a header, the first of a segment with
@@ -26,20 +26,14 @@
  * xlogreader.c of the releases 13 to 18; checked against pg_waldump in the tests.
  */
 #pragma once
-#include <stdint.h>
-#include "base/error.h"
+#include "base/lsn.h"
 
-#define HF_LSN_TEXT_BYTES    24
 #define HF_WAL_NAME_BYTES    25 // "000000010000000000000003" and its NUL
 #define HF_WAL_PAGE_BYTES    8192
 #define HF_WAL_RECORD_HEADER 24
 #define HF_WAL_RECORD_MOST   (1020 * 1024 * 1024) // what the server itself allows
 #define HF_WAL_SEGMENT_LEAST (1024 * 1024)
 #define HF_WAL_SEGMENT_MOST  (1024 * 1024 * 1024)
-
-const char *hf_lsn_format(uint64_t lsn, char text[static HF_LSN_TEXT_BYTES]); // returns text
-/* Strict: 1 to 8 hex digits, a slash, 1 to 8 hex digits.  CORRUPT names the text. */
-HF_MUST_CHECK bool hf_lsn_parse(const char *text, uint64_t *ret, struct hf_error *err);
 
 /* A power of two within the limits above. */
 bool hf_wal_segment_bytes_valid(uint64_t bytes);
@@ -75,7 +69,7 @@ struct hf_wal_seen {
 struct hf_wal_walk;
 
 /*
- * `start` is the first position that will be fed: the start of a segment.  Errors: USAGE for a release or
+ * `start` is the first position that will be fed: the start of a page, with a record begun before it perhaps.  Errors: USAGE for a release or
  * segment size that is not known, NO_MEMORY.
  */
 HF_MUST_CHECK bool hf_wal_walk_new(const struct hf_wal_origin *origin, uint64_t start, struct hf_wal_walk **ret,
@@ -86,3 +80,5 @@ void hf_wal_walk_freep(struct hf_wal_walk **walk);
 HF_MUST_CHECK bool hf_wal_walk_feed(struct hf_wal_walk *walk, const uint8_t *data, size_t length, struct hf_error *err);
 
 struct hf_wal_seen hf_wal_walk_seen(const struct hf_wal_walk *walk);
+/* From here on commits and their first and last time are counted anew. */
+void hf_wal_walk_forget_commits(struct hf_wal_walk *walk);

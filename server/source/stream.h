@@ -1,0 +1,36 @@
+/*
+ * stream.h - receiving what a database writes, as it writes it: what an engine is asked for, and what it tells
+ *
+ * An engine knows how its log is fetched and checked; server/stream/ keeps it.  What an engine does is told where it
+ * does it (postgres/stream_receive.h).
+ */
+#pragma once
+#include "server/source/source.h"
+#include "server/stream/writer.h"
+
+#define HF_STREAM_SLOT_BYTES 64
+
+/* As it is now; positions are just behind the last byte, 0 while not known. */
+struct hf_stream_report {
+    struct hf_stream_positions positions;
+    uint64_t server_end;
+    int64_t caught_up_at; // last moment at which all that the server had was durable here; 0: not yet
+    uint32_t server_timeline;
+    bool from_standby;
+};
+
+/* Everything is borrowed. */
+struct hf_stream_receive {
+    const struct hf_source_target *target; // with system_identifier and stream_slot
+    struct hf_stream_writer *writer;
+    const atomic_bool *cancel;
+    void *context;
+    void (*report)(void *context, const struct hf_stream_report *report); // about once a second, and on events
+    /* Something a person should know: a gap, a timeline, a slot that had to be made anew.  `gap`: log is missing. */
+    void (*tell)(void *context, bool gap, const char *sentence);
+};
+
+/* The slot's usual name: holdfast_<slot tag>_stream. */
+const char *hf_stream_slot_name(const char *slot_tag, char name[static HF_STREAM_SLOT_BYTES]);
+/* USAGE when it is not [a-z0-9_]{1,63}. */
+HF_MUST_CHECK bool hf_stream_check_slot(const char *slot, struct hf_error *err);

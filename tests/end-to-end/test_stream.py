@@ -1,0 +1,195 @@
+#!/usr/bin/python3
+"""test_stream.py - a source's log received as it is written, by commands, under a daemon, against a real server."""
+import os
+import signal
+import subprocess
+import sys
+import time
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(here, "../support"))
+sys.path.insert(0, here)
+from appliance import BUILD, Appliance, Cluster, kill, wait_for  # noqa: E402
+from tap import run, test  # noqa: E402
+
+source = Cluster("max_slot_wal_keep_size = 1GB\nwal_keep_size = 0\n")
+source.sql("CREATE TABLE people AS SELECT i AS id, md5(i::text) AS name FROM generate_series(1, 20000) i")
+main = Appliance()
+
+
+class Daemon:
+    """holdfastd in the foreground, as a service would run it."""
+
+    def __init__(self):
+        wait_for("the daemon", self._starts)
+
+    def _starts(self):
+        main.end_daemon()  # one that a command left behind keeps the place
+        self.process = subprocess.Popen([os.path.join(BUILD, "holdfastd"), "--settings", main.settings],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=open(os.path.join(main.folder, "daemon.log"), "ab"))
+        time.sleep(0.5)
+        return self.process.poll() is None
+
+    def stop(self, how=signal.SIGTERM):
+        self.process.send_signal(how)
+        self.process.wait(60)
+
+
+def stream():
+    return main.holdfast("status").json["sources"][0]["stream"]
+
+
+def position():
+    return int(source.sql("SELECT pg_wal_lsn_diff(pg_current_wal_flush_lsn(), '0/0')::bigint"))
+
+
+def number(lsn):
+    high, low = (lsn or "0/0").split("/")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def caught_up(wanted):
+    now = stream()["now"]
+    return now is not None and number(now["durable"]) >= wanted
+
+
+def words_of(check_id):
+    report = main.holdfast("doctor", "clinic").json
+    checks = next(row["checks"] for row in report["sources"] if row["name"] == "clinic")
+    return next((check["verdict"], check["detail"]) for check in checks if check["id"] == check_id)
+
+
+@test
+def a_stream_that_was_not_asked_for_is_refused_and_leaves_no_slot():
+    main.add_source(source, "--verify-after-backup", "no")
+    main.bad(2, "stream", "clinic", says=["has no stream", "stream: yes"])
+    assert source.no_slots()
+
+
+@test
+def in_the_foreground_it_receives_until_it_is_interrupted_and_leaves_everything_in_packs():
+    main.add_source(source, "--verify-after-backup", "no", "--stream", "yes", "--replace")
+    process = main.start("stream", "clinic")
+    source.sql("CREATE TABLE notes AS SELECT i, md5(i::text) FROM generate_series(1, 50000) i")
+    wanted = position()
+    wait_for("the log", lambda: caught_up(wanted))
+    now = stream()
+    assert now["state"] == "receiving" and now["lag_ms"] < 60000, now
+    process.send_signal(signal.SIGINT)
+    answer = main.finish(process)
+    assert answer.code != 0, answer
+    windows = stream()["windows"]
+    assert len(windows) == 1 and number(windows[0]["end"]) >= wanted and windows[0]["commits"] > 0, windows
+    main.end_daemon()
+
+
+daemon = None
+
+
+@test
+def the_daemon_receives_by_itself_and_again_after_its_worker_was_killed():
+    global daemon
+    daemon = Daemon()
+    source.sql("CREATE TABLE more AS SELECT i, md5(i::text) FROM generate_series(1, 20000) i")
+    wanted = position()
+    wait_for("the log", lambda: caught_up(wanted))
+    job = next(row for row in main.good("job", "list")["jobs"] if row["kind"] == "stream" and row["state"] == "running")
+    assert job["subject"] == "clinic"
+    main.bad(1, "stream", "clinic", says="being received already")
+    worker = [pid for pid in os.listdir("/proc") if pid.isdigit() and parent_of(pid) == daemon.process.pid]
+    assert worker, "the worker was not found"
+    for pid in worker:
+        kill(int(pid))
+    source.sql("CREATE TABLE after_the_kill AS SELECT i FROM generate_series(1, 1000) i")
+    wanted = position()
+    wait_for("the log after the kill", lambda: caught_up(wanted), 40)
+    assert len(stream()["windows"]) == 1
+
+
+def parent_of(pid):
+    try:
+        with open(f"/proc/{pid}/stat") as file:
+            return int(file.read().rsplit(")", 1)[1].split()[1])
+    except OSError:
+        return 0
+
+
+@test
+def the_doctor_proves_that_a_commit_waits_for_us():
+    assert words_of("stream_slot")[0] == "ok"
+    assert words_of("synchronous")[1].startswith("no: commits wait for nobody")
+    source.configure("synchronous_standby_names = 'holdfast_stream'")
+    source.reload()
+    wait_for("the pairing", lambda: words_of("synchronous") == ("ok", "yes: we are sync as holdfast_stream"))
+    source.sql("INSERT INTO more VALUES (1, 'synchronous')")
+
+
+@test
+def a_server_that_shuts_down_does_not_wait_for_us():
+    before = time.monotonic()
+    source.restart()
+    assert time.monotonic() - before < 10
+    source.sql("INSERT INTO more VALUES (2, 'after the restart')")
+    wanted = position()
+    wait_for("the log after the restart", lambda: caught_up(wanted), 40)
+    source.configure("synchronous_standby_names = ''")
+    source.reload()
+
+
+@test
+def a_slot_that_was_dropped_is_a_gap_with_its_bounds_and_a_new_backup_is_taken_by_itself():
+    main.good("backup", "clinic")
+    daemon.stop()
+    main.end_daemon()
+    end = number(stream()["windows"][-1]["end"])
+    main.end_daemon()
+    name = source.sql("SELECT slot_name FROM pg_replication_slots")
+    source.sql(f"SELECT pg_drop_replication_slot('{name}')")
+    source.sql("CREATE TABLE lost (i int)")
+    wait_for("the server to recycle its log", lambda: recycled(end), 60)
+    restarted = Daemon()
+    backups = len(main.backups())
+    wait_for("the gap", lambda: main.holdfast("status").json["gaps"], 40)
+    gap = main.bad(3, "status").json["gaps"][0]
+    assert number(gap["from"]) == end and number(gap["to"]) > end and not gap["anchored"], (gap, end)
+    assert "slot" in gap["cause"], gap
+    wait_for("the anchor backup", lambda: len(main.backups()) == backups + 1, 60)
+    wanted = position()
+    wait_for("the log behind the gap", lambda: caught_up(wanted))
+    main.good("verify", "clinic")
+    assert main.holdfast("status").json["gaps"][0]["anchored"]
+    restarted.stop()
+    windows = stream()["windows"]
+    assert len(windows) == 2 and number(windows[0]["end"]) == end, windows
+    assert windows[1]["start"] == gap["to"], (windows, gap)
+    main.end_daemon()
+
+
+def recycled(lsn):
+    """Writes more, and says whether the segment that the archive needs next is gone."""
+    for _ in range(4):
+        source.sql("INSERT INTO lost SELECT i FROM generate_series(1, 1000) i")
+        source.sql("SELECT pg_switch_wal()")
+    source.sql("CHECKPOINT")
+    name = source.sql(f"SELECT pg_walfile_name(('0/0'::pg_lsn + {lsn} + 1)::pg_lsn)")
+    return source.sql(f"SELECT count(*) FROM pg_ls_waldir() WHERE name = '{name}'") == "0"
+
+
+@test
+def check_and_rebuild_know_what_a_stream_has_written():
+    assert main.good("repo", "check", "--level", "2")["damage_count"] == 0
+    assert main.good("catalog", "rebuild")["differences"] == 0
+    before = len(main.packs())
+    main.good("repo", "gc")
+    assert len(main.packs()) == before
+
+
+@test
+def a_source_that_is_removed_leaves_no_slot():
+    assert not source.no_slots()
+    main.good("source", "remove", "clinic")
+    wait_for("the slot to go", source.no_slots)
+
+
+run()
