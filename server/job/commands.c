@@ -305,7 +305,7 @@ add_source_status(void *context, const struct hf_source_row *row, struct hf_erro
     if (strcmp(name, "proven") != 0 || stream_is_bad)
         status->bad_news = true;
     return append(status->sources,
-                  json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:I, s:I, s:o, s:o, s:o}", "name", row->name,
+                  json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:I, s:I, s:o, s:o, s:o, s:o}", "name", row->name,
                             "engine", row->engine, "origin", row->origin, "health", name, "newest_backup",
                             health.newest, "newest_proven", health.proven, "last_attempt", health.attempt, "backups",
                             (json_int_t)counts.backups, "stored_bytes", (json_int_t)counts.stored_bytes,
