@@ -145,7 +145,9 @@ hf_lock_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_reque
         return false;
     const struct hf_vault_backup *backup = hf_vault_state_backup(state, &subject.backup);
     const int64_t current = backup == NULL ? INT64_MIN : backup->locked_until;
-    if (!hf_lock_judge(current, until, hf_daemon_now(daemon), &change, err))
+    if (!hf_lock_judge(current, until, hf_daemon_now(daemon), &change, err) ||
+        !hf_job_pin(daemon, job, &subject.vault, &subject.backup,
+                    err)) // its packs stay where they are until it is done
         return false;
     hf_job_set_vault(job, &subject.vault);
     *ret_request =
