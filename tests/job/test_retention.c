@@ -308,6 +308,62 @@ HF_TEST(several_holds_of_one_backup_end_together_and_each_keeps_it)
     assert_backups(&bench, "bbk");
 }
 
+HF_TEST(a_hold_that_has_ended_takes_nothing_from_one_that_lasts)
+{
+    _cleanup_(end) struct bench bench;
+    const int64_t now = hf_time_now_ms();
+    three_proven(&bench);
+    json_decref(ask(&bench, hf_holds_answer_add, about(&bench.backups[0], NULL)));
+    for (size_t i = 0; i < 2; i++)
+        write_entry(
+            &bench, HF_LOG_HOLD, now - DAY,
+            json_pack("{s:o, s:I}", "backup", hf_json_id_text(&bench.backups[i]), "until", (json_int_t)(now - DAY / 2)),
+            json_pack("{s:s, s:s}", "reason", "yesterday", "person", "ada"));
+    take(&bench, 0);
+    _cleanup_(hf_json_freep) json_t *list = ask(&bench, hf_holds_answer_list, json_object());
+    assert_int_equal(json_array_size(json_object_get(list, "holds")), 1);
+    must_apply(&bench);
+    assert_backups(&bench, "kbkk");
+}
+
+HF_TEST(a_hold_without_a_reason_or_a_backup_is_refused)
+{
+    static char novel[502];
+    static const struct {
+        const char *reason, *until, *message;
+    } cases[] = {
+        {"", NULL, "the reason is empty"},
+        {"  ", NULL, "the reason is empty"},
+        {"a\nb", NULL, "the reason contains a control character"},
+        {"a\x7f", NULL, "the reason contains a control character"},
+        {novel, NULL, "the reason is longer than 500 bytes"},
+        {"a case", "2021-01-31T10:00:00Z",
+         "2021-01-31T10:00:00.000Z is past: a hold ends in the future, or when it is released"},
+    };
+    _cleanup_(end) struct bench bench;
+    struct hf_error err;
+    enum hf_exit code;
+    json_t *result = NULL;
+    memset(novel, 'x', sizeof novel - 1);
+    three_proven(&bench);
+    for (size_t i = 0; i < HF_LENGTH(cases); i++) {
+        _cleanup_(hf_json_freep) json_t *asked = about(&bench.backups[0], cases[i].until);
+        json_object_set_new(asked, "reason", json_string(cases[i].reason));
+        assert_false(hf_holds_answer_add(&bench.daemon, asked, &result, &code, &err));
+        assert_int_equal(err.kind, HF_ERR_USAGE);
+        assert_string_equal(err.message, cases[i].message);
+    }
+    must_apply(&bench);
+    _cleanup_(hf_json_freep) json_t *gone = about(&bench.backups[0], NULL);
+    assert_false(hf_holds_answer_add(&bench.daemon, gone, &result, &code, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "was removed at"));
+    const struct hf_id unknown = hf_id_new();
+    _cleanup_(hf_json_freep) json_t *never = about(&unknown, NULL);
+    assert_false(hf_holds_answer_release(&bench.daemon, never, &result, &code, &err));
+    assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
+}
+
 HF_TEST(a_lock_is_written_when_its_packs_are_locked_and_crumbs_are_not)
 {
     static const struct {
@@ -382,7 +438,7 @@ HF_TEST(a_clock_that_was_set_is_noticed_until_a_person_says_that_it_is_right)
     hf_assert_ok(hf_catalog_fact_get(catalog, HF_FACT_CLOCK, &text, &err), &err);
     _cleanup_(hf_json_freep) json_t *fact = NULL;
     hf_assert_ok(hf_json_parse(text, strlen(text), "the fact", &fact, &err), &err);
-    json_object_set_new(fact, "now", json_integer(json_integer_value(json_object_get(fact, "now")) - 2 * DAY));
+    json_object_set_new(fact, "now", json_integer(json_integer_value(json_object_get(fact, "now")) - 2 * DAY - 60000));
     hf_assert_ok(hf_json_canonical(fact, &changed, &err), &err);
     hf_assert_ok(hf_catalog_fact_put(catalog, HF_FACT_CLOCK, hf_buf_text(&changed), &err), &err);
 
