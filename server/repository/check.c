@@ -30,7 +30,6 @@ static bool read_state(struct check *check, struct hf_error *err);
 static bool choose_packs(struct check *check, struct hf_error *err);
 static void choose_named(struct check *check);
 static void *pack_work(void *context);
-static bool storage_is_there(struct check *check, const struct hf_error *why, struct hf_error *err);
 static void tell_judged(struct check *check, const struct checked_pack *checked);
 static bool check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pack *checked,
                        struct hf_error *err);
@@ -67,6 +66,7 @@ hf_damage_kind_name(enum hf_damage_kind kind)
     static const char *const names[] = {
         [HF_DAMAGE_MISSING] = "missing", [HF_DAMAGE_SIZE] = "size", [HF_DAMAGE_ALTERED] = "altered",
         [HF_DAMAGE_LOG] = "log",         [HF_DAMAGE_MAP] = "map",   [HF_DAMAGE_UNREADABLE] = "unreadable",
+        [HF_DAMAGE_KEYS] = "keys",
     };
     return names[kind];
 }
@@ -82,6 +82,13 @@ hf_repository_check(struct hf_repository *repository, const struct hf_check_opti
         return hf_fail(err, HF_ERR_USAGE, "check level %d is not 0, 1 or 2", options->level);
     if (options->level == 2 && hf_repository_root_key(repository) == NULL)
         return hf_fail(err, HF_ERR_DENIED, "check level 2 opens every slab: it needs a key");
+    const struct hf_id house = hf_repository_id(repository);
+    pthread_mutex_init(&check.lock, NULL);
+    const bool looked =
+        (options->vault != NULL && !hf_id_equal(options->vault, &house)) || check_keys_of_repository(&check, err);
+    pthread_mutex_destroy(&check.lock);
+    if (!looked)
+        return false;
     if (options->vault != NULL) {
         check.vault_id = *options->vault;
         return check_vault(&check, err);
@@ -122,16 +129,17 @@ check_vault(struct check *check, struct hf_error *err)
     pthread_mutex_init(&check->lock, NULL);
     check->report->vaults++;
 
-    bool ok = true;
-    if (!read_state(check, err)) {
+    bool ok = check->repository == NULL || check_keys_of_vault(check, err);
+    const bool reads = ok && read_state(check, err);
+    if (ok && !reads) {
         ok = check_is_damage(err);
         if (ok)
             check_tell(check, HF_DAMAGE_LOG, NULL, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
-    } else {
+    } else if (ok) {
         snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(&check->vault_id, text));
         ok = choose_packs(check, err) && check_run_workers(check, pack_work, err) &&
              (check->options->level < 2 || check_containers(check, err)) &&
-             hf_backend_list(check->backend, prefix, count_orphan, check, err);
+             (check->options->no_walk || hf_backend_list(check->backend, prefix, count_orphan, check, err));
         for (size_t i = 0; ok && check->options->packs == NULL && i < check->state->backup_count; i++) {
             const struct hf_vault_backup *backup = &check->state->backups[i];
             if (backup->pruned ||
@@ -270,6 +278,18 @@ check_fail(struct check *check, const struct hf_error *err)
 }
 
 bool
+check_storage(struct check *check, const struct hf_error *why, struct hf_error *err)
+{
+    struct hf_superblock superblock;
+    if (hf_superblock_read(check->backend, HF_ACCESS_READ, &superblock, err))
+        return true;
+    if (why != NULL)
+        *err = *why;
+    err->kind = HF_ERR_UNAVAILABLE;
+    return hf_fail_within(err, "the repository went away during the check");
+}
+
+bool
 check_run_workers(struct check *check, void *(*work)(void *), struct hf_error *err)
 {
     pthread_t threads[WORKERS_MOST];
@@ -279,10 +299,10 @@ check_run_workers(struct check *check, void *(*work)(void *), struct hf_error *e
     if (wanted > WORKERS_MOST)
         wanted = WORKERS_MOST;
     check->next = 0;
-    while (started < wanted && pthread_create(&threads[started], NULL, work, check) == 0)
+    while (wanted > 1 && started < wanted && pthread_create(&threads[started], NULL, work, check) == 0)
         started++;
     if (started == 0)
-        work(check); // no threads to be had: slower, but done
+        work(check); // one is enough, or no threads are to be had: slower, but done
     for (unsigned i = 0; i < started; i++)
         pthread_join(threads[i], NULL);
     if (check_cancelled(check))
@@ -336,19 +356,6 @@ pack_work(void *context)
     return NULL;
 }
 
-/* A disk that was pulled out has lost nothing. */
-static bool
-storage_is_there(struct check *check, const struct hf_error *why, struct hf_error *err)
-{
-    struct hf_superblock superblock;
-    if (hf_superblock_read(check->backend, HF_ACCESS_READ, &superblock, err))
-        return true;
-    if (why != NULL)
-        *err = *why;
-    err->kind = HF_ERR_UNAVAILABLE;
-    return hf_fail_within(err, "the repository went away during the check");
-}
-
 void
 check_tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
                 const char *message)
@@ -377,7 +384,7 @@ check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pa
     checked->broken = true; // until it has shown its directory
     if (!hf_backend_stat(check->backend, name, &found, &size, err)) {
         const struct hf_error why = *err;
-        if (!storage_is_there(check, &why, err))
+        if (!check_storage(check, &why, err))
             return false;
         check_tell_pack(check, checked, HF_DAMAGE_UNREADABLE, HF_DAMAGE_NO_SLAB, why.message);
         return true;
@@ -388,7 +395,7 @@ check_pack(struct check *check, struct hf_slab_worker *worker, struct checked_pa
     pthread_mutex_unlock(&check->lock);
     if (!found) {
         snprintf(message, sizeof message, "pack \"%s\" is missing", text);
-        if (!storage_is_there(check, NULL, err))
+        if (!check_storage(check, NULL, err))
             return false;
         check_tell_pack(check, checked, HF_DAMAGE_MISSING, HF_DAMAGE_NO_SLAB, message);
         return true;

@@ -23,6 +23,7 @@ enum hf_damage_kind {
     HF_DAMAGE_SIZE,       // it has another size than the log says
     HF_DAMAGE_ALTERED,    // its hash, a seal, a tag or a digest does not hold
     HF_DAMAGE_LOG,        // the log itself does not read
+    HF_DAMAGE_KEYS,       // the superblock, a key slot or a bundle of keys
     HF_DAMAGE_MAP,        // a manifest or map does not read or does not add up
     HF_DAMAGE_UNREADABLE, // the storage gives an error
 };
@@ -46,6 +47,7 @@ struct hf_check_options {
     const struct hf_id *backup; // level 2: only what this backup needs; NULL: everything
     const struct hf_id *packs;  // only these, in this order, and no backup's maps; NULL: all
     size_t pack_count;
+    bool no_walk;              // leaves out the way from the store to the log
     unsigned workers;          // 0: one for each processor
     size_t memory_bytes;       // level 2: for pack directories that are kept; 0: 96 MiB
     const atomic_bool *cancel; // or NULL
@@ -61,6 +63,7 @@ struct hf_check_options {
 };
 
 struct hf_check_report {
+    uint64_t keys; // slots and bundles
     uint64_t vaults, log_entries, backups, packs, pack_bytes;
     uint64_t slabs, pages, files;   // level 2
     uint64_t orphans, orphan_bytes; // packs that no counting COMMIT names: garbage, or a session under way
@@ -68,6 +71,9 @@ struct hf_check_report {
 };
 
 /*
+ * Also looks at the superblock, every key slot, and (unlocked) every bundle of keys: of the repository with the house
+ * vault, or when all vaults are meant, and of each vault with that vault.
+ *
  * A pack that is not there while the superblock is not there either is no damage: the storage has gone away, and the
  * check ends with UNAVAILABLE before it takes every pack for lost.
  *

@@ -3,6 +3,7 @@
  *
  *   check.c          the vault: its log, then every pack (hash, seals, page lists, tags)
  *   check_container.c  what was moved: containers as a whole
+ *   check_keys.c     what opens everything else
  *   check_backup.c   level 2 of a backup: manifest and maps against what the packs hold
  *
  * Packs come first.  What was found broken there is remembered by slab, one bit each and only in packs that
@@ -69,6 +70,8 @@ void check_tell(struct check *check, enum hf_damage_kind kind, const struct hf_i
 bool check_is_damage(const struct hf_error *err);
 bool check_cancelled(const struct check *check);
 void check_fail(struct check *check, const struct hf_error *err); // the first one stays
+/* False (UNAVAILABLE) when the whole storage is gone: a disk that was pulled out has lost nothing. */
+HF_MUST_CHECK bool check_storage(struct check *check, const struct hf_error *why, struct hf_error *err);
 HF_MUST_CHECK bool check_run_workers(struct check *check, void *(*work)(void *), struct hf_error *err);
 /* Of a pack: nothing more is looked for where something was told. */
 void check_tell_pack(struct check *check, struct checked_pack *checked, enum hf_damage_kind kind, uint32_t slab,
@@ -76,6 +79,9 @@ void check_tell_pack(struct check *check, struct checked_pack *checked, enum hf_
 /* NULL: not one of those that were looked at. */
 struct checked_pack *check_find_pack(const struct check *check, const struct hf_id *pack);
 
+/* check_keys.c: superblock, slots and bundles as they lie there; wants check->repository */
+HF_MUST_CHECK bool check_keys_of_repository(struct check *check, struct hf_error *err);
+HF_MUST_CHECK bool check_keys_of_vault(struct check *check, struct hf_error *err);
 /* check_container.c */
 /* Level 1 of a pack that was moved: the hash of its container, which is read once. */
 HF_MUST_CHECK bool check_container(struct check *check, struct checked_pack *checked, struct hf_error *err);
