@@ -32,7 +32,7 @@
 #define LEAST_BYTES    (256 * HF_KIB)
 #define WORKERS        2
 #define READ_EACH      211 // of so many flips of packs one is also met by a reader
-#define WHOLE_LOG_EACH 16  // of so many alterations of log entries one is met by who reads the whole log
+#define WHOLE_LOG_EACH 64  // of so many alterations of log entries one is met by who reads the whole log
 #define CUT_EACH       61  // packs are cut after each so many bytes, and at every border
 
 enum kind { SUPERBLOCK, SLOT, ROOT_BUNDLE, VAULT_BUNDLE, ENTRY, PACK, KINDS };
