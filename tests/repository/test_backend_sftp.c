@@ -386,6 +386,97 @@ HF_TEST(where_folders_cannot_be_synced_the_lesser_durability_is_named_and_a_file
     assert_non_null(strstr(err.message, "may not last"));
 }
 
+/* A server that does not keep to the protocol, in one way each: greets well, and then answers with what is asked for here. */
+static const char hostile[] =
+    "import struct, sys\n"
+    "way = sys.argv[1]\n"
+    "get = lambda n: sys.stdin.buffer.read(n)\n"
+    "def put(b):\n"
+    "    sys.stdout.buffer.write(struct.pack('>I', len(b)) + b)\n"
+    "    sys.stdout.buffer.flush()\n"
+    "text = lambda t: struct.pack('>I', len(t)) + t\n"
+    "get(9)\n"
+    "names = [b'fsync@openssh.com', b'hardlink@openssh.com', b'posix-rename@openssh.com']\n"
+    "put(bytes([2]) + struct.pack('>I', 6 if way == 'version' else 3) + b''.join(text(n) + text(b'1') for n in "
+    "names))\n"
+    "attributes = lambda mode: struct.pack('>IQI', 5, 100, mode)\n"
+    "while True:\n"
+    "    head = get(9)\n"
+    "    if len(head) < 9: break\n"
+    "    length, kind, id = struct.unpack('>IBI', head)\n"
+    "    rest = get(length - 5)\n"
+    "    at = struct.pack('>I', id)\n"
+    "    status = lambda code: put(bytes([101]) + at + struct.pack('>I', code) + text(b'') + text(b''))\n"
+    "    if kind == 7: put(bytes([105]) + at + attributes(0o100644 if b'keys/' in rest else 0o40755) if not "
+    "rest.endswith(b'locks') else bytes([101]) + at + struct.pack('>I', 2) + text(b'') + text(b''))\n"
+    "    elif kind in (3, 11): put(bytes([102]) + at + text(b'h'))\n"
+    "    elif kind in (4, 200): status(0)\n"
+    "    elif kind == 5 and way == 'longer': put(bytes([103]) + at + text(b'x' * 101))\n"
+    "    elif kind == 5 and way == 'empty': put(bytes([103]) + at + text(b''))\n"
+    "    elif kind == 5 and way == 'end': status(1)\n"
+    "    elif kind == 5 and way == 'id': put(bytes([103]) + struct.pack('>I', id + 7) + text(b'x' * 100))\n"
+    "    elif kind == 5 and way == 'twice': put(bytes([103]) + at + text(b'x' * 100)); put(bytes([103]) + at + "
+    "text(b'x' * 100))\n"
+    "    elif kind == 5 and way == 'type': put(bytes([102]) + at + text(b'h'))\n"
+    "    elif kind == 5 and way == 'huge': sys.stdout.buffer.write(b'\\xff\\xff\\xff\\xff' + b'x' * 100); "
+    "sys.stdout.buffer.flush()\n"
+    "    elif kind == 5 and way == 'leave': break\n"
+    "    elif kind == 5: put(bytes([103]) + at + text(b'x' * min(30, struct.unpack('>I', rest[-4:])[0])))\n"
+    "    elif kind == 12 and way == 'names': put(bytes([104]) + at + struct.pack('>I', 0))\n"
+    "    elif kind == 12 and way == 'many': put(bytes([104]) + at + struct.pack('>I', 5) + text(b'a'))\n"
+    "    elif kind == 12: status(1)\n"
+    "    else: status(8)\n";
+
+HF_TEST(a_server_that_does_not_keep_to_the_protocol_is_not_believed)
+{
+    struct hf_error err;
+    char script[300], more[400];
+    const struct {
+        const char *way;
+        const char *says; // of reading an object of 100 bytes; NULL: it is read
+    } ways[] = {{"short", NULL},
+                {"version", "speaks version 6"},
+                {"longer", "does not fit the request"},
+                {"empty", "does not fit the request"},
+                {"end", "ended while it was read"},
+                {"id", "is not under way"},
+                {"twice", "is not under way"},
+                {"type", "does not fit the request"},
+                {"huge", "sent a message of 4294967295 bytes"},
+                {"leave", "lost the connection"}};
+    snprintf(script, sizeof script, "%s/hostile.py", hf_test_folder());
+    hf_assert_ok(hf_file_publish(script, hostile, strlen(hostile), 0644, HF_PUBLISH_REPLACE, &err), &err);
+    for (size_t i = 0; i < HF_LENGTH(ways); i++) {
+        struct hf_test_sshd server;
+        struct hf_backend *backend;
+        uint8_t got[100];
+        snprintf(more, sizeof more, "ForceCommand /usr/bin/python3 %s %s\n", script, ways[i].way);
+        hf_test_sshd_start(&server, hf_test_folder(), more);
+        bool read = hf_backend_open(hf_test_sshd_place(&server, "/place"), &backend, &err);
+        if (read) {
+            read = hf_backend_get_range(backend, "keys/a", 0, got, sizeof got, &err);
+            hf_backend_freep(&backend);
+        }
+        if (read != (ways[i].says == NULL) || (!read && strstr(err.message, ways[i].says) == NULL))
+            fail_msg("%s: %s", ways[i].way, read ? "was read" : err.message);
+        hf_test_sshd_stop(&server);
+    }
+    for (int many = 0; many <= 1; many++) {
+        struct hf_test_sshd server;
+        struct hf_backend *backend;
+        char names[100] = "";
+        snprintf(more, sizeof more, "ForceCommand /usr/bin/python3 %s %s\n", script, many ? "many" : "names");
+        hf_test_sshd_start(&server, hf_test_folder(), more);
+        hf_assert_ok(hf_backend_open(hf_test_sshd_place(&server, "/place"), &backend, &err), &err);
+        assert_false(hf_backend_list(backend, "", count_name, names, &err));
+        assert_int_equal(err.kind, HF_ERR_CORRUPT);
+        hf_backend_freep(&backend);
+        hf_test_sshd_stop(&server);
+    }
+    if (sshd.port != 0)
+        hf_test_sshd_use(&sshd);
+}
+
 HF_TEST(places_are_read_strictly)
 {
     struct hf_error err;

@@ -22,6 +22,51 @@
 #define BACKUPS     3
 #define KILLS       25
 
+/* What was done at the target, in order: 'f' an object finished, 'b' a barrier, 'e' a log entry. */
+static struct {
+    bool watched;
+    size_t count;
+    char steps[4096];
+} journal;
+
+static void
+note(char step)
+{
+    if (journal.watched && journal.count < sizeof journal.steps - 1)
+        journal.steps[journal.count++] = step;
+}
+
+bool __real_hf_upload_finish(struct hf_upload **upload, struct hf_error *err);
+bool __wrap_hf_upload_finish(struct hf_upload **upload, struct hf_error *err);
+bool
+__wrap_hf_upload_finish(struct hf_upload **upload, struct hf_error *err)
+{
+    note('f');
+    return __real_hf_upload_finish(upload, err);
+}
+
+bool __real_hf_backend_barrier(struct hf_backend *backend, struct hf_error *err);
+bool __wrap_hf_backend_barrier(struct hf_backend *backend, struct hf_error *err);
+bool
+__wrap_hf_backend_barrier(struct hf_backend *backend, struct hf_error *err)
+{
+    note('b');
+    return __real_hf_backend_barrier(backend, err);
+}
+
+bool __real_hf_backend_put_exclusive(struct hf_backend *backend, const char *name, const void *data, size_t length,
+                                     struct hf_error *err);
+bool __wrap_hf_backend_put_exclusive(struct hf_backend *backend, const char *name, const void *data, size_t length,
+                                     struct hf_error *err);
+bool
+__wrap_hf_backend_put_exclusive(struct hf_backend *backend, const char *name, const void *data, size_t length,
+                                struct hf_error *err)
+{
+    if (strstr(name, "/log/") != NULL)
+        note('e');
+    return __real_hf_backend_put_exclusive(backend, name, data, length, err);
+}
+
 /* A repository with some backups, evidence beside them, and a place to copy to. */
 struct original {
     struct test_vault vault;
@@ -516,6 +561,48 @@ append(struct original *original, enum hf_log_kind kind, json_t *part)
     json_decref(part);
 }
 
+HF_TEST(objects_are_durable_before_the_entry_that_names_them_and_entries_wait_for_what_settles_their_packs)
+{
+    struct hf_error err;
+    struct original original = {0};
+    struct told told;
+    make_original(&original);
+    memset(&journal, 0, sizeof journal);
+    journal.watched = true;
+    copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+    journal.watched = false;
+    // LINEAGE, then for each backup INTENT, its packs, a barrier, COMMIT.
+    const char *step = journal.steps;
+    assert_int_equal(*step++, 'e');
+    for (unsigned i = 0; i < BACKUPS; i++) {
+        assert_int_equal(*step++, 'e');
+        size_t packs = strspn(step, "f");
+        assert_true(packs > 0);
+        step += packs;
+        assert_memory_equal(step, "be", 2);
+        step += 2;
+    }
+    assert_int_equal(*step, '\0');
+
+    // All of it moved: a fresh copy has the containers before the first COMMIT whose packs lie in them.
+    struct hf_collect_report collected = {0};
+    const struct hf_collect_options options = {.signing = &original.vault.signing,
+                                               .cache_folder = original.vault.cache,
+                                               .now = hf_time_now_ms(),
+                                               .live_percent = 101};
+    hf_assert_ok(hf_vault_collect(original.vault.vault, &options, &collected, &err), &err);
+    snprintf(original.place, sizeof original.place, "%s/fresh", original.folder);
+    memset(&journal, 0, sizeof journal);
+    journal.watched = true;
+    copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+    journal.watched = false;
+    assert_memory_equal(journal.steps, "eef", 3); // LINEAGE and the first INTENT wait for nothing
+    step = journal.steps + 2 + strspn(journal.steps + 2, "f");
+    assert_memory_equal(step, "be", 2);
+    assert_null(strchr(step, 'f'));
+    done_original(&original);
+}
+
 HF_TEST(packs_that_were_moved_into_containers_are_found_in_an_old_copy_and_in_a_fresh_one)
 {
     struct hf_error err;
@@ -757,4 +844,54 @@ HF_TEST(the_second_place_heals_the_first)
     assert_true(healed.damaged == 1 && healed.healed == 0);
     assert_int_equal(told.kind, HF_COPY_SOURCE_DAMAGED);
     done_original(&original);
+}
+
+HF_TEST(healing_takes_nothing_from_another_history_and_brings_no_shredded_key_back)
+{
+    struct hf_error err;
+    struct original original = {0}, other = {0};
+    struct told told;
+    struct hf_heal_report healed;
+    struct hf_session_outcome outcome;
+    struct hf_repository *here, *there;
+    const struct hf_heal_options options = {.problem = take_problem, .context = &told};
+    make_original(&original);
+    make_original(&other);
+    copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+    hf_assert_ok(hf_repository_open(original.vault.place, HF_ACCESS_READ, &here, &err), &err);
+    hf_assert_ok(hf_repository_open(other.vault.place, HF_ACCESS_READ, &there, &err), &err);
+    assert_false(hf_repository_heal(here, there, &options, &healed, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "holds another repository"));
+    hf_repository_freep(&there);
+
+    // The keys are destroyed here; the copy still has them, as it was not told yet.
+    const char *bundle = find_below(original.vault.place, "*/vaults/*/keys-00000001", false);
+    assert_int_equal(unlink(bundle), 0);
+    append(&original, HF_LOG_SHRED, json_pack("{s:i}", "generation", 1));
+    hf_assert_ok(hf_repository_open(original.place, HF_ACCESS_READ, &there, &err), &err);
+    hf_assert_ok(hf_repository_heal(here, there, &options, &healed, &err), &err);
+    assert_int_equal(healed.damaged, 0);
+    assert_int_not_equal(access(bundle, F_OK), 0);
+    hf_repository_freep(&here);
+    hf_repository_freep(&there);
+
+    // Two histories: the last entry was lost here, and another one was written in its place.
+    copy_well(&other, (struct hf_copy_options){.make = true}, &told);
+    assert_int_equal(unlink(find_below(other.vault.place, "*/log/*", true)), 0);
+    struct model next;
+    model_make(&next, MODEL_BYTES, BACKUPS);
+    test_vault_reopen(&other.vault);
+    struct hf_session_options session = model_options(&other.vault);
+    hf_assert_ok(model_back_up(&next, other.vault.vault, &session, &outcome, &err), &err);
+    hf_assert_ok(hf_repository_open(other.vault.place, HF_ACCESS_READ, &here, &err), &err);
+    hf_assert_ok(hf_repository_open(other.place, HF_ACCESS_READ, &there, &err), &err);
+    assert_false(hf_repository_heal(here, there, &options, &healed, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "both were written to"));
+    hf_repository_freep(&here);
+    hf_repository_freep(&there);
+    model_done(&next);
+    done_original(&original);
+    done_original(&other);
 }
