@@ -7,6 +7,8 @@
 #include "base/time.h"
 #include "server/repository/copy_internal.h"
 
+#define TRIES_MOST 3 // against a collection at the same time
+
 static bool run_copy(struct copy *copy, struct hf_error *err);
 static bool know_place(struct copy *copy, struct hf_copy_mark *mark, struct hf_error *err);
 static bool begin_place(struct copy *copy, struct hf_copy_mark *mark, struct hf_error *err);
@@ -53,7 +55,16 @@ hf_repository_copy(struct hf_repository *from, const char *to, const struct hf_c
                         .started_ns = hf_monotonic_ns(),
                         .piece = piece};
     ret->durability = hf_backend_durability(target);
-    return run_copy(&copy, err) || hf_fail_within(err, "copy \"%s\"", to);
+    for (int tries = 1;; tries++) {
+        if (run_copy(&copy, err))
+            return true;
+        if (!copy.collected || tries == TRIES_MOST)
+            return hf_fail_within(err, "copy \"%s\"", to);
+        // By the log as it is now there is less to do.
+        copy.collected = false;
+        hf_freep(&ret->heads);
+        ret->head_count = 0;
+    }
 }
 
 bool

@@ -39,6 +39,7 @@ struct copy {
     uint64_t started_ns, throttled; // bytes written since: the rate
     uint8_t *piece;                 // COPY_PIECE_BYTES
     bool unsynced;                  // something was finished since the last barrier
+    bool collected;                 // the original's packs were moved or deleted under our hands
 };
 HF_MUST_CHECK bool copy_go_on(const struct copy *copy, struct hf_error *err);
 void copy_tell(struct copy *copy, enum hf_copy_problem_kind kind, const char *object, const char *message);
@@ -65,7 +66,6 @@ enum copy_small_kind {
     COPY_PROVES_ITSELF, // superblock, slots: a damaged one is known as such
     COPY_FIXED,         // never changes, and says nothing of its own damage
     COPY_GROWS,         // the older one is the beginning of the newer one
-    COPY_CHANGES,       // the newer one counts
 };
 /* `there`: what a list says lies at the target, or NULL. */
 HF_MUST_CHECK bool copy_small(struct copy *copy, const char *name, enum copy_small_kind kind,

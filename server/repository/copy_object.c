@@ -91,7 +91,7 @@ copy_small(struct copy *copy, const char *name, enum copy_small_kind kind, const
         return false;
     if (!found)
         return true; // it went meanwhile
-    if (there != NULL && copy->options->fast && there->size == here.length && kind != COPY_CHANGES)
+    if (there != NULL && copy->options->fast && there->size == here.length)
         return true;
     if (there != NULL && !copy_read_small(copy->to, name, &other, &found, err))
         return false;
@@ -240,8 +240,6 @@ compare_small(struct copy *copy, const char *name, enum copy_small_kind kind, co
               const struct hf_buf *there, struct hf_error *err)
 {
     switch (kind) {
-    case COPY_CHANGES:
-        return put_small(copy, name, here, true, err);
     case COPY_GROWS:
         if (there->length < here->length && memcmp(here->data, there->data, there->length) == 0)
             return put_small(copy, name, here, true, err);

@@ -118,6 +118,7 @@ replace_or_add(struct vault_run *run, const struct copy_stored *pack, const stru
     if (outcome == COPY_SOURCE_MISSING && !went_meanwhile(run, pack, &gone, err))
         return false;
     if (gone) {
+        copy->collected = true;
         hf_fail(err, HF_ERR_UNAVAILABLE, "packs were collected from the original while it was copied");
         return hf_fail_hint(err, "Run it again: it goes on from here.");
     }

@@ -27,7 +27,10 @@ static struct {
     bool watched;
     size_t count;
     char steps[4096];
+    struct original *collect_at_entry; // at the next log entry its whole store is moved into containers, once
 } journal;
+
+static void collect_all(struct original *original);
 
 static void
 note(char step)
@@ -64,6 +67,11 @@ __wrap_hf_backend_put_exclusive(struct hf_backend *backend, const char *name, co
 {
     if (strstr(name, "/log/") != NULL)
         note('e');
+    if (journal.collect_at_entry != NULL) {
+        struct original *original = journal.collect_at_entry;
+        journal.collect_at_entry = NULL;
+        collect_all(original);
+    }
     return __real_hf_backend_put_exclusive(backend, name, data, length, err);
 }
 
@@ -371,6 +379,18 @@ HF_TEST(what_proves_nothing_by_itself_and_differs_is_told_and_left_in_both_place
     copy_well(&original, (struct hf_copy_options){.fast = true}, &told);
     assert_int_equal(told.count, 0);
     assert_int_equal(compare_places(&original), 0);
+
+    // One that is shorter and yet not its beginning is another ledger: its checkpoint stays, too.
+    snprintf(path, sizeof path, "%s/evidence", original.place);
+    put_file(path, "leaves", "other leaf. ", 12);
+    put_file(path, "checkpoint", "9", 1);
+    assert_int_equal(copy_well(&original, (struct hf_copy_options){.fast = true}, &told).differ, 1);
+    assert_non_null(strstr(told.object, "evidence/leaves"));
+    _cleanup_(hf_buf_done) struct hf_buf kept = HF_BUF_INIT(16);
+    struct hf_error err;
+    snprintf(path, sizeof path, "%s/evidence/checkpoint", original.place);
+    hf_assert_ok(hf_file_read(path, &kept, &err), &err);
+    assert_string_equal(hf_buf_text(&kept), "9");
     done_original(&original);
 }
 
@@ -561,9 +581,36 @@ append(struct original *original, enum hf_log_kind kind, json_t *part)
     json_decref(part);
 }
 
-HF_TEST(objects_are_durable_before_the_entry_that_names_them_and_entries_wait_for_what_settles_their_packs)
+/* Everything below 101 % live: all packs move, and the old objects go. */
+static void
+collect_all(struct original *original)
 {
     struct hf_error err;
+    struct hf_collect_report collected = {0};
+    const struct hf_collect_options options = {.signing = &original->vault.signing,
+                                               .cache_folder = original->vault.cache,
+                                               .now = hf_time_now_ms(),
+                                               .live_percent = 101};
+    hf_assert_ok(hf_vault_collect(original->vault.vault, &options, &collected, &err), &err);
+    assert_true(collected.containers > 0 && collected.moved > 0 && collected.packs > 0);
+}
+
+HF_TEST(a_collection_at_the_same_time_is_followed)
+{
+    struct original original = {0};
+    struct told told;
+    make_original(&original);
+    journal.collect_at_entry = &original;
+    copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+    assert_null(journal.collect_at_entry);
+    assert_int_equal(told.count, 0);
+    assert_int_equal(compare_places(&original), 0);
+    assert_sound(&original, original.place);
+    done_original(&original);
+}
+
+HF_TEST(objects_are_durable_before_the_entry_that_names_them_and_entries_wait_for_what_settles_their_packs)
+{
     struct original original = {0};
     struct told told;
     make_original(&original);
@@ -585,12 +632,7 @@ HF_TEST(objects_are_durable_before_the_entry_that_names_them_and_entries_wait_fo
     assert_int_equal(*step, '\0');
 
     // All of it moved: a fresh copy has the containers before the first COMMIT whose packs lie in them.
-    struct hf_collect_report collected = {0};
-    const struct hf_collect_options options = {.signing = &original.vault.signing,
-                                               .cache_folder = original.vault.cache,
-                                               .now = hf_time_now_ms(),
-                                               .live_percent = 101};
-    hf_assert_ok(hf_vault_collect(original.vault.vault, &options, &collected, &err), &err);
+    collect_all(&original);
     snprintf(original.place, sizeof original.place, "%s/fresh", original.folder);
     memset(&journal, 0, sizeof journal);
     journal.watched = true;
@@ -608,16 +650,9 @@ HF_TEST(packs_that_were_moved_into_containers_are_found_in_an_old_copy_and_in_a_
     struct hf_error err;
     struct original original = {0};
     struct told told;
-    struct hf_collect_report collected = {0};
     make_original(&original);
     copy_well(&original, (struct hf_copy_options){.make = true}, &told);
-    // All packs below 101 % live: everything moves.
-    const struct hf_collect_options options = {.signing = &original.vault.signing,
-                                               .cache_folder = original.vault.cache,
-                                               .now = hf_time_now_ms(),
-                                               .live_percent = 101};
-    hf_assert_ok(hf_vault_collect(original.vault.vault, &options, &collected, &err), &err);
-    assert_true(collected.containers > 0 && collected.moved > 0 && collected.packs > 0);
+    collect_all(&original);
     struct hf_copy_report report = copy_well(&original, (struct hf_copy_options){.fast = true}, &told);
     assert_true(report.removed > 0);
     assert_int_equal(told.count, 0);
