@@ -606,8 +606,12 @@ add_indented(struct hf_buf *out, const char *text, struct hf_error *err)
 static bool
 add_backup_row(struct hf_table *table, const json_t *backup, struct hf_error *err)
 {
-    char taken[TEXT_BYTES], size[TEXT_BYTES], stored[TEXT_BYTES];
-    const char *state = text_of(backup, "pruned_at") != NULL ? "pruned" : text_of(backup, "state");
+    char taken[TEXT_BYTES], size[TEXT_BYTES], stored[TEXT_BYTES], gone[TEXT_BYTES];
+    const char *state = text_of(backup, "state"), *reason = text_of(backup, "prune_reason");
+    if (text_of(backup, "pruned_at") != NULL) {
+        snprintf(gone, sizeof gone, "pruned: %s", or_dash(reason));
+        state = gone;
+    }
     return hf_table_add(table, text_of(backup, "backup"), NULL, err) &&
            hf_table_add(table, text_of(backup, "source"), NULL, err) &&
            hf_table_add(table, time_of(backup, "committed_at", taken), NULL, err) &&

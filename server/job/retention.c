@@ -34,6 +34,7 @@ struct names {
     size_t count;
 };
 
+static void collect_soon(struct hf_daemon *daemon);
 static bool plan_source(struct hf_daemon *daemon, const char *name, bool replaced, struct planning *ret,
                         struct hf_error *err);
 static void planning_done(struct planning *planning);
@@ -130,10 +131,8 @@ hf_retention_apply_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t
     json_object_del(*result, "head");
     if (index == 0 || strcmp(hf_job_requested_by(job), HF_BY_SCHEDULE) != 0)
         return true;
-    _cleanup_(hf_json_freep) json_t *none = json_object();
-    if (none == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
-    return hf_daemon_add_job(daemon, "repo gc", none, "after retention", NULL, err);
+    collect_soon(daemon);
+    return true;
 }
 
 void
@@ -145,6 +144,16 @@ hf_retention_note_clock(struct hf_daemon *daemon)
     if (!hf_clock_read(&clock, &err) || !read_earlier(daemon, &earlier, &found, &err) ||
         (!(found && strcmp(earlier.boot, clock.boot) == 0) && !keep_reading(daemon, &clock, &err)))
         hf_log_warning(&err, "that the clock is set will not be noticed");
+}
+
+/* What was removed is removed, whether its space is freed now or the next time. */
+static void
+collect_soon(struct hf_daemon *daemon)
+{
+    struct hf_error err;
+    _cleanup_(hf_json_freep) json_t *none = json_object();
+    if (none == NULL || !hf_daemon_add_job(daemon, "repo gc", none, "after retention", NULL, &err))
+        hf_log_warning(none == NULL ? NULL : &err, "the space of removed backups is not freed now");
 }
 
 static bool
