@@ -446,8 +446,9 @@ def a_catalog_that_is_damaged_while_the_service_runs_is_found_by_its_check_and_m
 
 
 @test
-def after_all_of_it_collection_leaves_a_whole_repository():
+def after_all_of_it_collection_leaves_a_repository_that_another_reader_accepts():
     ward.good("repo", "gc")
+    read_by_another()
     assert ward.good("repo", "check", "--level", "2")["damage_count"] == 0
 
 
