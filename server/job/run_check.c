@@ -65,7 +65,10 @@ hf_check_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result,
     size_t index;
     if (!hf_json_array(*result, "affected", "the result", &affected, err))
         return false;
-    json_array_foreach(affected, index,
-                       row) if (!hf_damage_record(daemon, row, "found by repo check", err)) return false;
+    json_array_foreach(affected, index, row)
+    {
+        if (!hf_damage_record(daemon, row, "found by repo check", err))
+            return false;
+    }
     return true;
 }

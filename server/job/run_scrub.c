@@ -175,8 +175,11 @@ hf_scrub_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result,
     if (!hf_json_array(*result, "affected", "the result", &affected, err) ||
         !hf_json_array(*result, "sound", "the result", &sound, err))
         return false;
-    json_array_foreach(affected, index,
-                       row) if (!hf_damage_record(daemon, row, "found by the scrub", err)) return false;
+    json_array_foreach(affected, index, row)
+    {
+        if (!hf_damage_record(daemon, row, "found by the scrub", err))
+            return false;
+    }
     bool complete;
     return hf_damage_record_healed(daemon, sound, affected, err) &&
            hf_catalog_pack_check_trim(hf_daemon_catalog(daemon), err) &&

@@ -403,8 +403,10 @@ record_damage(struct hf_daemon *daemon, const json_t *result, struct hf_error *e
     size_t index;
     if (!hf_json_array(result, "affected", "the result", &affected, err))
         return false;
-    json_array_foreach(
-        affected, index,
-        row) if (!hf_damage_record(daemon, row, reason != NULL ? reason : "found by a verification", err)) return false;
+    json_array_foreach(affected, index, row)
+    {
+        if (!hf_damage_record(daemon, row, reason != NULL ? reason : "found by a verification", err))
+            return false;
+    }
     return true;
 }
