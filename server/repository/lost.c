@@ -92,7 +92,7 @@ hf_lost_pages(struct hf_vault *vault, const struct hf_id *backup, const struct h
 
     /* What the summary does not list it does not use. */
     const struct hf_manifest_root *root = hf_backup_root(opened);
-    bool touched = false;
+    bool touched = count == 0;
     for (size_t i = 0; i < root->summary_count && !touched; i++)
         touched = hf_lost_touches(slabs, count, &root->summary[i].pack);
     if (!touched)

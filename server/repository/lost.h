@@ -46,7 +46,8 @@ typedef bool hf_lost_visitor(void *context, const struct hf_lost *lost, struct h
 
 /*
  * Tells what a backup loses with these slabs (sorted by hf_lost_slab_compare), and with whatever of its manifest and
- * maps does not read.  `slabs` is borrowed for the call.
+ * maps does not read.  Nothing of it is walked when it uses none of their packs; without any slabs it is walked for the
+ * latter alone.  `slabs` is borrowed for the call.
  * Errors: NOT_FOUND: there is no such backup; CANCELLED; what the visitor fails with.
  */
 HF_MUST_CHECK bool hf_lost_pages(struct hf_vault *vault, const struct hf_id *backup, const struct hf_lost_slab *slabs,

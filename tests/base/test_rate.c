@@ -69,3 +69,13 @@ HF_TEST(a_clock_that_stands_still_or_goes_back_earns_nothing)
     assert_int_equal(hf_rate_take(&rate, MIB, STARTED), 2 * SECOND);
     assert_int_equal(hf_rate_take(&rate, MIB, STARTED - SECOND), 4 * SECOND);
 }
+
+HF_TEST(asking_often_costs_nothing)
+{
+    struct hf_rate rate;
+    hf_rate_init(&rate, 1000, 1000000, STARTED);
+    for (uint64_t now = STARTED; now < STARTED + 10 * SECOND; now += 700000)
+        assert_int_equal(hf_rate_take(&rate, 0, now), 0);
+    assert_int_equal(hf_rate_take(&rate, 10000, STARTED + 10 * SECOND), 0);
+    assert_int_equal(hf_rate_take(&rate, 1, STARTED + 10 * SECOND), SECOND / 1000);
+}
