@@ -3,6 +3,10 @@
 #include "server/repository/collect_internal.h"
 #include "server/repository/reader.h"
 
+#define INDEX_MOST (1u << 20) // of the leaves that are remembered as seen; as many as a pack has slabs
+
+_Static_assert(HF_PACK_SLABS_MOST <= 1u << 20, "a slab's number has 20 bits of a key");
+
 /* References to map objects that were followed already: open addressing, 0 is empty. */
 struct seen {
     size_t count, room; // room is a power of two
@@ -153,8 +157,10 @@ mark_leaf(struct walk *walk, const struct hf_object_ref *ref, uint8_t page_log2,
     const struct marked_pack *marked = mark_find(walk->mark, &ref->pack);
     if (!mark_slab(walk->mark, &ref->pack, ref->slab, err))
         return false;
+    /* An index that does not fit would be taken for another leaf's, and what that leaf needs be lost. */
     const uint64_t key = ((uint64_t)(marked - walk->mark->packs) << 40 ^ (uint64_t)ref->slab << 20 ^ ref->index) + 1;
-    if (!seen_before(walk->seen, key, &before, err))
+    before = false;
+    if (ref->index < INDEX_MOST && !seen_before(walk->seen, key, &before, err))
         return false;
     if (before)
         return true;

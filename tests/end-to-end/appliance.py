@@ -275,13 +275,24 @@ class Answer:
 class Appliance:
     """A repository with its state, keys and settings, and the program that drives them."""
 
-    def __init__(self, repository=None, more_settings=""):
+    def __init__(self, repository=None, more_settings="", uid=None):
+        """With `uid`, everything of it is that user's, the programs too: where they were built may be closed to him."""
         self.folder = folder("appliance")
+        self.program, self.become = HOLDFAST, {}
+        if uid is not None:
+            programs = folder("programs")
+            for name in ("holdfast", "holdfastd", "holdfast-sandbox"):
+                shutil.copy(os.path.join(BUILD, name), programs)
+            self.program = os.path.join(programs, "holdfast")
+            self.become = {"user": uid, "group": uid, "extra_groups": []}
+            os.chown(self.folder, uid, uid)
         self.settings = os.path.join(self.folder, "holdfast.yaml")
         self.repository = repository or os.path.join(self.folder, "repository")
         self.state = os.path.join(self.folder, "state")
         self.key = os.path.join(self.folder, "server.key")
         self.passphrase = write(os.path.join(self.folder, "passphrase"), "correct horse battery\n")
+        if uid is not None:
+            os.chown(self.passphrase, uid, uid)
         self.public_key = os.path.join(self.state, "signing.pub")
         self.made = self.holdfast("init", "--repository", self.repository, "--state", self.state, "--key-file", self.key,
                                   "--passphrase-file", self.passphrase, "--name", "ward")
@@ -295,9 +306,9 @@ class Appliance:
 
     def start(self, *words, json_wanted=True):
         """The command as a process; what it prints is collected by finish()."""
-        argv = [HOLDFAST, *(["--json"] if json_wanted else []), "--settings", self.settings, *words]
+        argv = [self.program, *(["--json"] if json_wanted else []), "--settings", self.settings, *words]
         return subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                                cwd=self.folder)
+                                cwd=self.folder, **self.become)
 
     @staticmethod
     def finish(process, seconds=COMMAND_SECONDS):

@@ -16,6 +16,7 @@ from tap import run, skip, test  # noqa: E402
 
 READER = os.path.join(SOURCE, "tests/reader/holdfast_reader.py")
 UNKNOWN = "0123456789abcdef0123456789abcdef"
+ORDINARY = 12345 # a uid that nobody has
 
 source = Cluster()
 source.sql("CREATE TABLE people AS SELECT i AS id, md5(i::text) AS name FROM generate_series(1, 20000) i")
@@ -677,6 +678,28 @@ def a_repository_put_back_to_an_older_copy_is_refused():
 def after_all_of_it_the_second_reader_still_accepts_the_repositories():
     for appliance in (broken, stored):
         read_by_another(appliance)
+
+
+# Without root
+
+
+@test
+def an_ordinary_user_backs_up_proves_at_a_level_that_is_named_and_restores():
+    if os.geteuid() != 0:
+        skip("whoever runs this is one already: every other test has shown it")
+    user = Appliance(uid=ORDINARY)
+    user.add_source(source, "--verify-after-backup", "no")
+    user.good("backup", "clinic")
+    verdict = user.good("verify", "clinic")
+    assert verdict["result"] == "passed" and verdict["level"] == "L2" and verdict["state"] == "proven", verdict
+    target = os.path.join(user.folder, "copy")
+    user.good("restore", "clinic", "--to", target)
+    assert os.stat(os.path.join(target, "PG_VERSION")).st_uid == ORDINARY
+    user.bad(1, "restore", "clinic", "--to", target + "2", "--owner", "postgres", says="only root can give")
+    assert user.good("repo", "check", "--level", "2")["damages"] == []
+    user.good("repo", "gc")
+    user.good("doctor", "clinic")
+    user.end_daemon()
 
 
 run()
