@@ -81,8 +81,6 @@ hf_copy_promote(struct hf_repository *copy, const struct hf_signing *signing, in
         return false;
     if (!found)
         return hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is a repository already", hf_backend_place(backend));
-    if (!hf_root_bundle_knows(hf_repository_signers(copy), signing->public_key))
-        return hf_fail(err, HF_ERR_DENIED, "the repository does not know our signing key");
     if (!hf_repository_vaults(copy, &ids, &count, err))
         return false;
     for (size_t i = 0; i < count; i++)

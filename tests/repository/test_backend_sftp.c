@@ -178,6 +178,7 @@ HF_TEST(a_list_is_sorted_and_leaves_out_links_staging_and_foreign_names)
     for (size_t i = 0; i < HF_LENGTH(put); i++)
         hf_assert_ok(hf_backend_put_exclusive(backend, put[i], "x", 1, &err), &err);
     assert_int_equal(symlink("slot-a", below("keys/slot-c")), 0);
+    assert_int_equal(symlink("keys", below("linked")), 0);
     assert_int_equal(mkdir(below("lost+found"), 0700), 0);
     close(open(below("staging/left"), O_CREAT | O_WRONLY, 0600));
     hf_assert_ok(hf_backend_list(backend, "", count_name, names, &err), &err);
@@ -190,6 +191,27 @@ HF_TEST(a_list_is_sorted_and_leaves_out_links_staging_and_foreign_names)
     assert_string_equal(names, "");
     assert_false(hf_backend_get(backend, "keys/slot-c", &(struct hf_buf){.limit = 10}, &err));
     assert_int_equal(err.kind, HF_ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "is not a regular file"));
+}
+
+HF_TEST(a_lock_that_a_local_repository_left_is_obeyed_and_none_can_be_made)
+{
+    struct hf_error err;
+    bool found;
+    uint64_t size;
+    _cleanup_(hf_backend_freep) struct hf_backend *first = open_there("locks"), *local = NULL, *backend = NULL;
+    hf_assert_ok(hf_backend_put_exclusive(first, "keys/a", "x", 1, &err), &err);
+    hf_assert_ok(hf_backend_put_exclusive(first, "keys/b", "x", 1, &err), &err);
+    hf_assert_ok(hf_backend_open(root, &local, &err), &err);
+    hf_assert_ok(hf_backend_retain_until(local, "keys/a", 1, &err), &err);
+    hf_assert_ok(hf_backend_open(hf_test_sshd_place(&sshd, root), &backend, &err), &err);
+    assert_false(hf_backend_delete(backend, "keys/a", &err));
+    assert_int_equal(err.kind, HF_ERR_DENIED);
+    hf_assert_ok(hf_backend_delete(backend, "keys/b", &err), &err);
+    hf_assert_ok(hf_backend_stat(backend, "keys/a", &found, &size, &err), &err);
+    assert_true(found);
+    assert_false(hf_backend_retain_until(backend, "keys/a", 1, &err));
+    assert_int_equal(err.kind, HF_ERR_USAGE);
 }
 
 HF_TEST(a_connection_cut_in_the_middle_of_an_upload_leaves_nothing_named_and_the_next_call_goes_on)
@@ -204,6 +226,8 @@ HF_TEST(a_connection_cut_in_the_middle_of_an_upload_leaves_nothing_named_and_the
 
     hf_assert_ok(hf_upload_begin(backend, PACK, 0, &begun, &err), &err);
     hf_assert_ok(hf_upload_append(begun, data, 4 * HF_MIB, &err), &err);
+    _cleanup_(hf_upload_abortp) struct hf_upload *idle = NULL;
+    hf_assert_ok(hf_upload_begin(backend, PACK "11", 0, &idle, &err), &err);
     hf_test_sshd_stop(&sshd);
     assert_false(hf_upload_append(begun, data, 4 * HF_MIB, &err));
     assert_int_equal(err.kind, HF_ERR_UNAVAILABLE);
@@ -215,7 +239,14 @@ HF_TEST(a_connection_cut_in_the_middle_of_an_upload_leaves_nothing_named_and_the
     hf_test_sshd_resume(&sshd);
     hf_assert_ok(hf_backend_stat(backend, PACK, &found, &size, &err), &err);
     assert_false(found);
-    assert_false(hf_upload_finish(&begun, &err)); // it belongs to the connection that broke
+    assert_false(hf_upload_finish(&begun, &err));
+    // The other one saw no failure, but belongs to that connection, too: the new one may have a file under its handle.
+    _cleanup_(hf_upload_abortp) struct hf_upload *next = NULL;
+    hf_assert_ok(hf_upload_begin(backend, PACK "00", 0, &next, &err), &err);
+    assert_false(hf_upload_finish(&idle, &err));
+    assert_non_null(strstr(err.message, "could not finish"));
+    hf_assert_ok(hf_upload_append(next, data, HF_MIB, &err), &err);
+    hf_assert_ok(hf_upload_finish(&next, &err), &err);
     _cleanup_(hf_backend_freep) struct hf_backend *other = NULL;
     close(open(below(VAULT "/staging/left"), O_CREAT | O_WRONLY, 0600));
     hf_assert_ok(hf_backend_open(hf_test_sshd_place(&sshd, root), &other, &err), &err);

@@ -189,7 +189,7 @@ compare_places(const struct original *original)
     const struct hf_process_options options = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
     hf_assert_ok(hf_process_run(&options, NULL, 0, 60000, &said, NULL, &status, &err), &err);
     if (status != 0)
-        print_message("# %s\n", hf_buf_text(&said));
+        print_message("# %.*s\n", (int)strcspn(hf_buf_text(&said), "\n"), hf_buf_text(&said));
     return status;
 }
 
