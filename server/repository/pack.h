@@ -228,20 +228,21 @@ void hf_pack_writer_abortp(struct hf_pack_writer **writer);
 struct hf_pack_move {
     struct hf_id pack, object;
 };
-/* Asks the log where moved packs lie now; sorted by pack; free() the array.  Any thread may be the one that asks. */
+/* Reads the log anew for where moved packs lie; sorted by pack; free() the array.  Any thread may be the one that asks. */
 typedef bool hf_pack_moves_reader(void *context, struct hf_pack_move **ret, size_t *ret_count, struct hf_error *err);
 
 /*
  * Reads stored packs: keeps headers, ciphers and directories of the packs it has seen, within a
  * limit, least recently used first to go.  Any threads.
  *
- * Packs may be moved while they are read.  Whoever meets an object that is missing asks `moves` again and tries once
- * more.  `moves` NULL: every pack lies under its own name; hf_vault_pack_reader() (repository.h) knows better.
+ * Packs may be moved while they are read: `known` (taken over) says what was moved so far, and whoever meets an object
+ * that is missing asks `moves` and tries once more.  Both NULL: every pack lies under its own name;
+ * hf_vault_pack_reader() (repository.h) knows better.
  */
 struct hf_pack_reader;
 HF_MUST_CHECK bool hf_pack_reader_new(struct hf_backend *backend, const struct hf_vault_keys *keys,
-                                      hf_pack_moves_reader *moves, void *context, struct hf_pack_reader **ret,
-                                      struct hf_error *err);
+                                      struct hf_pack_move *known, size_t known_count, hf_pack_moves_reader *moves,
+                                      void *context, struct hf_pack_reader **ret, struct hf_error *err);
 void hf_pack_reader_freep(struct hf_pack_reader **reader);
 /* The slab table only (offsets and lengths), or the whole directory.  Owner of the latter: the caller. */
 HF_MUST_CHECK bool hf_pack_reader_slabs(struct hf_pack_reader *reader, const struct hf_id *pack,

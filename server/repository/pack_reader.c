@@ -66,20 +66,22 @@ static bool read_trailer(struct hf_pack_reader *reader, const char *name, const 
                          struct hf_error *err);
 
 bool
-hf_pack_reader_new(struct hf_backend *backend, const struct hf_vault_keys *keys, hf_pack_moves_reader *moves,
-                   void *context, struct hf_pack_reader **ret, struct hf_error *err)
+hf_pack_reader_new(struct hf_backend *backend, const struct hf_vault_keys *keys, struct hf_pack_move *known,
+                   size_t known_count, hf_pack_moves_reader *moves, void *context, struct hf_pack_reader **ret,
+                   struct hf_error *err)
 {
-    _cleanup_(hf_pack_reader_freep) struct hf_pack_reader *reader = calloc(1, sizeof *reader);
+    _cleanup_(hf_freep) struct hf_pack_move *taken = known;
+    struct hf_pack_reader *reader = calloc(1, sizeof *reader);
     if (reader == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a pack reader");
     reader->backend = backend;
     reader->keys = keys;
     reader->read_moves = moves;
     reader->context = context;
+    reader->moves = HF_TAKE(taken);
+    reader->move_count = known_count;
     pthread_mutex_init(&reader->lock, NULL);
-    if (moves != NULL && !moves(context, &reader->moves, &reader->move_count, err))
-        return false;
-    *ret = HF_TAKE(reader);
+    *ret = reader;
     return true;
 }
 

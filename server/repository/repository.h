@@ -219,6 +219,6 @@ HF_MUST_CHECK bool hf_vault_may_append(const struct hf_vault_state *state, const
 const char *hf_vault_state_place(const struct hf_vault_state *state, const struct hf_id *vault,
                                  const struct hf_vault_pack *pack, char name[static HF_PLACE_BYTES],
                                  uint64_t *ret_bytes, const uint8_t **ret_sha256);
-/* A pack reader (pack.h) that follows the vault's RELOCATEs.  Borrows the vault. */
+/* A pack reader (pack.h) that follows the vault's RELOCATEs.  Borrows the vault; call it after reading the log. */
 struct hf_pack_reader;
 HF_MUST_CHECK bool hf_vault_pack_reader(struct hf_vault *vault, struct hf_pack_reader **ret, struct hf_error *err);

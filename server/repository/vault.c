@@ -30,6 +30,8 @@ struct reading {
 };
 static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
 static hf_pack_moves_reader read_moves;
+static bool list_moves(const struct hf_vault_state *state, struct hf_pack_move **ret, size_t *ret_count,
+                       struct hf_error *err);
 
 bool
 hf_vault_create(struct hf_repository *repository, const struct hf_vault_new *how, struct hf_vault **ret,
@@ -263,7 +265,10 @@ hf_vault_state_place(const struct hf_vault_state *state, const struct hf_id *vau
 bool
 hf_vault_pack_reader(struct hf_vault *vault, struct hf_pack_reader **ret, struct hf_error *err)
 {
-    return hf_pack_reader_new(vault->backend, vault->keys, read_moves, vault, ret, err);
+    size_t count;
+    struct hf_pack_move *known;
+    return list_moves(vault->state, &known, &count, err) &&
+           hf_pack_reader_new(vault->backend, vault->keys, known, count, read_moves, vault, ret, err);
 }
 
 /* With a log of its own, so that it may be any thread that asks: the vault's is its owner's alone. */
@@ -278,9 +283,12 @@ read_moves(void *context, struct hf_pack_move **ret, size_t *ret_count, struct h
     if (!vault_state_new(&state, err) || !hf_vault_log_open(&options, &log, err))
         return false;
     struct reading reading = {state, NULL, NULL};
-    if (!hf_vault_log_read(log, take_entry, &reading, err))
-        return false;
+    return hf_vault_log_read(log, take_entry, &reading, err) && list_moves(state, ret, ret_count, err);
+}
 
+static bool
+list_moves(const struct hf_vault_state *state, struct hf_pack_move **ret, size_t *ret_count, struct hf_error *err)
+{
     size_t count = 0;
     struct hf_pack_move *moves = calloc(state->pack_count + 1, sizeof *moves);
     if (moves == NULL)
