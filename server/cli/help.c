@@ -37,7 +37,7 @@ list_commands(const char *group, struct hf_buf *out, struct hf_error *err)
         const struct hf_cli_command *command = &hf_cli_commands[i];
         if (group != NULL && (strncmp(command->words, group, length) != 0 || command->words[length] != ' '))
             continue;
-        if (!hf_buf_printf(out, err, "  %-16s  %s\n", command->words, command->sentence))
+        if (!hf_buf_printf(out, err, "  %-19s  %s\n", command->words, command->sentence))
             return false;
     }
     return true;
