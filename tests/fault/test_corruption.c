@@ -160,7 +160,8 @@ enter_all_kinds(struct reference *made)
     enter(vault, signing, HF_LOG_PIN, json_pack("{s:s, s:s}", "reader", id, "backup", first), NULL);
     enter(vault, signing, HF_LOG_UNPIN, json_pack("{s:s, s:s}", "reader", id, "backup", first), NULL);
     enter(vault, signing, HF_LOG_GAP, json_object(),
-          json_pack("{s:s, s:s, s:s}", "from", "0/1", "to", "0/2", "cause", "slot lost"));
+          json_pack("{s:i, s:s, s:i, s:s, s:s}", "from_timeline", 1, "from", "0/1", "timeline", 1, "to", "0/2", "cause",
+                    "slot lost"));
     enter(vault, signing, HF_LOG_POLICY, json_pack("{s:s, s:s}", "subject", "retention", "id", id),
           json_pack("{s:i}", "daily", 7));
     const struct hf_session_options options = {
