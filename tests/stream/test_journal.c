@@ -299,6 +299,39 @@ HF_TEST(the_archive_reads_across_packs_and_the_journal_of_a_writer_that_was_kill
     test_vault_done(&of);
 }
 
+HF_TEST(a_journal_that_comes_back_after_it_was_sealed_is_not_sealed_twice)
+{
+    struct hf_error err;
+    struct test_vault of;
+    const struct hf_vault_state *vault_state;
+    char *place, **names, command[900];
+    size_t count;
+    test_vault_make(&of, hf_test_folder());
+    struct hf_stream_writer *writer = open_writer(&of);
+    const char history[] = "1\t0/3000\tno reason\n";
+    hf_assert_ok(append(writer, 1, 8192, 1000, &err), &err);
+    hf_assert_ok(hf_stream_writer_history(writer, 2, 0x3000, history, strlen(history), &err), &err);
+    hf_stream_writer_freep(&writer);
+    hf_assert_ok(hf_journal_folder(of.vault, &place, &err), &err);
+    snprintf(command, sizeof command, "cp -a '%s' '%s/aside'", place, of.cache);
+    assert_int_equal(system(command), 0);
+
+    for (int again = 0; again < 2; again++) {
+        writer = open_writer(&of);
+        hf_assert_ok(hf_stream_writer_close(&writer, &err), &err);
+        hf_assert_ok(hf_journal_list(place, &names, &count, &err), &err);
+        assert_int_equal(count, 0);
+        hf_strv_freep(&names);
+        hf_assert_ok(hf_vault_read(of.vault, NULL, NULL, &vault_state, &err), &err);
+        assert_int_equal(vault_state->stretch_count, 1);
+        assert_int_equal(vault_state->stretches[0].history_count, 1);
+        snprintf(command, sizeof command, "cp -a '%s/aside/.' '%s'", of.cache, place);
+        assert_int_equal(system(command), 0);
+    }
+    free(place);
+    test_vault_done(&of);
+}
+
 HF_TEST(a_hole_is_asked_for_again_until_it_is_recorded_and_reading_names_it)
 {
     struct hf_error err;

@@ -15,13 +15,15 @@
 #define KILLS       20
 #define LEDGER_MOST 200000
 
-static atomic_bool sync_fails;
+static atomic_bool sync_fails, sync_stalls;
 
 int __real_fdatasync(int fd);
 int __wrap_fdatasync(int fd);
 int
 __wrap_fdatasync(int fd)
 {
+    while (atomic_load(&sync_stalls))
+        usleep(1000);
     if (!atomic_load(&sync_fails))
         return __real_fdatasync(fd);
     errno = EIO;
@@ -293,7 +295,8 @@ HF_TEST(what_the_disk_did_not_take_is_never_acknowledged_and_comes_again)
     struct receiving receiving;
     size_t count;
     char sql[200], before[64], after[64];
-    struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){0});
+    static const char *const settings[] = {"wal_sender_timeout = 1s", NULL}; // it asks for an answer after half of it
+    struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = settings});
     PGconn *conn = hf_test_cluster_connect(cluster, NULL);
     test_vault_make(&vault, hf_test_folder());
     receiving_init(&receiving, &vault, cluster);
@@ -305,6 +308,21 @@ HF_TEST(what_the_disk_did_not_take_is_never_acknowledged_and_comes_again)
     snprintf(before, sizeof before, "%s", hf_test_sql_text(conn, "SELECT pg_current_wal_flush_lsn()"));
     receiving_catch_up(&receiving, conn);
     snprintf(sql, sizeof sql, acknowledged, before);
+    for (int i = 0; i < 100 && hf_test_sql_text(conn, sql)[0] != 't'; i++)
+        usleep(20000);
+    assert_string_equal(hf_test_sql_text(conn, sql), "t");
+
+    // A disk that takes its time: the server hears from us, and nothing it could rely on.
+    char walsender[32];
+    snprintf(walsender, sizeof walsender, "%s", hf_test_sql_text(conn, "SELECT pid FROM pg_stat_replication"));
+    atomic_store(&sync_stalls, true);
+    work(conn, 100);
+    snprintf(after, sizeof after, "%s", hf_test_sql_text(conn, "SELECT pg_current_wal_flush_lsn()"));
+    snprintf(sql, sizeof sql, acknowledged, after);
+    for (int i = 0; i < 100; i++, usleep(20000))
+        assert_string_equal(hf_test_sql_text(conn, sql), "f");
+    assert_string_equal(hf_test_sql_text(conn, "SELECT pid FROM pg_stat_replication"), walsender);
+    atomic_store(&sync_stalls, false);
     for (int i = 0; i < 100 && hf_test_sql_text(conn, sql)[0] != 't'; i++)
         usleep(20000);
     assert_string_equal(hf_test_sql_text(conn, sql), "t");
