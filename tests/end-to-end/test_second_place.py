@@ -27,6 +27,7 @@ ssh_place = sshd.place(far)
 def survivor(place):
     """An appliance on an empty machine: the place, a key, and nothing else."""
     left = Appliance.__new__(Appliance)
+    left.program, left.become = main.program, main.become
     left.folder = folder("survivor")
     left.repository, left.state, left.key = place, os.path.join(left.folder, "state"), main.key
     left.settings = write(os.path.join(left.folder, "holdfast.yaml"),
@@ -154,6 +155,8 @@ def a_daemon_syncs_by_itself_what_it_does_not_know_to_be_in_time():
     os.remove(os.path.join(main.state, "catalog.db"))  # with it goes what it remembers of the copies
     daemon = subprocess.Popen([HOLDFASTD, "--settings", main.settings], stderr=subprocess.DEVNULL)
     try:
+        # Before it listens a command would start a daemon of its own, which keeps this one out.
+        wait_for("the daemon", lambda: os.path.exists(os.path.join(main.state, "holdfastd.sock")), 60)
         wait_for("a sync", lambda: any(job["kind"] == "repo sync" and job["requested_by"] == "schedule" and
                                        job["state"] == "finished" for job in main.good("job", "list")["jobs"]), 150)
         assert [row["state"] for row in main.holdfast("status").json["second_places"]] == ["current", "current"]
