@@ -235,3 +235,37 @@ HF_TEST(a_lineage_that_would_never_be_found_again_is_refused)
     assert_string_equal(log.state->identity, "7300000000000000001");
     hf_vault_state_freep(&log.state);
 }
+
+HF_TEST(a_pack_is_not_deleted_while_somebody_from_before_its_condemnation_is_there)
+{
+    static const char pack[] = "{\"packs\": [\"" DATA "\"], \"reason\": \"unused\"}";
+    static const struct {
+        enum hf_log_kind open, close;
+        const char *opened, *closed;
+    } others[] = {
+        {HF_LOG_PIN, HF_LOG_UNPIN, "{\"reader\": \"" LATER "\", \"backup\": \"" ANOTHER "\"}",
+         "{\"reader\": \"" LATER "\", \"backup\": \"" ANOTHER "\"}"},
+        {HF_LOG_INTENT, HF_LOG_END, INTENT_OF("44444444444444444444444444444444"),
+         OF("44444444444444444444444444444444")},
+    };
+    for (size_t i = 0; i < HF_LENGTH(others); i++) {
+        struct log log;
+        log_begin(&log);
+        take(&log, HF_LOG_INTENT, 0, INTENT_OF(SESSION));
+        take(&log, HF_LOG_COMMIT, 0, COMMIT_OF(SESSION, BACKUP, ROW(DATA)));
+        take(&log, HF_LOG_INTENT, 0, INTENT_OF("33333333333333333333333333333333"));
+        take(&log, HF_LOG_COMMIT, 0, COMMIT_OF("33333333333333333333333333333333", ANOTHER, ROW(MAP)));
+        take(&log, HF_LOG_PRUNE, 0, "{\"backups\": [\"" BACKUP "\"], \"reason\": \"expired\"}");
+        take(&log, others[i].open, 0, others[i].opened);
+        take(&log, HF_LOG_CONDEMN, 0, pack);
+        assert_true(log.counts);
+        take(&log, HF_LOG_DELETE, 0, pack);
+        assert_false(log.counts);
+        assert_non_null(pack_of(&log, DATA));
+        take(&log, others[i].close, 0, others[i].closed);
+        take(&log, HF_LOG_DELETE, 0, pack);
+        assert_true(log.counts);
+        assert_null(pack_of(&log, DATA));
+        hf_vault_state_freep(&log.state);
+    }
+}
