@@ -145,16 +145,18 @@ parse(const struct hf_buf *bytes, const char *place, struct hf_superblock *ret, 
     const uint8_t *raw = bytes->data;
     if (bytes->length < AT_RESERVED_1 || memcmp(raw, MAGIC, AT_VERSION) != 0)
         return hf_fail(err, HF_ERR_CORRUPT, "superblock of \"%s\" is damaged: it does not begin as one", place);
+    const bool as_long = bytes->length == HF_SUPERBLOCK_BYTES;
+    if (as_long &&
+        hf_get_u32(raw + AT_CRC) != hf_crc32c(0, raw, AT_CRC)) // before a flipped bit passes for a new format
+        return hf_fail(err, HF_ERR_CORRUPT, "superblock of \"%s\" is damaged: its checksum is wrong", place);
     if (hf_get_u32(raw + AT_VERSION) != VERSION) {
         hf_fail(err, HF_ERR_CONFLICT, "repository \"%s\" has format %u, and this program knows only %d", place,
                 hf_get_u32(raw + AT_VERSION), VERSION);
         return hf_fail_hint(err, "Use the version of Holdfast that made it, or a newer one.");
     }
-    if (bytes->length != HF_SUPERBLOCK_BYTES)
+    if (!as_long)
         return hf_fail(err, HF_ERR_CORRUPT, "superblock of \"%s\" is damaged: it has %zu bytes and not %d", place,
                        bytes->length, HF_SUPERBLOCK_BYTES);
-    if (hf_get_u32(raw + AT_CRC) != hf_crc32c(0, raw, AT_CRC))
-        return hf_fail(err, HF_ERR_CORRUPT, "superblock of \"%s\" is damaged: its checksum is wrong", place);
     if (!all_zero(raw + AT_RESERVED_1, AT_REPOSITORY - AT_RESERVED_1) ||
         !all_zero(raw + AT_RESERVED_2, AT_CRC - AT_RESERVED_2))
         return hf_fail(err, HF_ERR_CORRUPT, "superblock of \"%s\" is damaged: reserved bytes are in use", place);

@@ -15,6 +15,7 @@
  *    156      4  CRC-32C of bytes 0..155
  *    160     32  H(root key; "holdfast superblock" || bytes 0..159): checked once the root key is at hand
  *
+ * A newer version of the same length keeps the checksum where it is, so that damage is told from a newer format.
  * An unknown bit, or any doubt about the bits, means refuse.  A program that lacks a collector bit
  * may still read.
  *
