@@ -148,8 +148,8 @@ def a_slot_that_was_dropped_is_a_gap_with_its_bounds_and_a_new_backup_is_taken_b
     source.sql(f"SELECT pg_drop_replication_slot('{name}')")
     source.sql("CREATE TABLE lost (i int)")
     wait_for("the server to recycle its log", lambda: recycled(end), 60)
-    restarted = Daemon()
     backups = len(main.backups())
+    restarted = Daemon()
     wait_for("the gap", lambda: main.holdfast("status").json["gaps"], 40)
     gap = main.bad(3, "status").json["gaps"][0]
     assert number(gap["from"]) == end and number(gap["to"]) > end and not gap["anchored"], (gap, end)
