@@ -509,10 +509,20 @@ apply_key(const struct change *change, struct hf_error *err)
 static bool
 apply_shred(const struct change *change, struct hf_error *err)
 {
+    static const enum hf_sql forget[] = {HF_SQL_SHRED_BACKUPS, HF_SQL_SHRED_ATTEMPTS, HF_SQL_SHRED_DAMAGES,
+                                         HF_SQL_SHRED_GAPS,    HF_SQL_SHRED_HOLDS,    HF_SQL_SHRED_POLICIES};
     _cleanup_(hf_statement_done) struct hf_statement set = hf_statement(change->catalog, HF_SQL_VAULT_SHRED);
     hf_bind_id(&set, ":vault_id", &change->entry->vault);
     hf_bind_int(&set, ":time", change->entry->time);
-    return hf_statement_run(&set, err);
+    if (!hf_statement_run(&set, err))
+        return false;
+    for (size_t i = 0; i < HF_LENGTH(forget); i++) {
+        _cleanup_(hf_statement_done) struct hf_statement clear = hf_statement(change->catalog, forget[i]);
+        hf_bind_id(&clear, ":vault_id", &change->entry->vault);
+        if (!hf_statement_run(&clear, err))
+            return false;
+    }
+    return true;
 }
 
 static bool

@@ -60,6 +60,8 @@ struct hf_catalog_entry {
  *            logical_bytes, files, bad_pages}: times and counts are integers, positions and version are texts
  *   POLICY   with the public subject "source", in the house vault: change "set" or "remove"; name; origin "file" or
  *            "command"; settings {...}
+ *            other subjects are kept as they are: those of keys and shredded vaults stand in server/job/key_records.h
+ *   SHRED    whatever sealed parts of the vault said before it is forgotten: a reader without keys never knew it
  *   VERDICT  result passed, failed or inconclusive: started_at, finished_at, level, scratch, slot, reason,
  *            recovery_ms, validation_ms, data_loss_ms, evidence_id; result damaged or healed: packs, reason,
  *            lost (an object: server/job/damage.h)

@@ -15,7 +15,7 @@ CREATE TABLE vault (
     vault_id       TEXT PRIMARY KEY,
     engine         TEXT NOT NULL,              -- 'postgresql', 'house'
     lineage        TEXT NOT NULL,              -- hex of SHA-256 over engine and identity
-    identity       TEXT,                       -- system identifier; NULL when the vault was read without its keys
+    identity       TEXT,                       -- system identifier; NULL when the vault was read without its keys, or was shredded
     name           TEXT,                       -- of the source at first contact; NULL likewise
     created_at     INTEGER NOT NULL,
     epoch          INTEGER NOT NULL DEFAULT 0, -- highest EPOCH entry: older writers are void

@@ -28,8 +28,30 @@ UPDATE vault SET epoch = max(epoch, :epoch) WHERE vault_id = :vault_id;
 -- vault_key: a KEY entry
 UPDATE vault SET key_generation = :generation WHERE vault_id = :vault_id;
 
--- vault_shred: a SHRED entry
-UPDATE vault SET shredded_at = :time WHERE vault_id = :vault_id;
+-- vault_shred: a SHRED entry; this and the six below forget whatever was sealed, as a reader without keys never knew it
+UPDATE vault SET shredded_at = :time, identity = NULL, name = NULL WHERE vault_id = :vault_id;
+
+-- shred_backups: see vault_shred
+UPDATE backup SET source = NULL, started_at = NULL, finished_at = NULL, start_lsn = NULL, stop_lsn = NULL,
+                  timeline = NULL, server_version = NULL, logical_bytes = NULL, files = NULL, bad_pages = NULL
+ WHERE vault_id = :vault_id;
+
+-- shred_attempts: see vault_shred
+UPDATE attempt SET started_at = NULL, finished_at = NULL, level = NULL, scratch = NULL, slot = NULL, reason = NULL,
+                   recovery_ms = NULL, validation_ms = NULL, data_loss_ms = NULL, evidence_id = NULL
+ WHERE vault_id = :vault_id;
+
+-- shred_damages: see vault_shred
+UPDATE damage SET packs = NULL, reason = NULL WHERE vault_id = :vault_id;
+
+-- shred_gaps: see vault_shred
+UPDATE gap SET from_position = NULL, to_position = NULL, cause = NULL WHERE vault_id = :vault_id;
+
+-- shred_holds: see vault_shred
+UPDATE hold SET person = NULL, reason = NULL WHERE vault_id = :vault_id;
+
+-- shred_policies: see vault_shred
+UPDATE policy SET record = NULL WHERE vault_id = :vault_id;
 
 -- session_add: an INTENT entry
 INSERT INTO session (session_id, vault_id, sequence, appliance, operation, state, started_at)
@@ -57,24 +79,25 @@ UPDATE backup SET state = :state, state_since = :since WHERE backup_id = :backup
 UPDATE backup SET pruned_at = :pruned_at, prune_reason = :reason
  WHERE backup_id = :backup_id AND vault_id = :vault_id AND pruned_at IS NULL;
 
--- backups: newest first; of one source or all, kept ones or pruned ones too
+-- backups: newest first; of one source or all, kept ones (and shredded ones) or pruned ones too
 SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
        timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at,
-       prune_reason
+       prune_reason, (SELECT shredded_at FROM vault v WHERE v.vault_id = backup.vault_id)
   FROM backup
- WHERE (:source IS NULL OR source = :source) AND (:with_pruned OR pruned_at IS NULL)
+ WHERE (:source IS NULL OR source = :source)
+   AND (:with_pruned OR pruned_at IS NULL OR vault_id IN (SELECT vault_id FROM vault WHERE shredded_at IS NOT NULL))
  ORDER BY committed_at DESC, sequence DESC;
 
 -- backup_get: one of them, or no row
 SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
        timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at,
-       prune_reason
+       prune_reason, (SELECT shredded_at FROM vault v WHERE v.vault_id = backup.vault_id)
   FROM backup WHERE backup_id = :backup_id;
 
 -- backup_newest: of a source, kept, in a state or in any; or no row
 SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
        timeline, server_version, logical_bytes, stored_bytes, files, bad_pages, state, state_since, pruned_at,
-       prune_reason
+       prune_reason, (SELECT shredded_at FROM vault v WHERE v.vault_id = backup.vault_id)
   FROM backup
  WHERE source = :source AND pruned_at IS NULL AND (:state IS NULL OR state = :state)
  ORDER BY committed_at DESC, sequence DESC LIMIT 1;
@@ -125,6 +148,10 @@ SELECT source_id, name, engine, settings, origin, added_at, changed_at FROM sour
 SELECT source_id, name, engine, settings, origin, added_at, changed_at FROM source
  WHERE removed_at IS NULL AND name = :name;
 
+-- policies: of one subject, in one vault
+SELECT policy_id, record, sequence, changed_at FROM policy
+ WHERE vault_id = :vault_id AND subject = :subject ORDER BY sequence;
+
 -- policy_put: a POLICY entry about anything else
 INSERT INTO policy (vault_id, subject, policy_id, record, sequence, changed_at)
 VALUES (:vault_id, :subject, :policy_id, :record, :sequence, :changed_at)
@@ -154,7 +181,9 @@ UPDATE damage SET healed_at = :healed_at WHERE backup_id = :backup_id AND vault_
 -- damages: those that last, of kept backups; newest first
 SELECT d.damage_id, d.backup_id, b.source, d.found_at, d.packs, d.reason, d.vault_id, d.lost
   FROM damage d LEFT JOIN backup b ON b.backup_id = d.backup_id
- WHERE d.healed_at IS NULL AND b.pruned_at IS NULL ORDER BY d.found_at DESC, d.sequence DESC;
+ WHERE d.healed_at IS NULL AND b.pruned_at IS NULL
+   AND NOT EXISTS (SELECT 1 FROM vault v WHERE v.vault_id = d.vault_id AND v.shredded_at IS NOT NULL)
+ ORDER BY d.found_at DESC, d.sequence DESC;
 
 -- gap_add: a GAP entry
 INSERT INTO gap (vault_id, sequence, from_position, to_position, cause, noticed_at, from_timeline, timeline)

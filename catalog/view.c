@@ -33,6 +33,26 @@ hf_catalog_vaults(struct hf_catalog *catalog, hf_vault_row_visitor *visit, void 
 }
 
 bool
+hf_catalog_policies(struct hf_catalog *catalog, const struct hf_id *vault, const char *subject,
+                    hf_policy_row_visitor *visit, void *context, struct hf_error *err)
+{
+    bool more;
+    _cleanup_(hf_statement_done) struct hf_statement get = hf_statement(catalog, HF_SQL_POLICIES);
+    hf_bind_id(&get, ":vault_id", vault);
+    hf_bind_text(&get, ":subject", subject);
+    while (hf_statement_step(&get, &more, err)) {
+        if (!more)
+            return true;
+        struct hf_policy_row row = {.record = hf_column_text(&get, 1),
+                                    .sequence = (uint64_t)hf_column_int(&get, 2, 0),
+                                    .changed_at = hf_column_int(&get, 3, -1)};
+        if (!hf_column_id(&get, 0, &row.policy, err) || !visit(context, &row, err))
+            return false;
+    }
+    return false;
+}
+
+bool
 hf_catalog_sources(struct hf_catalog *catalog, hf_source_row_visitor *visit, void *context, struct hf_error *err)
 {
     bool more;
@@ -307,6 +327,7 @@ visit_backup(struct hf_statement *get, hf_backup_row_visitor *visit, void *conte
         .state_since = hf_column_int(get, 17, -1),
         .pruned_at = hf_column_int(get, 18, -1),
         .prune_reason = hf_column_text(get, 19),
+        .shredded_at = hf_column_int(get, 20, -1),
     };
     return hf_column_id(get, 0, &row.backup, err) && hf_column_id(get, 1, &row.vault, err) &&
            hf_column_id(get, 3, &row.parent, err) && hf_backup_state_parse(hf_column_text(get, 16), &row.state, err) &&

@@ -22,6 +22,17 @@ typedef bool hf_vault_row_visitor(void *context, const struct hf_vault_row *row,
 HF_MUST_CHECK bool hf_catalog_vaults(struct hf_catalog *catalog, hf_vault_row_visitor *visit, void *context,
                                      struct hf_error *err);
 
+struct hf_policy_row {
+    struct hf_id policy;
+    const char *record; // canonical JSON; NULL when it was read without keys
+    uint64_t sequence;
+    int64_t changed_at;
+};
+typedef bool hf_policy_row_visitor(void *context, const struct hf_policy_row *row, struct hf_error *err);
+/* Of one subject in one vault, in the order of their last change. */
+HF_MUST_CHECK bool hf_catalog_policies(struct hf_catalog *catalog, const struct hf_id *vault, const char *subject,
+                                       hf_policy_row_visitor *visit, void *context, struct hf_error *err);
+
 struct hf_source_row {
     struct hf_id source;
     const char *name, *engine;
@@ -60,6 +71,7 @@ struct hf_backup_row {
     int64_t state_since;
     int64_t pruned_at;
     const char *prune_reason;
+    int64_t shredded_at; // of its vault: nothing of it can be read any more
 };
 typedef bool hf_backup_row_visitor(void *context, const struct hf_backup_row *row, struct hf_error *err);
 /* Newest first; of one source, or of all when NULL. */

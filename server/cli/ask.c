@@ -30,12 +30,12 @@ hf_ask_line(const char *question, const char *option, char **ret, struct hf_erro
 }
 
 bool
-hf_ask_passphrase(struct hf_secret *ret, size_t most, struct hf_error *err)
+hf_ask_passphrase(const char *question, struct hf_secret *ret, size_t most, struct hf_error *err)
 {
     char first[LINE_MOST], second[LINE_MOST];
     if (!isatty(STDIN_FILENO))
         return true;
-    bool done = ask_unseen(STDIN_FILENO, "Passphrase for the safe (Enter for none)", first, sizeof first, err);
+    bool done = ask_unseen(STDIN_FILENO, question, first, sizeof first, err);
     if (done && first[0] != '\0') {
         done = ask_unseen(STDIN_FILENO, "The same again", second, sizeof second, err);
         if (done && strcmp(first, second) != 0)
@@ -46,6 +46,20 @@ hf_ask_passphrase(struct hf_secret *ret, size_t most, struct hf_error *err)
     }
     explicit_bzero(first, sizeof first);
     explicit_bzero(second, sizeof second);
+    return done;
+}
+
+bool
+hf_ask_secret(const char *question, const char *option, struct hf_secret *ret, size_t most, struct hf_error *err)
+{
+    char line[LINE_MOST];
+    if (!isatty(STDIN_FILENO))
+        return hf_fail(err, HF_ERR_USAGE, "\"%s\" is missing", option);
+    bool done = ask_unseen(STDIN_FILENO, question, line, sizeof line, err);
+    if (done && (line[0] == '\0' || strlen(line) > most))
+        done = hf_fail(err, HF_ERR_USAGE, "a passphrase has 1 to %zu bytes", most);
+    done = done && hf_secret_copy(ret, line, strlen(line), err);
+    explicit_bzero(line, sizeof line);
     return done;
 }
 

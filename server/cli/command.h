@@ -18,6 +18,8 @@ enum hf_cli_type {
     HF_CLI_TEXT,    //
     HF_CLI_PATH,    // made absolute: the daemon stands in another folder
     HF_CLI_PLACE,   // a path likewise, or ssh://... as it stands
+    HF_CLI_PATHS,   // a PATH that may be given several times: a list
+    HF_CLI_TEXTS,   // likewise TEXT
     HF_CLI_NUMBER,  // a whole number
     HF_CLI_FLAG,    // an option without a value
     HF_CLI_SETTING, // text, into the member "settings" under the name of the setting

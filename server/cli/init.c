@@ -12,10 +12,10 @@
 #include "base/time.h"
 #include "server/cli/ask.h"
 #include "server/evidence/ledger.h"
+#include "server/job/key_records.h"
 #include "server/job/records.h"
+#include "server/job/unlock.h"
 
-#define PASSPHRASE_MOST  1024
-#define PASSPHRASE_LEAST 8
 #define PUBLIC_KEY_NAME  "signing.pub"
 #define SIGNER_NAME_MOST 63 // of the repository's list of signers
 
@@ -48,6 +48,7 @@ static bool take_server_key(struct making *making, struct hf_error *err);
 static bool take_passphrase(struct hf_cli *cli, struct making *making, struct hf_error *err);
 static bool make_signer(struct making *making, struct hf_error *err);
 static bool make_repository(struct making *making, struct hf_error *err);
+static bool record_keys(struct making *making, int64_t now, struct hf_error *err);
 static bool make_ledger(const struct making *making, struct hf_error *err);
 static bool publish_settings(const struct making *making, struct hf_error *err);
 static bool describe(const struct making *making, json_t **ret, struct hf_error *err);
@@ -198,11 +199,8 @@ static bool
 take_server_key(struct making *making, struct hf_error *err)
 {
     const char *key_file = making->settings->unlock.key_file;
-    if (key_file == NULL) {
-        making->server.kind = HF_SLOT_PASSPHRASE;
-        return hf_secret_read_file(&making->server.passphrase, making->settings->unlock.passphrase_file,
-                                   PASSPHRASE_MOST, true, err);
-    }
+    if (key_file == NULL)
+        return hf_unlock_read(making->settings, &making->server, err);
     if (access(key_file, F_OK) == 0)
         return hf_key_file_read(key_file, &making->server, err);
     return hf_key_file_create(key_file, &making->server, err);
@@ -215,13 +213,14 @@ take_passphrase(struct hf_cli *cli, struct making *making, struct hf_error *err)
     const char *file = json_string_value(json_object_get(cli->arguments, "passphrase_file"));
     struct hf_secret *passphrase = &making->safe.passphrase;
     making->safe.kind = HF_SLOT_PASSPHRASE;
-    if (file != NULL && !hf_secret_read_file(passphrase, file, PASSPHRASE_MOST, true, err))
+    if (file != NULL && !hf_secret_read_file(passphrase, file, HF_PASSPHRASE_MOST, true, err))
         return hf_fail_within(err, "could not read the passphrase");
-    if (file == NULL && !cli->json && !hf_ask_passphrase(passphrase, PASSPHRASE_MOST, err))
+    if (file == NULL && !cli->json &&
+        !hf_ask_passphrase("Passphrase for the safe (Enter for none)", passphrase, HF_PASSPHRASE_MOST, err))
         return false;
     making->has_safe = passphrase->length > 0;
-    if (making->has_safe && passphrase->length < PASSPHRASE_LEAST)
-        return hf_fail(err, HF_ERR_USAGE, "the passphrase is shorter than %d bytes", PASSPHRASE_LEAST);
+    if (making->has_safe && passphrase->length < HF_PASSPHRASE_LEAST)
+        return hf_fail(err, HF_ERR_USAGE, "the passphrase is shorter than %d bytes", HF_PASSPHRASE_LEAST);
     return true;
 }
 
@@ -249,7 +248,7 @@ make_repository(struct making *making, struct hf_error *err)
     const int64_t now = hf_time_now_ms();
     const struct hf_repository_new how = {
         .credential = &making->server,
-        .slot = {.name = "server"},
+        .slot = {.name = making->server.slot != NULL ? making->server.slot : "server"}, // a command's is its own
         .signer = &making->signing,
         .signer_name = making->name,
         .now = now,
@@ -274,7 +273,29 @@ make_repository(struct making *making, struct hf_error *err)
     if (making->has_safe && !hf_slot_add(backend, &id, &making->safe, &safe, hf_repository_root_key(making->repository),
                                          now, &making->safe_slot, err))
         return hf_fail_within(err, "could not make the slot for the passphrase");
-    return hf_vault_create(making->repository, &house, &making->house, err);
+    return hf_vault_create(making->repository, &house, &making->house, err) && record_keys(making, now, err);
+}
+
+/* From the first day on it is known which slots and kits there were: what `vault shred` has to tell one day. */
+static bool
+record_keys(struct making *making, int64_t now, struct hf_error *err)
+{
+    const struct hf_id kit = hf_id_new(), repository = hf_repository_id(making->repository);
+    struct hf_slot_info slots[HF_SLOTS_MOST];
+    size_t count;
+    if (!hf_slot_list(hf_repository_backend(making->repository), &repository, slots, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        _cleanup_(hf_json_freep) json_t *record = hf_key_record_new(&slots[i], "added", "holdfast init");
+        if (record == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the record of a key slot");
+        if (!hf_key_record_append(making->house, &making->signing, HF_RECORD_KEY, &slots[i].id, record, now, err))
+            return false;
+    }
+    _cleanup_(hf_json_freep) json_t *record = hf_kit_record_new(slots, count, "holdfast init", now);
+    if (record == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the record of the recovery kit");
+    return hf_key_record_append(making->house, &making->signing, HF_RECORD_KIT, &kit, record, now, err);
 }
 
 static bool
@@ -311,7 +332,9 @@ describe(const struct making *making, json_t **ret, struct hf_error *err)
                      hf_json_id_text(&making->signing.appliance), "state", settings->state, "server_slot",
                      hf_json_id_text(&making->server_slot.id), "safe_slot",
                      making->has_safe ? hf_json_id_text(&making->safe_slot.id) : json_null(), "key_file",
-                     settings->unlock.key_file == NULL ? settings->unlock.passphrase_file : settings->unlock.key_file,
+                     settings->unlock.key_file != NULL          ? settings->unlock.key_file
+                     : settings->unlock.passphrase_file != NULL ? settings->unlock.passphrase_file
+                                                                : settings->unlock.command,
                      "public_key", hf_public_key_format(hf_signer_public_key(making->signer), public_key), "log_head",
                      head, "settings", making->settings_path);
     return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");

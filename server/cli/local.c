@@ -10,7 +10,7 @@ bool
 hf_cli_evidence_verify(struct hf_cli *cli, json_t **ret, struct hf_error *err)
 {
     struct hf_evidence_report report;
-    char evidence[HF_ID_TEXT_BYTES], backup[HF_ID_TEXT_BYTES], key[HF_KEY_ID_TEXT_BYTES];
+    char evidence[HF_ID_TEXT_BYTES], backup[HF_ID_TEXT_BYTES], vault[HF_ID_TEXT_BYTES], key[HF_KEY_ID_TEXT_BYTES];
     const char *file = json_string_value(json_object_get(cli->arguments, "file"));
     if (!hf_evidence_verify_files(file, json_string_value(json_object_get(cli->arguments, "proof")),
                                   json_string_value(json_object_get(cli->arguments, "public_key")), &report, err)) {
@@ -20,10 +20,11 @@ hf_cli_evidence_verify(struct hf_cli *cli, json_t **ret, struct hf_error *err)
         return false;
     }
     *ret =
-        json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s, s:s, s:o, s:I, s:I}", "evidence",
+        json_pack("{s:s, s:s, s:s, s:s?, s:s?, s:s?, s:s?, s:s, s:s, s:o, s:I, s:I}", "evidence",
                   hf_id_format(&report.evidence_id, evidence), "kind", report.kind, "created_at", report.created_at,
                   "result", text_or_null(report.result), "backup",
-                  hf_id_is_none(&report.backup_id) ? NULL : hf_id_format(&report.backup_id, backup), "state",
+                  hf_id_is_none(&report.backup_id) ? NULL : hf_id_format(&report.backup_id, backup), "vault",
+                  hf_id_is_none(&report.vault_id) ? NULL : hf_id_format(&report.vault_id, vault), "state",
                   text_or_null(report.state), "origin", report.origin, "key_id", hf_key_id_format(report.key_id, key),
                   "content_sha256", hf_json_hex(report.content_sha256, sizeof report.content_sha256), "index",
                   (json_int_t)report.index, "checkpoint_size", (json_int_t)report.checkpoint_size);

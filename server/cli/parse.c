@@ -26,6 +26,7 @@ static bool take_value(struct line *line, const char *value_name, const char **r
 static bool take_argument(struct hf_cli *cli, size_t index, const char *text, struct hf_error *err);
 static bool check_required(const struct hf_cli *cli, size_t count, struct hf_error *err);
 static bool put(struct hf_cli *cli, const char *member, enum hf_cli_type type, const char *text, struct hf_error *err);
+static bool append(struct hf_cli *cli, const char *member, json_t *value, struct hf_error *err);
 static bool put_number(struct hf_cli *cli, const char *member, const char *text, struct hf_error *err);
 static json_t *absolute(const char *path);
 static bool add_setting_options(struct hf_cli_option *options, size_t *count, struct hf_error *err);
@@ -259,11 +260,13 @@ put(struct hf_cli *cli, const char *member, enum hf_cli_type type, const char *t
 {
     if (type == HF_CLI_NUMBER)
         return put_number(cli, member, text, err);
-    json_t *value = type == HF_CLI_PATH || (type == HF_CLI_PLACE && strncmp(text, "ssh://", 6) != 0)
-                        ? absolute(text)
-                        : json_string(text);
+    const bool path =
+        type == HF_CLI_PATH || type == HF_CLI_PATHS || (type == HF_CLI_PLACE && strncmp(text, "ssh://", 6) != 0);
+    json_t *value = path ? absolute(text) : json_string(text);
     if (value == NULL)
         return hf_fail(err, HF_ERR_USAGE, "a value is not valid UTF-8");
+    if (type == HF_CLI_PATHS || type == HF_CLI_TEXTS)
+        return append(cli, member, value, err);
     if (type != HF_CLI_SETTING)
         return hf_json_set(cli->arguments, member, value, err);
 
@@ -271,6 +274,15 @@ put(struct hf_cli *cli, const char *member, enum hf_cli_type type, const char *t
     if (settings == NULL && hf_json_set(cli->arguments, "settings", json_object(), err))
         settings = json_object_get(cli->arguments, "settings");
     return hf_json_set(settings, member, value, err);
+}
+
+static bool
+append(struct hf_cli *cli, const char *member, json_t *value, struct hf_error *err)
+{
+    json_t *list = json_object_get(cli->arguments, member);
+    if (list == NULL && hf_json_set(cli->arguments, member, json_array(), err))
+        list = json_object_get(cli->arguments, member);
+    return json_array_append_new(list, value) == 0 || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for options");
 }
 
 static bool

@@ -18,13 +18,9 @@
 static const struct {
     const char *word, *colour;
 } colours[] = {
-    {"proven", GREEN},    {"passed", GREEN},
-    {"ok", GREEN},        {"finished", GREEN},
-    {"unproven", YELLOW}, {"none", YELLOW},
-    {"warning", YELLOW},  {"inconclusive", RED},
-    {"failed", RED},      {"damaged", RED},
-    {"lost", RED},        {"cancelled", YELLOW},
-    {"not_run", YELLOW},  {"not_determinable", YELLOW},
+    {"proven", GREEN}, {"passed", GREEN},     {"ok", GREEN},         {"finished", GREEN}, {"unproven", YELLOW},
+    {"none", YELLOW},  {"warning", YELLOW},   {"inconclusive", RED}, {"failed", RED},     {"damaged", RED},
+    {"lost", RED},     {"cancelled", YELLOW}, {"shredded", YELLOW},  {"not_run", YELLOW}, {"not_determinable", YELLOW},
 };
 
 static const char *text_of(const json_t *object, const char *member);
@@ -707,6 +703,12 @@ show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
         if (!hf_buf_printf(out, err, "\nGap: %s to %s, noticed %s: ", word_of(row, "from"), word_of(row, "to"),
                            or_dash(time_of(row, "noticed_at", when))) ||
             !hf_add_plain(out, word_of(row, "cause"), err) || !hf_buf_add_text(out, "\n", err))
+            return false;
+    }
+    json_array_foreach(json_object_get(result, "shredded"), index, row)
+    {
+        if (!hf_buf_printf(out, err, "%sVault %s was shredded %s.\n", index == 0 ? "\n" : "", word_of(row, "vault"),
+                           or_dash(time_of(row, "shredded_at", when))))
             return false;
     }
     json_array_foreach(json_object_get(result, "jobs"), index, row)

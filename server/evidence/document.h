@@ -1,7 +1,8 @@
 /*
  * document.h - holdfast.evidence/v1: what was found out about a backup, in one sealed document
  *
- * One document an attempt to prove a backup (kind "verify"), and one for every act of a person (kind "act").  It is
+ * One document an attempt to prove a backup (kind "verify"), one for every act of a person (kind "act"), and one for each
+ * vault whose keys were destroyed (kind "shred": the certificate).  It is
  * canonical JSON (RFC 8785: UTF-8, members sorted, no blanks, integers only), so that one content has one text, and a
  * reader refuses any other.  It holds names of objects and texts of ours, never a row's values, a password or a line
  * of an engine's log: those lie sealed in the repository, and here stands their SHA-256.
@@ -54,6 +55,16 @@
  *   act                            act word; object_kind word; object text; outcome done|refused|failed;
  *                                  refers_to id? (another document); detail text?
  *
+ * kind "shred"
+ *   schema, head (kind shred), people as above
+ *   shred                          vault_id id; vault_name text?; engine text; lineage text?; shredded_at time;
+ *                                  log_sequence number and log_head hash (the newest entry, after SHRED); backups number;
+ *                                  bytes_stored number; root_generation number (in force then);
+ *                                  wraps [] {slot_id id, name text, kind word, root_generation number, created_at time,
+ *                                  removed_at time?} (every key slot there ever was);
+ *                                  kits [] {kit_id id, issued_at time, root_generation number, slots text};
+ *                                  beyond_reach [] {what word, sentence text} (what the certificate cannot promise)
+ *
  * Numbered, and held when a document is issued and when one is read:
  *   1. A check that is not passed has a reason.  Ids of checks are unique.
  *   2. An attempt passed only if a required check is there, all required ones are passed, none is failed, and restore
@@ -62,6 +73,7 @@
  *   4. passed makes the state proven; failed makes it failed or damaged; inconclusive leaves it.
  *   5. A control is passed only because of checks that are all passed, at least one; it names only checks there are.
  *   6. rto_target_met and rpo_target_met agree with the policy's targets where both sides are known.
+ *   7. A certificate lists at least one wrap, and says at least one thing that is beyond reach.
  *
  * The seal, member "seal" of every document:
  *   content_sha256 hash     SHA-256 of the canonical text of the document without its member "seal"

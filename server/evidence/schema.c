@@ -55,7 +55,7 @@ struct place {
 #define UNKNOWN_ALLOWED    true
 
 CHOICES(schemas, HF_EVIDENCE_SCHEMA);
-CHOICES(kinds, "verify", "act");
+CHOICES(kinds, "verify", "act", "shred");
 CHOICES(engines, "postgresql", "mariadb", "mysql");
 CHOICES(states, "unproven", "proven", "failed", "damaged");
 CHOICES(results, "passed", "failed", "inconclusive");
@@ -270,6 +270,44 @@ static const struct field act_fields[] = {
 };
 SHAPE(act);
 
+static const struct field wrap_fields[] = {
+    {"slot_id", ID},      {"name", TEXT},
+    {"kind", WORD},       {"root_generation", NUMBER},
+    {"created_at", TIME}, {"removed_at", TIME, UNKNOWN_ALLOWED},
+};
+SHAPE(wrap);
+
+static const struct field kit_fields[] = {
+    {"kit_id", ID},
+    {"issued_at", TIME},
+    {"root_generation", NUMBER},
+    {"slots", TEXT},
+};
+SHAPE(kit);
+
+static const struct field reach_fields[] = {
+    {"what", WORD},
+    {"sentence", TEXT},
+};
+SHAPE(reach);
+
+static const struct field shred_fields[] = {
+    {"vault_id", ID},
+    {"vault_name", TEXT, UNKNOWN_ALLOWED},
+    {"engine", TEXT},
+    {"lineage", TEXT, UNKNOWN_ALLOWED},
+    {"shredded_at", TIME},
+    {"log_sequence", NUMBER},
+    {"log_head", HASH},
+    {"backups", NUMBER},
+    {"bytes_stored", NUMBER},
+    {"root_generation", NUMBER},
+    {"wraps", LIST, .shape = &wrap_shape},
+    {"kits", LIST, .shape = &kit_shape},
+    {"beyond_reach", LIST, .shape = &reach_shape},
+};
+SHAPE(shred);
+
 static const struct field verify_document_fields[] = {
     {"schema", CHOICE, .choices = schemas},
     {"head", OBJECT, .shape = &head_shape},
@@ -294,6 +332,14 @@ static const struct field act_document_fields[] = {
     {"act", OBJECT, .shape = &act_shape},
 };
 SHAPE(act_document);
+
+static const struct field shred_document_fields[] = {
+    {"schema", CHOICE, .choices = schemas},
+    {"head", OBJECT, .shape = &head_shape},
+    {"people", OBJECT, .shape = &people_shape},
+    {"shred", OBJECT, .shape = &shred_shape},
+};
+SHAPE(shred_document);
 // clang-format on
 
 static bool check_object(struct place *place, const json_t *object, const struct shape *shape);
@@ -306,6 +352,7 @@ static bool check_number(struct place *place, const json_t *value, int64_t least
 static bool is_text(const char *text);
 static bool is_word(const char *text);
 static bool is_time(const char *text);
+static bool check_shred(struct place *place, const json_t *content);
 static bool check_sense(struct place *place, const json_t *content);
 static bool check_checks(struct place *place, const json_t *checks, json_t *by_id);
 static bool check_attempt(struct place *place, const json_t *content);
@@ -326,11 +373,15 @@ hf_schema_check(const json_t *content, const char *what, enum hf_error_kind kind
     const json_t *head_group = json_object_get(content, "head");
     const char *document_kind = json_string_value(json_object_get(head_group, "kind"));
     bool is_act = document_kind != NULL && strcmp(document_kind, "act") == 0;
+    bool is_shred = document_kind != NULL && strcmp(document_kind, "shred") == 0;
 
     // Any other kind is refused by the table of a verify document, with the list of kinds there are.
-    if (!check_object(&place, content, is_act ? &act_document_shape : &verify_document_shape))
+    if (!check_object(&place, content,
+                      is_act     ? &act_document_shape
+                      : is_shred ? &shred_document_shape
+                                 : &verify_document_shape))
         return false;
-    return is_act || check_sense(&place, content);
+    return is_act || (is_shred ? check_shred(&place, content) : check_sense(&place, content));
 }
 
 uint32_t
@@ -561,6 +612,21 @@ is_time(const char *text)
     char again[HF_TIME_TEXT_BYTES];
     int64_t ms;
     return hf_time_parse(text, &ms, NULL) && strcmp(hf_time_format(ms, again), text) == 0;
+}
+
+/* Rule 7: no certificate claims that nothing was ever beyond reach, nor that there never was a key. */
+static bool
+check_shred(struct place *place, const json_t *content)
+{
+    static const char *const lists[] = {"wraps", "beyond_reach"};
+    const json_t *group = json_object_get(content, "shred");
+    for (size_t i = 0; i < HF_LENGTH(lists); i++) {
+        size_t before = enter(place, ".shred.%s", lists[i]);
+        if (json_array_size(json_object_get(group, lists[i])) == 0)
+            return refuse(place, "is empty");
+        place->path[before] = 0;
+    }
+    return true;
 }
 
 /* The numbered rules of the header: a document that contradicts itself is refused, whoever signed it. */

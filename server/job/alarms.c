@@ -19,6 +19,7 @@ static bool add_failed_job(struct hf_daemon *daemon, const char *kind, const cha
 static bool keep_last_job(void *context, const struct hf_job_row *row, struct hf_error *err);
 static bool add_catalog_damage(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool add_catalog_differences(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
+static bool add_missing_signer(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool read_fact(struct hf_daemon *daemon, const char *name, json_t **ret, struct hf_error *err);
 static bool add(json_t *alarms, const char *what, const char *source, const char *message, const char *remedy,
                 struct hf_error *err);
@@ -47,7 +48,7 @@ hf_alarms_add(struct hf_daemon *daemon, json_t *status, enum hf_exit *ret_exit, 
             return false;
     }
     if (!add_failed_job(daemon, "catalog check", "", alarms, err) || !add_catalog_damage(daemon, alarms, err) ||
-        !add_catalog_differences(daemon, alarms, err))
+        !add_catalog_differences(daemon, alarms, err) || !add_missing_signer(daemon, alarms, err))
         return false;
     if (json_array_size(alarms) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
@@ -149,6 +150,15 @@ read_fact(struct hf_daemon *daemon, const char *name, json_t **ret, struct hf_er
     *ret = NULL;
     return hf_catalog_fact_get(hf_daemon_catalog(daemon), name, &text, err) &&
            (text == NULL || hf_json_parse(text, strlen(text), "a local fact", ret, err));
+}
+
+/* On an empty machine that is as it should be; on one that backs up it is not. */
+static bool
+add_missing_signer(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err)
+{
+    return hf_records_can_sign(daemon->records) || hf_records_read_only(daemon->records) ||
+           add(alarms, "signing_key", NULL, "there is no signing key: this machine restores, and records nothing",
+               "Bring \"" HF_STATE_SIGNING_KEY "\" from the state folder of the appliance that backs up.", err);
 }
 
 static bool

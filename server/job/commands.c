@@ -39,6 +39,15 @@ static const struct {
     {"repo promote", answer_repo_promote},
     {"vault takeover", hf_takeover_answer},
     {"version", answer_version},
+    {"key list", hf_keys_list},
+    {"key added", hf_keys_added}, // added, drilled and settle: what `holdfast key` asks for on its way
+    {"key remove", hf_keys_remove},
+    {"key drilled", hf_keys_drilled},
+    {"key rotate", hf_keys_rotate},
+    {"key settle", hf_keys_settle},
+    {"key recovery-kit", hf_keys_recovery_kit},
+    {"vault list", hf_vaults_list},
+    {"vault shred", hf_vaults_shred},
 };
 
 /* What is known of one source, while its line of the status is made. */
@@ -56,6 +65,7 @@ static bool keep_attempt(void *context, const struct hf_attempt_row *row, struct
 static json_t *next_time(struct hf_daemon *daemon, const char *source, const char *kind);
 static json_t *repository_status(struct hf_daemon *daemon, struct hf_error *err);
 static bool add_vault_bytes(void *context, const struct hf_vault_row *row, struct hf_error *err);
+static bool add_shredded(void *context, const struct hf_vault_row *row, struct hf_error *err);
 static bool add_damage(void *context, const struct hf_damage_row *row, struct hf_error *err);
 static bool add_gap(void *context, const struct hf_gap_row *row, struct hf_error *err);
 static bool add_backup(void *context, const struct hf_backup_row *row, struct hf_error *err);
@@ -124,12 +134,14 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
 {
     _cleanup_(hf_json_freep) json_t *sources = json_array(), *damages = json_array(), *gaps = json_array();
     _cleanup_(hf_json_freep) json_t *jobs = json_array(), *repository = NULL, *scrub = NULL, *copies = NULL;
+    _cleanup_(hf_json_freep) json_t *shredded = json_array();
     bool bad_copies;
     struct hf_catalog *catalog = hf_daemon_catalog(daemon);
     struct status status = {.daemon = daemon, .sources = sources};
     if (!hf_arguments_check(arguments, NULL, 0, err) || !hf_catalog_sources(catalog, add_source_status, &status, err) ||
         !hf_catalog_damages(catalog, add_damage, damages, err) || !hf_catalog_gaps(catalog, NULL, add_gap, gaps, err) ||
         !hf_catalog_jobs(catalog, NULL, JOBS_SHOWN_MOST, add_open_job, jobs, err) ||
+        !hf_catalog_vaults(catalog, add_shredded, shredded, err) ||
         (repository = repository_status(daemon, err)) == NULL ||
         !hf_scrub_status(catalog, daemon->settings, hf_daemon_now(daemon), &scrub, err) ||
         !hf_json_set(scrub, "next_at", next_time(daemon, "", "repo scrub"), err) ||
@@ -145,10 +157,10 @@ answer_status(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
     if (status.bad_news || bad_copies || json_array_size(damages) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
     *ret_result = json_pack(
-        "{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
+        "{s:o, s:o, s:O, s:O, s:O, s:O, s:O, s:O, s:O, s:O, s:b, s:s?}", "time", time_or_null(hf_daemon_now(daemon)),
         "appliance", id_or_null(&hf_records_signing(daemon->records)->appliance), "repository", repository, "sources",
-        sources, "damages", damages, "gaps", gaps, "jobs", jobs, "scrub", scrub, "second_places", copies, "embedded",
-        (int)daemon->embedded, "catalog_set_aside", hf_records_set_aside(daemon->records));
+        sources, "damages", damages, "gaps", gaps, "jobs", jobs, "scrub", scrub, "second_places", copies, "shredded",
+        shredded, "embedded", (int)daemon->embedded, "catalog_set_aside", hf_records_set_aside(daemon->records));
     if (*ret_result == NULL)
         return true; // who called says so
     return hf_alarms_add(daemon, *ret_result, ret_exit, err);
@@ -410,6 +422,15 @@ add_vault_bytes(void *context, const struct hf_vault_row *row, struct hf_error *
 }
 
 static bool
+add_shredded(void *context, const struct hf_vault_row *row, struct hf_error *err)
+{
+    return row->shredded_at < 0 || append(context,
+                                          json_pack("{s:o, s:o}", "vault", id_or_null(&row->vault), "shredded_at",
+                                                    time_or_null(row->shredded_at)),
+                                          err);
+}
+
+static bool
 add_damage(void *context, const struct hf_damage_row *row, struct hf_error *err)
 {
     _cleanup_(hf_json_freep) json_t *lost = NULL;
@@ -470,8 +491,8 @@ backup_json(const struct hf_backup_row *row)
     return json_pack(
         "{s:o, s:s?, s:o, s:o, s:s, s:o, s:o, s:o, s:o, s:s?, s:s?, s:o, s:s?, s:o, s:o, s:o, s:o, s:o, s:s?}",
         "backup", id_or_null(&row->backup), "source", row->source, "vault", id_or_null(&row->vault), "parent",
-        id_or_null(&row->parent), "state", hf_backup_state_name(row->state), "state_since",
-        time_or_null(row->state_since), "started_at", time_or_null(row->started_at), "finished_at",
+        id_or_null(&row->parent), "state", row->shredded_at >= 0 ? "shredded" : hf_backup_state_name(row->state),
+        "state_since", time_or_null(row->state_since), "started_at", time_or_null(row->started_at), "finished_at",
         time_or_null(row->finished_at), "committed_at", time_or_null(row->committed_at), "start_lsn", row->start_lsn,
         "stop_lsn", row->stop_lsn, "timeline", number_or_null(row->timeline), "server_version", row->server_version,
         "logical_bytes", number_or_null(row->logical_bytes), "stored_bytes", number_or_null(row->stored_bytes), "files",

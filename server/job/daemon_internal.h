@@ -8,6 +8,7 @@
  *   questions.c    what workers ask                 oracle.c    what they may have signed
  *   retention.c    plans, and carrying them out     holds.c     holds and locks on backups
  *   alarms.c       what the status must not hide
+ *   keys.c         key slots, rotation, kits        vaults.c    the list of vaults, shredding
  *
  * All of it runs in one thread.  Nothing here blocks but the catalog's disk and the repository's log.
  */
@@ -208,6 +209,18 @@ HF_MUST_CHECK bool hf_sources_remove(struct hf_daemon *daemon, const json_t *arg
                                      struct hf_error *err);
 HF_MUST_CHECK bool hf_sources_list(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result,
                                    struct hf_error *err);
+
+/* ------------------------------------------------------------------------------------------ keys.c */
+
+/* What opens a slot stays with `holdfast` (server/cli/keys.c); here is what needs the daemon's own hold. */
+hf_command_function hf_keys_list, hf_keys_added, hf_keys_remove, hf_keys_drilled, hf_keys_rotate, hf_keys_settle,
+    hf_keys_recovery_kit;
+
+/* ------------------------------------------------------------------------------------------ vaults.c */
+
+hf_command_function hf_vaults_list, hf_vaults_shred;
+/* At the start: certificates of vaults that were shredded and have none. */
+HF_MUST_CHECK bool hf_vaults_finish(struct hf_daemon *daemon, struct hf_error *err);
 
 /* ------------------------------------------------------------------------------------------ watch.c */
 

@@ -151,8 +151,8 @@ run(struct hf_daemon *daemon, const struct options *options, bool *ret_busy, str
     if (!load_settings(daemon, options, err) || !prepare_state(daemon, err) || !take_lock(daemon, ret_busy, err) ||
         !take_signals(daemon, err) ||
         !hf_records_open(daemon->settings, hf_daemon_now(daemon), &daemon->records, err) || !clear_up(daemon, err) ||
-        (!hf_records_read_only(daemon->records) && !hf_sources_follow_file(daemon, err)) ||
-        !hf_server_listen(daemon, err))
+        (hf_records_can_sign(daemon->records) && !hf_sources_follow_file(daemon, err)) ||
+        !hf_vaults_finish(daemon, err) || !hf_server_listen(daemon, err))
         return false;
     hf_retention_note_clock(daemon);
     hf_log_info("ready on \"%s\"", daemon->socket);

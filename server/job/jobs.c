@@ -47,6 +47,13 @@ hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_
         return hf_fail(err, HF_ERR_USAGE, "this holdfastd does not know the command \"%.64s\"", wish->kind);
     if (daemon->stopping)
         return hf_fail(err, HF_ERR_UNAVAILABLE, "holdfastd is stopping");
+    if ((kind->needs & HF_JOB_NEEDS_SIGNER) != 0 && !hf_records_can_sign(daemon->records) &&
+        !hf_records_read_only(daemon->records)) { // of a copy the kinds themselves say what cannot be done
+        hf_fail(err, HF_ERR_DENIED, "this machine has no signing key of the repository: a %s could not be recorded",
+                kind->name);
+        return hf_fail_hint(err, "It can list and restore.  To go on with it, bring \"%s\" from the old state folder.",
+                            HF_STATE_SIGNING_KEY);
+    }
     if (daemon->job_count == HF_JOBS_QUEUED_MOST)
         return hf_fail(err, HF_ERR_NO_SPACE, "%d jobs are waiting already", HF_JOBS_QUEUED_MOST);
 

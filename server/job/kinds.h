@@ -25,6 +25,7 @@ enum hf_job_needs {
     HF_JOB_NEEDS_LINEAGE = 1 << 1,    // may ask for the keys of the vault of the database that it reaches
     HF_JOB_NEEDS_CREDENTIAL = 1 << 2, // the key of a slot: it unwraps as a restore on an empty machine would
     HF_JOB_NEEDS_EVERY_LOG = 1 << 3,  // may write to the log of any vault
+    HF_JOB_NEEDS_SIGNER = 1 << 4,     // ends in records, so a machine that has no signing key does not begin it
 };
 
 #define HF_JOB_SIGNS_MOST 8

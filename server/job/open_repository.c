@@ -8,13 +8,19 @@ bool
 hf_open_repository(struct hf_worker *worker, const struct hf_id *vault, struct hf_open_repository *ret,
                    struct hf_error *err)
 {
-    const struct hf_credential *credential = hf_worker_credential(worker);
-    if (credential == NULL)
+    return hf_open_repository_shut(worker, NULL, ret, err) &&
+           (vault == NULL || hf_vault_open(ret->repository, vault, &ret->vault, err));
+}
+
+bool
+hf_open_repository_shut(struct hf_worker *worker, const struct hf_credential *credential,
+                        struct hf_open_repository *ret, struct hf_error *err)
+{
+    const struct hf_credential *with = credential != NULL ? credential : hf_worker_credential(worker);
+    if (with == NULL)
         return hf_fail(err, HF_ERR_DENIED, "no key was handed to this job");
-    if (!hf_repository_open(hf_worker_settings(worker)->repository, HF_ACCESS_READ, &ret->repository, err) ||
-        !hf_repository_unlock(ret->repository, credential, &ret->slot, err))
-        return false;
-    return vault == NULL || hf_vault_open(ret->repository, vault, &ret->vault, err);
+    return hf_repository_open(hf_worker_settings(worker)->repository, HF_ACCESS_READ, &ret->repository, err) &&
+           hf_repository_unlock(ret->repository, with, &ret->slot, err);
 }
 
 void

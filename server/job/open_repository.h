@@ -18,6 +18,9 @@ struct hf_open_repository {
 /* vault may be NULL.  Owner: the caller, hf_open_repository_done(). */
 HF_MUST_CHECK bool hf_open_repository(struct hf_worker *worker, const struct hf_id *vault,
                                       struct hf_open_repository *ret, struct hf_error *err);
+/* The same in two steps, with another key than the one that was handed over (NULL: with that one). */
+HF_MUST_CHECK bool hf_open_repository_shut(struct hf_worker *worker, const struct hf_credential *credential,
+                                           struct hf_open_repository *ret, struct hf_error *err);
 void hf_open_repository_done(struct hf_open_repository *opened);
 
 /* Reports phase and counts, which others write, a few times a second until it is stopped. */

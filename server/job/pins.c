@@ -14,6 +14,10 @@ hf_job_pin(struct hf_daemon *daemon, struct hf_job *job, const struct hf_id *vau
     // In a copy nothing is written: when its next sync takes away what the original deleted, the reader fails by name.
     if (hf_records_read_only(daemon->records))
         return true;
+    if (!hf_records_can_sign(daemon->records)) { // nobody collects on this machine
+        hf_log_warning(NULL, "the backup is read without being held: this machine cannot write into the log");
+        return true;
+    }
     if (!write_pin(daemon, HF_LOG_PIN, vault, &job->id, backup, err))
         return hf_fail_within(err, "the backup cannot be held while it is read");
     job->pinned_vault = *vault;

@@ -8,16 +8,18 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/local.h"
+#include "server/job/unlock.h"
 #include "server/repository/copy.h"
+#include "server/repository/rotation.h"
 
-#define PASSPHRASE_MOST 1024
-#define APPEND_TRIES    100 // other writers that were faster, one after the other
+#define APPEND_TRIES 100 // other writers that were faster, one after the other
 
 /* A vault whose log we follow. */
 struct followed {
     struct hf_id id;
     struct hf_vault *vault;             // NULL: to be opened and read from its first entry
     const struct hf_vault_state *state; // borrowed from the vault
+    bool shredded;                      // there are no keys: the vault is opened shut
 };
 
 struct hf_records {
@@ -47,12 +49,15 @@ static bool replace_damaged(struct hf_records *records, const struct hf_error *d
                             struct hf_error *err);
 static bool open_repository(struct hf_records *records, struct hf_error *err);
 static bool open_copy(struct hf_records *records, const struct hf_error *why, struct hf_error *err);
-static bool read_credential(const struct hf_settings *settings, struct hf_credential *ret, struct hf_error *err);
 static bool open_signer(struct hf_records *records, struct hf_error *err);
+static bool refuse_to_sign(void *context, const void *bytes, size_t length,
+                           uint8_t signature[static HF_SIGNATURE_BYTES], struct hf_error *err);
+static bool fail_no_signer(struct hf_error *err);
 static bool find_vaults(struct hf_records *records, struct hf_error *err);
 static struct followed *find(struct hf_records *records, const struct hf_id *id);
 static bool follow(struct hf_records *records, const struct hf_id *id, struct hf_error *err);
 static bool read_followed(struct hf_records *records, struct followed *followed, struct hf_error *err);
+static bool finish_shredding(struct hf_records *records, struct followed *followed, struct hf_error *err);
 static bool check_rollback(struct hf_records *records, struct hf_vault *vault, uint64_t head,
                            const uint8_t hash[static HF_SHA256_BYTES], struct hf_error *err);
 static bool take_entry(void *context, const struct hf_log_entry *entry, struct hf_error *err);
@@ -187,6 +192,8 @@ hf_records_vault(struct hf_records *records, const struct hf_id *id, struct hf_v
         return hf_fail(err, HF_ERR_NOT_FOUND, "there is no vault \"%s\"", hf_id_format(id, text));
     if (followed->vault == NULL && !read_followed(records, followed, err))
         return false;
+    if (followed->shredded)
+        return hf_fail(err, HF_ERR_DENIED, "vault \"%s\" was shredded: its keys are destroyed", hf_id_format(id, text));
     *ret = followed->vault;
     return true;
 }
@@ -195,11 +202,35 @@ bool
 hf_records_state(struct hf_records *records, const struct hf_id *id, const struct hf_vault_state **ret,
                  struct hf_error *err)
 {
-    struct hf_vault *vault;
-    if (!hf_records_vault(records, id, &vault, err))
+    char text[HF_ID_TEXT_BYTES];
+    struct followed *followed = find(records, id);
+    if (followed == NULL)
+        return hf_fail(err, HF_ERR_NOT_FOUND, "there is no vault \"%s\"", hf_id_format(id, text));
+    if (followed->vault == NULL && !read_followed(records, followed, err))
         return false;
-    *ret = find(records, id)->state;
+    *ret = followed->state;
     return true;
+}
+
+bool
+hf_records_can_sign(const struct hf_records *records)
+{
+    return records->signer != NULL && !records->read_only;
+}
+
+bool
+hf_records_reopen(struct hf_records *records, struct hf_error *err)
+{
+    struct hf_secret root_key = {0};
+    const struct hf_id id = hf_repository_id(records->repository);
+    for (size_t i = 0; i < records->count; i++)
+        hf_vault_freep(&records->vaults[i].vault);
+    // Which slot it is now; the repository took over the key behind it at the turn.
+    if (!hf_slot_open(hf_repository_backend(records->repository), &id, &records->credential, &root_key, &records->slot,
+                      err))
+        return false;
+    hf_secret_done(&root_key);
+    return hf_records_read(records, err);
 }
 
 bool
@@ -255,6 +286,8 @@ hf_records_append(struct hf_records *records, const struct hf_record *record, st
 {
     if (!hf_records_may_write(records, err))
         return false;
+    if (!hf_records_can_sign(records))
+        return fail_no_signer(err);
     for (int tries = 0; tries < APPEND_TRIES; tries++) {
         bool refused;
         struct hf_error why = {0};
@@ -312,7 +345,7 @@ hf_records_fill_catalog(struct hf_repository *repository, struct hf_catalog *upt
         const struct hf_vault_state *state;
         uint8_t hash[HF_SHA256_BYTES];
         if ((upto != NULL && !hf_catalog_head(upto, &ids[i], &reading.most, hash, err)) ||
-            !hf_vault_open(repository, &ids[i], &vault, err) ||
+            !hf_vault_open_any(repository, &ids[i], &vault, err) ||
             !hf_vault_read(vault, take_entry, &reading, &state, err))
             return false;
         report->vaults += reading.entries > 0 ? 1 : 0;
@@ -360,7 +393,7 @@ static bool
 open_repository(struct hf_records *records, struct hf_error *err)
 {
     const struct hf_settings *settings = records->settings;
-    if (!read_credential(settings, &records->credential, err))
+    if (!hf_unlock_read(settings, &records->credential, err))
         return hf_fail_within(err, "could not open the repository \"%s\"", settings->repository);
     struct hf_error why;
     if (!hf_repository_open(settings->repository, HF_ACCESS_WRITE, &records->repository, &why) &&
@@ -385,15 +418,6 @@ open_copy(struct hf_records *records, const struct hf_error *why, struct hf_erro
     return false;
 }
 
-static bool
-read_credential(const struct hf_settings *settings, struct hf_credential *ret, struct hf_error *err)
-{
-    if (settings->unlock.key_file != NULL)
-        return hf_key_file_read(settings->unlock.key_file, ret, err);
-    ret->kind = HF_SLOT_PASSPHRASE;
-    return hf_secret_read_file(&ret->passphrase, settings->unlock.passphrase_file, PASSPHRASE_MOST, true, err);
-}
-
 /* Which appliance we are stands beside our public key in the repository's list of signers. */
 static bool
 open_signer(struct hf_records *records, struct hf_error *err)
@@ -401,12 +425,17 @@ open_signer(struct hf_records *records, struct hf_error *err)
     _cleanup_(hf_freep) char *path = hf_path_join(records->settings->state, HF_STATE_SIGNING_KEY);
     if (path == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the signing key");
-    struct hf_error why;
-    if (!hf_signer_open(path, &records->signer, &why)) {
-        if (records->read_only && why.kind == HF_ERR_NOT_FOUND)
-            return true; // an empty machine that reads what is left
-        *err = why;
-        return false;
+    struct hf_error missing;
+    if (!hf_signer_open(path, &records->signer, &missing)) {
+        if (missing.kind != HF_ERR_NOT_FOUND) {
+            *err = missing;
+            return false;
+        }
+        // An empty machine with a key: it lists, checks and restores.  What would become a record it refuses.
+        if (!records->read_only)
+            hf_log_warning(NULL, "there is no signing key \"%s\": this machine can restore, and record nothing", path);
+        records->signing = (struct hf_signing){.sign = refuse_to_sign};
+        return true;
     }
 
     const struct hf_public_key *key = hf_signer_public_key(records->signer);
@@ -422,6 +451,25 @@ open_signer(struct hf_records *records, struct hf_error *err)
     hf_fail(err, HF_ERR_DENIED, "the signing key \"%s\" is not one of the repository's signers", path);
     return hf_fail_hint(err, "Is \"repository\" or \"state\" in \"%s\" that of another appliance?",
                         records->settings->file);
+}
+
+static bool
+refuse_to_sign(void *context, const void *bytes, size_t length, uint8_t signature[static HF_SIGNATURE_BYTES],
+               struct hf_error *err)
+{
+    (void)context;
+    (void)bytes;
+    (void)length;
+    (void)signature;
+    return fail_no_signer(err);
+}
+
+static bool
+fail_no_signer(struct hf_error *err)
+{
+    hf_fail(err, HF_ERR_DENIED, "this machine has no signing key of the repository, and can record nothing");
+    return hf_fail_hint(err, "It can list and restore.  To go on with it, bring \"%s\" from the old state folder.",
+                        HF_STATE_SIGNING_KEY);
 }
 
 static bool
@@ -467,12 +515,35 @@ read_followed(struct hf_records *records, struct followed *followed, struct hf_e
     uint8_t hash[HF_SHA256_BYTES];
     if (!hf_catalog_head(records->catalog, &followed->id, &head, hash, err))
         return false;
-    if ((followed->vault != NULL || hf_vault_open(records->repository, &followed->id, &followed->vault, err)) &&
+    if ((followed->vault != NULL || hf_vault_open_any(records->repository, &followed->id, &followed->vault, err)) &&
         hf_vault_read(followed->vault, take_entry, &reading, &followed->state, err) &&
-        check_rollback(records, followed->vault, head, hash, err))
+        check_rollback(records, followed->vault, head, hash, err) &&
+        (!followed->state->shredded || finish_shredding(records, followed, err)))
         return true;
     hf_vault_freep(&followed->vault);
     return hf_fail_within(err, "could not read the log of vault \"%s\"", hf_id_format(&followed->id, text));
+}
+
+/* Also what somebody who was killed in the middle of it left.  From then on the vault is read shut. */
+static bool
+finish_shredding(struct hf_records *records, struct followed *followed, struct hf_error *err)
+{
+    struct hf_shred_report report;
+    char text[HF_ID_TEXT_BYTES];
+    followed->shredded = true;
+    if (hf_vault_keys(followed->vault) == NULL)
+        return true;
+
+    _cleanup_(hf_freep) char *cache = hf_path_join(records->settings->state, HF_STATE_CACHE);
+    if (cache == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    if (!hf_shred_keys(hf_repository_backend(records->repository), &followed->id, cache, &report, err))
+        return false;
+    hf_log_info("the keys of vault \"%s\" are destroyed: %u bundles, %u cached files",
+                hf_id_format(&followed->id, text), report.bundles, report.cache_files);
+    hf_vault_freep(&followed->vault);
+    return hf_vault_open_any(records->repository, &followed->id, &followed->vault, err) &&
+           hf_vault_read(followed->vault, NULL, NULL, &followed->state, err);
 }
 
 static bool

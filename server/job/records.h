@@ -29,6 +29,7 @@ struct hf_records;
  * Opens repository, signing key and catalog, and reads every log.  A damaged catalog is set aside and made again.
  * Errors: those of the repository and the key; CORRUPT when a log is older than what the catalog has seen of it
  * (rollback), naming the vault; DENIED when this appliance's key is not among the repository's signers.
+ * Without a signing key the machine can list, check and restore; records it writes none (DENIED).
  */
 HF_MUST_CHECK bool hf_records_open(const struct hf_settings *settings, int64_t now, struct hf_records **ret,
                                    struct hf_error *err);
@@ -38,6 +39,10 @@ struct hf_catalog *hf_records_catalog(struct hf_records *records);
 struct hf_repository *hf_records_repository(struct hf_records *records);
 const struct hf_signing *hf_records_signing(const struct hf_records *records);
 struct hf_signer *hf_records_signer(struct hf_records *records); // for evidence
+/* False: there is no signing key here, and hf_records_signer() is NULL. */
+bool hf_records_can_sign(const struct hf_records *records);
+/* After keys were replaced: which slot opens, and every vault with its newest keys. */
+HF_MUST_CHECK bool hf_records_reopen(struct hf_records *records, struct hf_error *err);
 /* The slot that the settings' key opened. */
 const struct hf_slot_info *hf_records_slot(const struct hf_records *records);
 /* The key that opened it: for workers that unwrap by themselves (promise 7). */
@@ -59,7 +64,7 @@ const char *hf_records_set_aside(const struct hf_records *records);
 HF_MUST_CHECK bool hf_records_remake_catalog(struct hf_records *records, const struct hf_error *damage, int64_t now,
                                              struct hf_error *err);
 
-/* A vault by id.  Borrowed until the next call to any function here.  NOT_FOUND. */
+/* A vault by id.  Borrowed until the next call to any function here.  NOT_FOUND; DENIED: it was shredded. */
 HF_MUST_CHECK bool hf_records_vault(struct hf_records *records, const struct hf_id *id, struct hf_vault **ret,
                                     struct hf_error *err);
 /* What its log adds up to, as far as it was read.  Borrowed likewise. */

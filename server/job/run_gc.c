@@ -71,8 +71,11 @@ collect_all(struct hf_worker *worker, struct hf_open_repository *opened, struct 
         report->unreadable[0] = 0;
         if (!is_shredded(opened->repository, &vaults[i], &shredded, err))
             return false;
-        if (shredded) // its keys are gone, and with them what a manifest says
+        if (shredded) { // its keys are gone, and with them what a manifest says
+            if (!hf_vault_collect_shredded(opened->repository, &vaults[i], report, err))
+                return false;
             continue;
+        }
         if (!hf_vault_open(opened->repository, &vaults[i], &vault, err) ||
             !hf_vault_collect(vault, &options, report, err))
             return hf_fail_within(err, "vault \"%s\"", hf_id_format(&vaults[i], text));

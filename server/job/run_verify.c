@@ -33,6 +33,9 @@ static bool choose(void *context, const struct hf_backup_row *row, struct hf_err
 static bool find_backup(struct hf_daemon *daemon, struct hf_job *job, struct chosen *ret, struct hf_error *err);
 static bool fill_options(struct hf_worker *worker, const json_t *request, struct hf_verify_options *ret,
                          struct hf_error *err);
+static bool unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret,
+                   struct hf_error *err);
+static bool answer_unopened(struct hf_worker *worker, const struct hf_error *why, json_t **ret, struct hf_error *err);
 static bool conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct hf_error *why,
                                 json_t **ret_result, struct hf_error *err);
 static bool answer(const struct hf_verify_outcome *outcome, const struct hf_verify_subject *subject, json_t **ret,
@@ -65,6 +68,9 @@ hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         !hf_job_note_arguments(daemon, job, err) || // for conclude, after a crash too: which it was
         !hf_job_pin(daemon, job, &chosen.vault, &chosen.backup, err))
         return false;
+    json_t *key_file = json_object_get(hf_job_arguments(job), "key_file");
+    if (key_file != NULL && !hf_json_set(request, "key_file", json_incref(key_file), err))
+        return false;
     *ret_request = HF_TAKE(request);
     return true;
 }
@@ -74,6 +80,7 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
 {
     struct hf_verify_options options;
     struct hf_verify_outcome outcome;
+    struct hf_error unopened;
     _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
     struct hf_id backup, vault;
     const char *state_before, *requested_by;
@@ -89,7 +96,9 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
         return false;
 
     hf_worker_progress(worker, "unlock", 0, 0);
-    if (!hf_open_repository(worker, &vault, &opened, err) || !fill_options(worker, source, &options, err))
+    if (!unlock(worker, request, &opened, &unopened))
+        return answer_unopened(worker, &unopened, ret_result, err);
+    if (!hf_vault_open(opened.repository, &vault, &opened.vault, err) || !fill_options(worker, source, &options, err))
         return false;
     _cleanup_(hf_progress_relay_stop) struct hf_progress_relay relay;
     hf_progress_relay_start(&relay, worker);
@@ -144,11 +153,20 @@ hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
                    struct hf_error *err)
 {
     struct hf_id evidence;
+    const char *unopened = json_string_value(json_object_get(*result, "unopened"));
+    struct hf_error key;
+    if (unopened != NULL) { // that its key opens nothing says nothing about the backup
+        hf_fail(&key, HF_ERR_DENIED, "%s", unopened);
+        why = &key;
+        hf_json_freep(result);
+    }
     /* An attempt that was cut off is an attempt all the same: inconclusive, never silence (promise 1). */
     if (*result == NULL && !conclude_unfinished(daemon, job, why, result, err))
         return false;
     if (*result == NULL)
-        return true; // it ended before a backup was chosen
+        return true;                                                    // it ended before a backup was chosen
+    if (why == &key && !hf_json_set(*result, "slot", json_null(), err)) // none opened
+        return false;
     if (hf_records_read_only(hf_daemon_records(daemon))) {
         // A copy keeps no records.  What was seen is told, and the original's ledger stays as it was.
         (void)json_object_del(*result, "content");
@@ -158,6 +176,26 @@ hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
     if (!enter_evidence(daemon, *result, &evidence, err) || !record_verdict(daemon, job, *result, &evidence, err))
         return false;
     return !json_is_true(json_object_get(*result, "store_damaged")) || record_damage(daemon, *result, err);
+}
+
+/* Through the slot of the key file that was named, else through that of the key that was handed over. */
+static bool
+unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret, struct hf_error *err)
+{
+    _cleanup_(hf_credential_done) struct hf_credential named = {.kind = HF_SLOT_KEY_FILE};
+    const char *path = json_string_value(json_object_get(request, "key_file"));
+    if (path == NULL)
+        return hf_open_repository_shut(worker, NULL, ret, err);
+    return hf_key_file_read(path, &named, err) && hf_open_repository_shut(worker, &named, ret, err);
+}
+
+/* For conclude(), which has a key that opens: there the attempt is put on record. */
+static bool
+answer_unopened(struct hf_worker *worker, const struct hf_error *why, json_t **ret, struct hf_error *err)
+{
+    hf_worker_bad_news(worker);
+    *ret = json_pack("{s:s}", "unopened", why->message);
+    return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
 }
 
 static bool

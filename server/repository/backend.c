@@ -165,6 +165,12 @@ hf_backend_delete(struct hf_backend *backend, const char *name, struct hf_error 
 }
 
 bool
+hf_backend_destroy(struct hf_backend *backend, const char *name, struct hf_error *err)
+{
+    return check_name(name, err) && backend->kind->destroy(backend, name, err);
+}
+
+bool
 hf_backend_retain_until(struct hf_backend *backend, const char *name, int64_t until, struct hf_error *err)
 {
     return check_name(name, err) && backend->kind->retain_until(backend, name, until, err);

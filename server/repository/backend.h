@@ -110,6 +110,11 @@ HF_MUST_CHECK bool hf_backend_list(struct hf_backend *backend, const char *prefi
                                    void *context, struct hf_error *err);
 /* A missing object is fine.  DENIED while it is locked. */
 HF_MUST_CHECK bool hf_backend_delete(struct hf_backend *backend, const char *name, struct hf_error *err);
+/*
+ * The same for keys: the bytes are first overwritten where they lie, as far as the storage lets us; a file system that
+ * copies on write, a snapshot or a worn disk cell may hold them still.
+ */
+HF_MUST_CHECK bool hf_backend_destroy(struct hf_backend *backend, const char *name, struct hf_error *err);
 /* Forbids deletion until then; only ever extends.  Advisory on local disk. */
 HF_MUST_CHECK bool hf_backend_retain_until(struct hf_backend *backend, const char *name, int64_t until,
                                            struct hf_error *err);

@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <sodium.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/file.h>
@@ -59,6 +60,7 @@ static bool local_stat(struct hf_backend *backend, const char *name, bool *ret_f
 static bool local_list(struct hf_backend *backend, const char *prefix, hf_object_visitor *visit, void *context,
                        struct hf_error *err);
 static bool local_delete(struct hf_backend *backend, const char *name, struct hf_error *err);
+static bool local_destroy(struct hf_backend *backend, const char *name, struct hf_error *err);
 static bool local_retain_until(struct hf_backend *backend, const char *name, int64_t until, struct hf_error *err);
 static bool local_sweep(struct hf_backend *backend, uint64_t *ret_objects, uint64_t *ret_bytes, struct hf_error *err);
 static bool local_free_space(struct hf_backend *backend, uint64_t *ret_bytes, struct hf_error *err);
@@ -80,6 +82,7 @@ static const struct hf_backend_kind local_kind = {
     .stat = local_stat,
     .list = local_list,
     .remove = local_delete,
+    .destroy = local_destroy,
     .retain_until = local_retain_until,
     .sweep = local_sweep,
     .free_space = local_free_space,
@@ -96,6 +99,7 @@ static bool read_lock(struct local *local, const char *name, bool *ret_found, in
 static bool write_lock(struct local *local, const char *name, int64_t until, struct hf_error *err);
 static bool put_over(struct local *local, const char *path, const void *data, size_t length, struct hf_error *err);
 static bool unlink_durably(struct local *local, const char *path, struct hf_error *err);
+static void overwrite(int fd);
 
 bool
 hf_backend_open_local(const char *path, struct hf_backend **ret, struct hf_error *err)
@@ -324,6 +328,25 @@ local_delete(struct hf_backend *backend, const char *name, struct hf_error *err)
     return !locked || unlink_durably(local, lock, err);
 }
 
+/*
+ * The name goes first and the bytes after it, through the descriptor: whoever dies in between leaves no object that looks
+ * damaged.
+ */
+static bool
+local_destroy(struct hf_backend *backend, const char *name, struct hf_error *err)
+{
+    char above[HF_PATH_BYTES];
+    const char *file = hf_tree_split(name, above);
+    _cleanup_(hf_closep) int folder = hf_tree_at(&local_of(backend)->tree, above, O_RDONLY | O_DIRECTORY);
+    _cleanup_(hf_closep) int fd =
+        folder < 0 ? -1 : openat(folder, file, O_WRONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    if (!local_delete(backend, name, err))
+        return false;
+    if (fd >= 0)
+        overwrite(fd);
+    return true;
+}
+
 static bool
 local_retain_until(struct hf_backend *backend, const char *name, int64_t until, struct hf_error *err)
 {
@@ -527,4 +550,21 @@ unlink_durably(struct local *local, const char *path, struct hf_error *err)
     if (fsync(folder) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not make the deletion of \"%s\" durable", path);
     return true;
+}
+
+/* Only small objects are destroyed: keys.  As far as it goes: the storage may have put a copy elsewhere long ago. */
+static void
+overwrite(int fd)
+{
+    uint8_t noise[4 * HF_KIB];
+    struct stat status;
+    if (fstat(fd, &status) != 0 || !S_ISREG(status.st_mode))
+        return;
+    for (uint64_t at = 0; at < (uint64_t)status.st_size; at += sizeof noise) {
+        uint64_t left = (uint64_t)status.st_size - at;
+        randombytes_buf(noise, sizeof noise);
+        if (!hf_pwrite_all(fd, noise, left < sizeof noise ? (size_t)left : sizeof noise, at, "destroyed keys", NULL))
+            return;
+    }
+    (void)fdatasync(fd);
 }

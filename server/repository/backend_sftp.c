@@ -76,6 +76,7 @@ static const struct hf_backend_kind sftp_kind = {
     .stat = sftp_stat,
     .list = sftp_list,
     .remove = sftp_remove,
+    .destroy = sftp_remove, // overwriting is not in the protocol
     .retain_until = sftp_retain_until,
     .sweep = sftp_sweep,
     .free_space = sftp_free_space,

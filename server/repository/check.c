@@ -135,7 +135,7 @@ check_vault(struct check *check, struct hf_error *err)
         ok = check_is_damage(err);
         if (ok)
             check_tell(check, HF_DAMAGE_LOG, NULL, HF_DAMAGE_NO_SLAB, NULL, NULL, err->message);
-    } else if (ok) {
+    } else if (ok && !check->state->shredded) { // what is left of a shredded vault is noise, and may go at any time
         snprintf(prefix, sizeof prefix, "vaults/%s/packs/", hf_id_format(&check->vault_id, text));
         ok = choose_packs(check, err) && check_run_workers(check, pack_work, err) &&
              (check->options->level < 2 || check_containers(check, err)) &&
@@ -168,7 +168,7 @@ read_state(struct check *check, struct hf_error *err)
 {
     const bool deep = check->options->level == 2;
     if (check->vault == NULL && deep) {
-        if (!hf_vault_open(check->repository, &check->vault_id, &check->own_vault, err))
+        if (!hf_vault_open_any(check->repository, &check->vault_id, &check->own_vault, err))
             return false;
         check->vault = check->own_vault;
     }
@@ -177,7 +177,7 @@ read_state(struct check *check, struct hf_error *err)
             return false;
         check->state = check->own_state;
     } else if (!hf_vault_read(check->vault, NULL, NULL, &check->state, err) ||
-               (deep && !hf_vault_pack_reader(check->vault, &check->packs, err))) {
+               (deep && !check->state->shredded && !hf_vault_pack_reader(check->vault, &check->packs, err))) {
         return false;
     }
     check->report->log_entries += check->state->head;

@@ -92,6 +92,19 @@ hf_vault_collect(struct hf_vault *vault, const struct hf_collect_options *option
 }
 
 bool
+hf_vault_collect_shredded(struct hf_repository *repository, const struct hf_id *vault, struct hf_collect_report *report,
+                          struct hf_error *err)
+{
+    struct hf_collect_report pass = {0};
+    _cleanup_(hf_vault_state_freep) struct hf_vault_state *state = NULL;
+    if (!hf_vault_read_shut(repository, vault, &state, err))
+        return false;
+    const bool ok = remove_objects(hf_repository_backend(repository), vault, state, &pass, err);
+    add_pass(report, &pass);
+    return ok;
+}
+
+bool
 hf_repository_collect(struct hf_repository *repository, struct hf_collect_report *ret, struct hf_error *err)
 {
     *ret = (struct hf_collect_report){0};

@@ -51,6 +51,9 @@ struct hf_collect_report {
  */
 HF_MUST_CHECK bool hf_vault_collect(struct hf_vault *vault, const struct hf_collect_options *options,
                                     struct hf_collect_report *report, struct hf_error *err);
+/* Only removes what the log says is deleted, in a vault whose manifests cannot be read any more: a shredded one. */
+HF_MUST_CHECK bool hf_vault_collect_shredded(struct hf_repository *repository, const struct hf_id *vault,
+                                             struct hf_collect_report *report, struct hf_error *err);
 /*
  * The part that needs neither keys nor a log entry, for all vaults: removes staging leftovers of dead writers and
  * objects that the log says nobody needs.  Packs of open sessions stay.

@@ -6,6 +6,7 @@
 
 #include "base/time.h"
 #include "server/repository/copy_internal.h"
+#include "server/repository/in_force.h"
 
 #define TRIES_MOST 3 // against a collection at the same time
 
@@ -118,7 +119,8 @@ run_copy(struct copy *copy, struct hf_error *err)
     // All that can be refused is, before anything is written.
     bool ok = know_place(copy, &mark, err) && compare_vaults(copy, &vaults, &count, err) &&
               begin_place(copy, &mark, err) && hf_backend_sweep(copy->to, &swept, &swept_bytes, err) &&
-              copy_keys(copy, "keys/", err) && copy_evidence(copy, err) && copy_vaults(copy, vaults, count, err);
+              copy_keys(copy, "keys/", err) && copy_evidence(copy, err) && copy_vaults(copy, vaults, count, err) &&
+              copy_keys(copy, HF_IN_FORCE_PREFIX, err) && copy_keys_remove(copy, vaults, count, err);
     for (size_t i = 0; i < count; i++)
         copy_vault_done(&vaults[i]);
     free(vaults);
@@ -285,7 +287,7 @@ copy_vaults(struct copy *copy, struct copy_vault *vaults, size_t count, struct h
     for (size_t i = 0; i < count; i++)
         if (!copy_vault_remove(copy, &vaults[i], err))
             return false;
-    return copy_keys_remove(copy, vaults, count, err);
+    return true;
 }
 
 static void
@@ -303,8 +305,10 @@ write_epoch(struct hf_repository *repository, const struct hf_id *id, const stru
 {
     _cleanup_(hf_vault_freep) struct hf_vault *vault = NULL;
     const struct hf_vault_state *state;
-    if (!hf_vault_open(repository, id, &vault, err) || !hf_vault_read(vault, NULL, NULL, &state, err))
+    if (!hf_vault_open_any(repository, id, &vault, err) || !hf_vault_read(vault, NULL, NULL, &state, err))
         return false;
+    if (state->shredded)
+        return true; // nothing is written there any more
     _cleanup_(hf_json_freep) json_t *open_part = json_pack("{s:I}", "epoch", (json_int_t)state->epoch + 1);
     _cleanup_(hf_json_freep) json_t *sealed_part = json_pack("{s:s, s:n}", "reason", "promoted", "person");
     if (open_part == NULL || sealed_part == NULL)

@@ -8,7 +8,7 @@
  * anywhere leaves an older state of the repository; the next goes on from there.
  *
  *   mark, superblock -> keys -> evidence -> for each vault: keys, then for each log entry (packs, barrier, entry)
- *     -> evidence's checkpoint -> what the log deleted, or an end of keys, is removed -> mark: synced now
+ *     -> which root key is in force -> what the log deleted, or an end of keys, is removed -> mark: synced now
  *
  * Entries whose packs have been deleted or moved since come in one go with the entry that says so, after everything
  * else up to there: in between, for as long as writing some entries takes, backups are listed that lack packs.
@@ -28,8 +28,9 @@
  * backup is pruned.  Keys go when the log has put them out of use (KEY, SHRED) and the original does not have them any
  * more.  Whatever else is missing in the original is not missed here.
  *
- * Known limits.  That the original was rolled back to an entry the copy has, too, cannot be seen here (DESIGN, rollback:
- * heads are witnessed elsewhere).  Two copies into one place at the same time do not harm each other, and waste time.
+ * Known limits.  A key slot that was removed stays in the copy, and opens it, until the next rotation writes a KEY.  That
+ * the original was rolled back to an entry the copy has, too, cannot be seen here (DESIGN, rollback: heads are witnessed
+ * elsewhere).  Two copies into one place at the same time do not harm each other, and waste time.
  */
 #pragma once
 #include <stdatomic.h>

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "server/repository/copy_internal.h"
+#include "server/repository/in_force.h"
 
 #define SLOT_PREFIX "keys/slot-"
 
@@ -11,6 +12,10 @@ static bool remove_bundles(struct copy *copy, const struct copy_vault *vault, st
 static bool remove_unless_there(struct copy *copy, const struct copy_listing *here, const struct copy_object *object,
                                 struct hf_error *err);
 
+/*
+ * Which root key is in force is copied by itself, after everything that it opens: until then the older one opens what lies
+ * there, as in a rotation (rotation.h).
+ */
 bool
 copy_keys(struct copy *copy, const char *prefix, struct hf_error *err)
 {
@@ -20,6 +25,9 @@ copy_keys(struct copy *copy, const char *prefix, struct hf_error *err)
     for (size_t i = 0; i < here.count; i++) {
         const char *name = here.objects[i].name;
         const bool slot = strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) == 0;
+        const bool turn = strncmp(name, HF_IN_FORCE_PREFIX, strlen(HF_IN_FORCE_PREFIX)) == 0;
+        if (turn && strcmp(prefix, HF_IN_FORCE_PREFIX) != 0)
+            continue;
         if (!copy_small(copy, name, slot ? COPY_PROVES_ITSELF : COPY_FIXED, copy_find(&there, name), err))
             return false;
     }
@@ -36,7 +44,9 @@ copy_keys_remove(struct copy *copy, const struct copy_vault *vaults, size_t coun
     for (size_t i = 0; i < count; i++)
         if (!remove_bundles(copy, &vaults[i], err))
             return false;
-    return remove_slots(copy, vaults, count, err);
+    uint32_t in_force;
+    return remove_slots(copy, vaults, count, err) && hf_in_force_find(copy->to, &in_force, err) &&
+           hf_in_force_remove_older(copy->to, in_force, err);
 }
 
 static bool

@@ -6,6 +6,7 @@
  *   holdfast-repository                         the superblock (superblock.h)
  *   holdfast-copy                               this is a copy, and only read (superblock.h)
  *   keys/slot-<slot id>                         the root key, wrapped once for each way to open it (keys.h)
+ *   keys/in-force-<generation>                  which root key opens the repository, once it was replaced (in_force.h)
  *   keys/root-<generation>                      the root bundle: who may sign (keys.h)
  *   vaults/<vault id>/keys-<generation>         the vault's keys, sealed with the root key (keys.h)
  *   vaults/<vault id>/log/<sequence>            the vault log: what counts, in order (vault_log.h)

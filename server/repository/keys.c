@@ -6,11 +6,13 @@
 #include <string.h>
 
 #include "server/repository/envelope.h"
+#include "server/repository/generations.h"
+#include "server/repository/in_force.h"
 #include "server/repository/keys_internal.h"
 
 #define VERSION 1
 
-#define NAME_BYTES     96 // of the object of a generation, or the beginning of it
+#define NAME_BYTES     HF_GENERATION_NAME_BYTES
 #define WHAT_BYTES     (NAME_BYTES + 16)
 #define BUNDLE_HEADER  8
 #define SIGNER_BYTES   192
@@ -36,16 +38,13 @@ _Static_assert(SIGNER_SIGNED + HF_SIGNATURE_BYTES == SIGNER_BYTES, "a signer's f
 _Static_assert(HF_SIGNATURE_BYTES == crypto_sign_BYTES && HF_PUBLIC_BYTES == crypto_sign_PUBLICKEYBYTES, "Ed25519");
 _Static_assert(HF_KEY_BYTES == crypto_scalarmult_SCALARBYTES && HF_PUBLIC_BYTES == crypto_scalarmult_BYTES, "X25519");
 
-/* The newest of the objects "<prefix><8 hex digits>". */
-struct newest {
-    const char *prefix;
-    uint32_t generation; // 0: there is none
-};
-
 static void root_prefix(char prefix[static NAME_BYTES]);
-static void vault_prefix(const struct hf_id *vault, char prefix[static NAME_BYTES]);
 static bool find_newest(struct hf_backend *backend, const char *prefix, uint32_t *ret_generation, struct hf_error *err);
-static bool note_generation(void *context, const struct hf_object_info *object, struct hf_error *err);
+static bool open_generation(struct hf_backend *backend, const char *prefix, const struct hf_envelope *envelope,
+                            const struct hf_secret *root_key, struct hf_buf *plain, char what[static WHAT_BYTES],
+                            struct hf_error *err);
+static bool rotation_is_pending(struct hf_backend *backend, const struct hf_id *repository, bool *ret,
+                                struct hf_error *err);
 static bool open_newest(struct hf_backend *backend, const char *prefix, struct hf_envelope *envelope,
                         const struct hf_secret *root_key, struct hf_buf *plain, char what[static WHAT_BYTES],
                         struct hf_error *err);
@@ -140,7 +139,7 @@ hf_vault_keys_create(struct hf_backend *backend, const struct hf_id *repository,
 {
     char prefix[NAME_BYTES];
     uint32_t newest;
-    vault_prefix(vault, prefix);
+    hf_vault_bundle_prefix(vault, prefix);
     if (!find_newest(backend, prefix, &newest, err))
         return false;
     if (newest > 0)
@@ -168,7 +167,7 @@ hf_vault_keys_read(struct hf_backend *backend, const struct hf_id *repository, c
                    const struct hf_secret *root_key, struct hf_vault_keys **ret, struct hf_error *err)
 {
     char prefix[NAME_BYTES], what[WHAT_BYTES];
-    vault_prefix(vault, prefix);
+    hf_vault_bundle_prefix(vault, prefix);
     struct hf_envelope envelope = {.kind = HF_ENVELOPE_VAULT_BUNDLE, .repository = *repository, .object = *vault};
     _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT_SECRET(VAULT_PLAIN_MOST);
     if (!open_newest(backend, prefix, &envelope, root_key, &plain, what, err))
@@ -234,45 +233,109 @@ hf_vault_keys_import(const void *bytes, size_t length, struct hf_vault_keys **re
     return true;
 }
 
-static void
-root_prefix(char prefix[static NAME_BYTES])
+bool
+hf_vault_keys_add_epoch(struct hf_backend *backend, const struct hf_vault_keys *keys, const struct hf_secret *root_key,
+                        int64_t now, struct hf_error *err)
 {
-    snprintf(prefix, NAME_BYTES, "keys/root-");
+    char prefix[NAME_BYTES];
+    struct hf_key_epoch *longer = calloc(keys->epoch_count + 1, sizeof *longer);
+    if (longer == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the keys of a vault");
+    _cleanup_(hf_freep) struct hf_key_epoch *epochs = longer;
+    if (keys->epoch_count == HF_EPOCHS_MOST)
+        return hf_fail(err, HF_ERR_NO_SPACE, "the vault has %d data keys, and more are not allowed", HF_EPOCHS_MOST);
+
+    // All but the last secret stay with `keys`: this is only a view of them for writing.
+    struct hf_vault_keys next = *keys;
+    struct hf_key_epoch *added = &epochs[keys->epoch_count];
+    memcpy(epochs, keys->epochs, keys->epoch_count * sizeof *epochs);
+    next.generation = keys->generation + 1;
+    next.epochs = epochs;
+    next.epoch_count = keys->epoch_count + 1;
+    *added = (struct hf_key_epoch){.epoch = (uint32_t)next.epoch_count, .created_at = now};
+    hf_vault_bundle_prefix(&keys->vault, prefix);
+    const struct hf_envelope envelope = {.kind = HF_ENVELOPE_VAULT_BUNDLE,
+                                         .generation = next.generation,
+                                         .repository = keys->repository,
+                                         .object = keys->vault};
+    _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT_SECRET(VAULT_PLAIN_MOST);
+    bool written = hf_secret_random(&added->data_secret, HF_KEY_BYTES, err);
+    if (written) {
+        crypto_scalarmult_base(added->data_public, added->data_secret.bytes);
+        written =
+            put_vault_keys(&next, &plain, err) && write_generation(backend, prefix, &envelope, root_key, &plain, err);
+    }
+    hf_secret_done(&added->data_secret);
+    return written && hf_bundle_prove(backend, prefix, &envelope, root_key, &plain, err);
+}
+
+bool
+hf_bundle_prove(struct hf_backend *backend, const char *prefix, const struct hf_envelope *envelope,
+                const struct hf_secret *root_key, const struct hf_buf *expected, struct hf_error *err)
+{
+    char what[WHAT_BYTES];
+    _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT_SECRET(expected->limit);
+    if (!open_generation(backend, prefix, envelope, root_key, &plain, what, err))
+        return hf_fail_within(err, "the new keys do not open");
+    if (plain.length != expected->length || sodium_memcmp(plain.data, expected->data, plain.length) != 0)
+        return hf_fail(err, HF_ERR_CORRUPT, "%s does not hold what was written", what);
+    return true;
+}
+
+bool
+hf_bundle_rewrap(struct hf_backend *backend, const char *prefix, const struct hf_envelope *of,
+                 const struct hf_secret *old_key, const struct hf_secret *new_key, struct hf_error *err)
+{
+    char what[WHAT_BYTES];
+    struct hf_envelope envelope = *of;
+    uint32_t newest;
+    _cleanup_(hf_buf_done) struct hf_buf plain =
+        HF_BUF_INIT_SECRET(of->kind == HF_ENVELOPE_ROOT_BUNDLE ? ROOT_PLAIN_MOST : VAULT_PLAIN_MOST);
+    if (!open_newest(backend, prefix, &envelope, old_key, &plain, what, err) ||
+        !find_newest(backend, prefix, &newest, err))
+        return false;
+    envelope.generation = newest + 1;
+    return write_generation(backend, prefix, &envelope, new_key, &plain, err) &&
+           hf_bundle_prove(backend, prefix, &envelope, new_key, &plain, err);
+}
+
+bool
+hf_bundle_newest(struct hf_backend *backend, const char *prefix, const struct hf_envelope *of,
+                 const struct hf_secret *root_key, uint32_t *ret_generation, struct hf_error *err)
+{
+    char what[WHAT_BYTES];
+    struct hf_envelope envelope = *of;
+    _cleanup_(hf_buf_done) struct hf_buf plain =
+        HF_BUF_INIT_SECRET(of->kind == HF_ENVELOPE_ROOT_BUNDLE ? ROOT_PLAIN_MOST : VAULT_PLAIN_MOST);
+    if (!open_newest(backend, prefix, &envelope, root_key, &plain, what, err))
+        return false;
+    *ret_generation = envelope.generation;
+    return true;
 }
 
 static void
-vault_prefix(const struct hf_id *vault, char prefix[static NAME_BYTES])
+root_prefix(char prefix[static NAME_BYTES])
+{
+    snprintf(prefix, NAME_BYTES, HF_ROOT_BUNDLE_PREFIX);
+}
+
+void
+hf_vault_bundle_prefix(const struct hf_id *vault, char prefix[static HF_GENERATION_NAME_BYTES])
 {
     char text[HF_ID_TEXT_BYTES];
-    snprintf(prefix, NAME_BYTES, "vaults/%s/keys-", hf_id_format(vault, text));
+    snprintf(prefix, HF_GENERATION_NAME_BYTES, "vaults/%s/keys-", hf_id_format(vault, text));
 }
 
 static bool
 find_newest(struct hf_backend *backend, const char *prefix, uint32_t *ret_generation, struct hf_error *err)
 {
-    struct newest newest = {.prefix = prefix};
-    if (!hf_backend_list(backend, prefix, note_generation, &newest, err))
-        return hf_fail_within(err, "could not look for \"%s*\"", prefix);
-    *ret_generation = newest.generation;
-    return true;
+    return hf_generation_newest(backend, prefix, UINT64_MAX, ret_generation, err);
 }
 
-static bool
-note_generation(void *context, const struct hf_object_info *object, struct hf_error *err)
-{
-    (void)err;
-    struct newest *newest = context;
-    const char *digits = object->name + strlen(newest->prefix);
-    uint8_t bytes[4];
-    if (!hf_hex_parse(digits, bytes, sizeof bytes, NULL))
-        return true; // some other name
-    uint32_t generation = (uint32_t)bytes[0] << 24 | (uint32_t)bytes[1] << 16 | (uint32_t)bytes[2] << 8 | bytes[3];
-    if (generation > newest->generation)
-        newest->generation = generation;
-    return true;
-}
-
-/* Sets the envelope's generation, and `what` to a name for messages. */
+/*
+ * Sets the envelope's generation, and `what` to a name for messages.  One that another root key sealed is passed over
+ * only while a root key waits to come into force: else a newer one that does not open would go unnoticed.
+ */
 static bool
 open_newest(struct hf_backend *backend, const char *prefix, struct hf_envelope *envelope,
             const struct hf_secret *root_key, struct hf_buf *plain, char what[static WHAT_BYTES], struct hf_error *err)
@@ -282,8 +345,33 @@ open_newest(struct hf_backend *backend, const char *prefix, struct hf_envelope *
     if (envelope->generation == 0)
         return hf_fail(err, HF_ERR_NOT_FOUND, "repository \"%s\" has no \"%s*\"", hf_backend_place(backend), prefix);
 
+    for (;;) {
+        struct hf_error problem = {0};
+        bool pending = false;
+        uint32_t before;
+        if (open_generation(backend, prefix, envelope, root_key, plain, what, &problem))
+            return true;
+        if (problem.kind == HF_ERR_DENIED) {
+            if (!rotation_is_pending(backend, &envelope->repository, &pending, err) ||
+                !hf_generation_newest(backend, prefix, envelope->generation, &before, err))
+                return false;
+        }
+        if (!pending || before == 0) {
+            if (err != NULL)
+                *err = problem;
+            return false;
+        }
+        envelope->generation = before;
+    }
+}
+
+static bool
+open_generation(struct hf_backend *backend, const char *prefix, const struct hf_envelope *envelope,
+                const struct hf_secret *root_key, struct hf_buf *plain, char what[static WHAT_BYTES],
+                struct hf_error *err)
+{
     char name[NAME_BYTES];
-    snprintf(name, sizeof name, "%s%08x", prefix, envelope->generation);
+    hf_generation_name(prefix, envelope->generation, name);
     snprintf(what, WHAT_BYTES, "key bundle \"%s\"", name);
     _cleanup_(hf_buf_done) struct hf_buf sealed = HF_BUF_INIT(plain->limit + HF_ENVELOPE_EXTRA);
     struct hf_error problem;
@@ -298,11 +386,25 @@ open_newest(struct hf_backend *backend, const char *prefix, struct hf_envelope *
 }
 
 static bool
+rotation_is_pending(struct hf_backend *backend, const struct hf_id *repository, bool *ret, struct hf_error *err)
+{
+    struct hf_slot_info slots[HF_SLOTS_STORED_MOST];
+    size_t count;
+    uint32_t in_force;
+    *ret = false;
+    if (!hf_in_force_find(backend, &in_force, err) || !hf_slot_list_all(backend, repository, slots, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        *ret = *ret || slots[i].generation > in_force;
+    return true;
+}
+
+static bool
 write_generation(struct hf_backend *backend, const char *prefix, const struct hf_envelope *envelope,
                  const struct hf_secret *root_key, const struct hf_buf *plain, struct hf_error *err)
 {
     char name[NAME_BYTES];
-    snprintf(name, sizeof name, "%s%08x", prefix, envelope->generation);
+    hf_generation_name(prefix, envelope->generation, name);
     _cleanup_(hf_buf_done) struct hf_buf sealed = HF_BUF_INIT(plain->limit + HF_ENVELOPE_EXTRA);
     return hf_envelope_seal(envelope, root_key, plain->data, plain->length, &sealed, err) &&
            hf_backend_put_exclusive(backend, name, sealed.data, sealed.length, err);

@@ -12,7 +12,7 @@
  *      0      8  magic "HFSLOT01"
  *      8      2  version: 1
  *     10      2  kind: 1 passphrase, 2 key file, 3 X25519 recipient, 4 external command
- *     12      4  root key generation: 1
+ *     12      4  root key generation, from 1 (in_force.h says which one opens the repository)
  *     16     16  repository id
  *     32     16  slot id
  *     48      8  created at
@@ -47,19 +47,21 @@
  *   per key epoch 80 bytes: u32 epoch (from 1), u32 reserved, created at 8, data secret 32 (an X25519
  *   secret, so that ingest can one day seal without it), data public 32.
  * The highest generation counts; the vault log's KEY entries name the generation they know, so that an
- * older bundle put back is noticed.
+ * older bundle put back is noticed: a vault whose bundles are all older than its log's KEY is CORRUPT.  While there are
+ * slots of a root key that is not in force yet (rotation.h), bundles that another key sealed are passed over.
  */
 #pragma once
 #include "base/secret.h"
 #include "server/repository/backend.h"
 
-#define HF_SLOT_BYTES      512
-#define HF_SLOT_NAME_BYTES 64
-#define HF_SLOTS_MOST      64
-#define HF_SIGNERS_MOST    64
-#define HF_EPOCHS_MOST     1024
-#define HF_SIGNATURE_BYTES 64
-#define HF_PUBLIC_BYTES    32
+#define HF_SLOT_BYTES        512
+#define HF_SLOT_NAME_BYTES   64
+#define HF_SLOTS_MOST        64
+#define HF_SLOTS_STORED_MOST (3 * HF_SLOTS_MOST) // with those of a rotation under way
+#define HF_SIGNERS_MOST      64
+#define HF_EPOCHS_MOST       1024
+#define HF_SIGNATURE_BYTES   64
+#define HF_PUBLIC_BYTES      32
 
 enum hf_slot_kind { HF_SLOT_PASSPHRASE = 1, HF_SLOT_KEY_FILE = 2, HF_SLOT_RECIPIENT = 3, HF_SLOT_COMMAND = 4 };
 
@@ -68,7 +70,11 @@ struct hf_slot_info {
     enum hf_slot_kind kind;
     char name[HF_SLOT_NAME_BYTES];
     int64_t created_at;
+    uint32_t generation;                 // of the root key inside
+    uint8_t public_key[HF_PUBLIC_BYTES]; // of a recipient; of a key file its fingerprint; else zeros
 };
+const char *hf_slot_kind_name(enum hf_slot_kind kind); // "passphrase", "key_file", "recipient", "command"
+HF_MUST_CHECK bool hf_slot_kind_parse(const char *name, enum hf_slot_kind *ret, struct hf_error *err); // USAGE
 
 /* What opens a slot, or makes a new one.  Exactly the member for `kind` is read. */
 struct hf_credential {
@@ -76,6 +82,7 @@ struct hf_credential {
     struct hf_secret passphrase; // as typed, without the line end
     struct hf_secret key;        // 32 bytes: of the key file, the recipient's secret, or what the command printed
     uint8_t recipient[HF_PUBLIC_BYTES]; // only to make a recipient slot
+    const char *slot;                   // borrowed: opens the slot of this name only; NULL: any that it fits
 };
 void hf_credential_done(struct hf_credential *credential);
 
@@ -98,13 +105,14 @@ struct hf_slot_options {
     const char *name; // 1 to 63 bytes
     uint64_t argon2_operations;
     uint64_t argon2_memory_bytes;
+    uint32_t generation; // of the root key; 0: the one in force
 };
 
 HF_MUST_CHECK bool hf_slot_add(struct hf_backend *backend, const struct hf_id *repository,
                                const struct hf_credential *credential, const struct hf_slot_options *options,
                                const struct hf_secret *root_key, int64_t now, struct hf_slot_info *ret,
                                struct hf_error *err);
-/* CORRUPT when one of them is damaged, by name; adding and opening go on without it. */
+/* Those in force.  CORRUPT when one of them is damaged, by name; adding and opening go on without it. */
 HF_MUST_CHECK bool hf_slot_list(struct hf_backend *backend, const struct hf_id *repository,
                                 struct hf_slot_info ret[static HF_SLOTS_MOST], size_t *ret_count, struct hf_error *err);
 /*
@@ -115,6 +123,17 @@ HF_MUST_CHECK bool hf_slot_list(struct hf_backend *backend, const struct hf_id *
 HF_MUST_CHECK bool hf_slot_open(struct hf_backend *backend, const struct hf_id *repository,
                                 const struct hf_credential *credential, struct hf_secret *ret_root_key,
                                 struct hf_slot_info *ret_slot, struct hf_error *err);
+
+/* The same for slots of one generation of the root key, and the list of all generations. */
+HF_MUST_CHECK bool hf_slot_open_generation(struct hf_backend *backend, const struct hf_id *repository,
+                                           const struct hf_credential *credential, uint32_t generation,
+                                           struct hf_secret *ret_root_key, struct hf_slot_info *ret_slot,
+                                           struct hf_error *err);
+HF_MUST_CHECK bool hf_slot_list_all(struct hf_backend *backend, const struct hf_id *repository,
+                                    struct hf_slot_info ret[static HF_SLOTS_STORED_MOST], size_t *ret_count,
+                                    struct hf_error *err);
+/* Overwrites and removes it; a missing one is fine.  That another one opens is for the caller to know. */
+HF_MUST_CHECK bool hf_slot_remove(struct hf_backend *backend, const struct hf_id *id, struct hf_error *err);
 
 struct hf_signer_record {
     uint8_t public_key[HF_PUBLIC_BYTES];
@@ -178,6 +197,12 @@ HF_MUST_CHECK bool hf_vault_keys_read(struct hf_backend *backend, const struct h
                                       const struct hf_id *vault, const struct hf_secret *root_key,
                                       struct hf_vault_keys **ret, struct hf_error *err);
 void hf_vault_keys_freep(struct hf_vault_keys **keys);
+/*
+ * Writes generation keys->generation + 1 with one more key epoch, which seals new packs from then on, and reads it back.
+ * CONFLICT: somebody else was first.
+ */
+HF_MUST_CHECK bool hf_vault_keys_add_epoch(struct hf_backend *backend, const struct hf_vault_keys *keys,
+                                           const struct hf_secret *root_key, int64_t now, struct hf_error *err);
 /*
  * Their plain bytes, for handing them to a child over a pipe, and back: repository id 16, vault id 16,
  * u32 generation, then the vault bundle's plain bytes.

@@ -3,7 +3,8 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "server/repository/superblock.h"
+#include "server/repository/in_force.h"
+#include "server/repository/repository_internal.h"
 
 #define VAULTS_MOST 65536
 
@@ -11,6 +12,7 @@ struct hf_repository {
     struct hf_backend *backend;
     struct hf_superblock superblock;
     struct hf_secret root_key;      // empty while locked
+    uint32_t root_generation;       // of that key
     struct hf_root_bundle *signers; // NULL while locked
 };
 
@@ -63,14 +65,15 @@ hf_repository_unlock(struct hf_repository *repository, const struct hf_credentia
                      struct hf_slot_info *ret_slot, struct hf_error *err)
 {
     struct hf_secret root_key = {0};
-    if (!hf_slot_open(repository->backend, &repository->superblock.repository, credential, &root_key, ret_slot, err))
+    struct hf_slot_info slot;
+    if (!hf_slot_open(repository->backend, &repository->superblock.repository, credential, &root_key, &slot, err))
         return false;
-    if (!hf_superblock_check(&repository->superblock, &root_key, err)) {
+    if (!hf_in_force_check(repository->backend, &repository->superblock, slot.generation, &root_key, err)) {
         hf_secret_done(&root_key);
         return false;
     }
-    hf_secret_done(&repository->root_key);
-    repository->root_key = root_key;
+    hf_repository_adopt_root_key(repository, slot.generation, &root_key);
+    *ret_slot = slot;
     return load_signers(repository, err);
 }
 
@@ -102,6 +105,27 @@ const struct hf_secret *
 hf_repository_root_key(const struct hf_repository *repository)
 {
     return repository->root_key.length > 0 ? &repository->root_key : NULL;
+}
+
+uint32_t
+hf_repository_root_generation(const struct hf_repository *repository)
+{
+    return repository->root_generation;
+}
+
+const struct hf_superblock *
+hf_repository_superblock(const struct hf_repository *repository)
+{
+    return &repository->superblock;
+}
+
+void
+hf_repository_adopt_root_key(struct hf_repository *repository, uint32_t generation, struct hf_secret *root_key)
+{
+    hf_secret_done(&repository->root_key);
+    repository->root_key = *root_key;
+    *root_key = (struct hf_secret){0};
+    repository->root_generation = generation;
 }
 
 const struct hf_root_bundle *
@@ -143,6 +167,7 @@ make_objects(struct hf_repository *repository, const struct hf_repository_new *h
     if (bundle == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of signers");
     repository->signers = bundle;
+    repository->root_generation = 1;
     return hf_slot_add(repository->backend, &id, how->credential, &how->slot, &repository->root_key, how->now, &slot,
                        err) &&
            hf_root_bundle_add_signer(repository->backend, &id, &repository->root_key, bundle, how->signer, how->signer,

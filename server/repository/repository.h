@@ -38,6 +38,7 @@ struct hf_backend *hf_repository_backend(struct hf_repository *repository);
 struct hf_id hf_repository_id(const struct hf_repository *repository);
 /* NULL while locked. */
 const struct hf_secret *hf_repository_root_key(const struct hf_repository *repository);
+uint32_t hf_repository_root_generation(const struct hf_repository *repository); // of that key: in_force.h
 const struct hf_root_bundle *hf_repository_signers(const struct hf_repository *repository);
 /* Reads the root bundle again (after a signer was added). */
 HF_MUST_CHECK bool hf_repository_reload_signers(struct hf_repository *repository, struct hf_error *err);
@@ -58,12 +59,21 @@ struct hf_vault_new {
 /* Makes keys and the LINEAGE entry of a new vault; the id is drawn (the house: the repository's id). */
 HF_MUST_CHECK bool hf_vault_create(struct hf_repository *repository, const struct hf_vault_new *how,
                                    struct hf_vault **ret, struct hf_error *err);
-/* The vault of a lineage, by the keyless hash in its LINEAGE entry.  *ret_found false: there is none yet. */
+/*
+ * The vault of a lineage, by the keyless hash in its LINEAGE entry.  *ret_found false: there is none yet, or only
+ * shredded ones: the lineage then begins anew in another vault.
+ */
 HF_MUST_CHECK bool hf_vault_find(struct hf_repository *repository, const char *engine, const char *identity,
                                  bool *ret_found, struct hf_id *ret_vault, struct hf_error *err);
-/* With keys from the root key.  The log is opened, not read. */
+/* With keys from the root key.  The log is opened, not read.  NOT_FOUND: it has no keys, as after a SHRED. */
 HF_MUST_CHECK bool hf_vault_open(struct hf_repository *repository, const struct hf_id *vault, struct hf_vault **ret,
                                  struct hf_error *err);
+/* Without keys: sealed parts stay shut, hf_vault_keys() is NULL.  How a shredded vault is read. */
+HF_MUST_CHECK bool hf_vault_open_shut(struct hf_repository *repository, const struct hf_id *vault,
+                                      struct hf_vault **ret, struct hf_error *err);
+/* Either of the two: shut when it was shredded.  Keys that are missing without a SHRED are an error as ever. */
+HF_MUST_CHECK bool hf_vault_open_any(struct hf_repository *repository, const struct hf_id *vault, struct hf_vault **ret,
+                                     struct hf_error *err);
 /* For a child that was handed only this vault's keys: place, keys, signers. */
 HF_MUST_CHECK bool hf_vault_open_with_keys(const char *place, struct hf_vault_keys *keys, // takes the keys
                                            const struct hf_root_bundle *signers, struct hf_vault **ret,
@@ -180,7 +190,8 @@ void hf_vault_state_freep(struct hf_vault_state **state);
 
 /*
  * Reads what is new in the log and returns the sum of all of it.  `visit` (may be NULL) sees each new
- * entry, in order: what the catalog is rebuilt from.
+ * entry, in order: what the catalog is rebuilt from.  CORRUPT when the log knows newer keys than there are in the store:
+ * an older copy of them was put back.
  */
 HF_MUST_CHECK bool hf_vault_read(struct hf_vault *vault, hf_log_visitor *visit, void *context,
                                  const struct hf_vault_state **ret, struct hf_error *err);

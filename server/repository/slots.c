@@ -8,11 +8,11 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "server/repository/derive.h"
+#include "server/repository/in_force.h"
 #include "server/repository/keys_internal.h"
 
-#define MAGIC           "HFSLOT01"
-#define VERSION         1
-#define ROOT_GENERATION 1
+#define MAGIC   "HFSLOT01"
+#define VERSION 1
 
 #define AT_VERSION    8
 #define AT_KIND       10
@@ -53,15 +53,17 @@ _Static_assert(AT_RESERVED_1 - AT_COMMAND == HF_SLOT_NAME_BYTES, "the command's 
 #define RECIPIENT_WORD "holdfast-recipient-1 "
 #define KEY_LINE_MOST  128
 
-/* The objects of all slots, by name. */
+/* The objects of all slots, by name; while the root key is replaced there are two generations of them. */
 struct slot_names {
     size_t count;
-    struct hf_id ids[HF_SLOTS_MOST];
+    struct hf_id ids[HF_SLOTS_STORED_MOST];
 };
 
 /* What came of the slots that were tried. */
 struct tally {
     size_t refused; // intact, of the credential's kind, and made with another key
+    size_t later;   // intact, of a generation that is not in force yet
+    size_t current; // intact, of the generation in force
     size_t damaged;
     bool blame;              // a damaged one may be the one that should have opened
     struct hf_error problem; // of the first damaged one, or of the first to blame
@@ -88,6 +90,9 @@ static bool read_slot(struct hf_backend *backend, const struct hf_id *repository
 static bool fields_fit_kind(const uint8_t *raw, enum hf_slot_kind kind);
 static bool zero(const uint8_t *raw, size_t from, size_t to);
 
+static bool has_room(struct hf_backend *backend, const struct hf_id *repository, const struct slot_names *names,
+                     uint32_t generation);
+static bool is_for(const struct hf_slot *slot, const struct hf_credential *credential);
 static bool open_one(const struct hf_slot *slot, const struct hf_credential *credential, const char *what,
                      struct hf_secret *ret_root_key, struct hf_error *err);
 static bool stretch_passphrase(const uint8_t raw[static HF_SLOT_BYTES], const struct hf_secret *passphrase,
@@ -106,6 +111,34 @@ hf_credential_done(struct hf_credential *credential)
     hf_secret_done(&credential->passphrase);
     hf_secret_done(&credential->key);
     memset(credential, 0, sizeof *credential);
+}
+
+/* By kind: in JSON and on the command line, and what a person calls it. */
+static const char *const kind_names[] = {
+    [HF_SLOT_PASSPHRASE] = "passphrase",
+    [HF_SLOT_KEY_FILE] = "key_file",
+    [HF_SLOT_RECIPIENT] = "recipient",
+    [HF_SLOT_COMMAND] = "command",
+};
+
+const char *
+hf_slot_kind_name(enum hf_slot_kind kind)
+{
+    assert(kind >= HF_SLOT_PASSPHRASE && kind <= HF_SLOT_COMMAND);
+    return kind_names[kind];
+}
+
+bool
+hf_slot_kind_parse(const char *name, enum hf_slot_kind *ret, struct hf_error *err)
+{
+    for (size_t i = HF_SLOT_PASSPHRASE; i < HF_LENGTH(kind_names); i++) {
+        if (strcmp(kind_names[i], name) == 0) {
+            *ret = (enum hf_slot_kind)i;
+            return true;
+        }
+    }
+    return hf_fail(err, HF_ERR_USAGE,
+                   "\"%.64s\" is no kind of key slot; it can be passphrase, key_file, recipient or command", name);
 }
 
 bool
@@ -191,9 +224,11 @@ hf_slot_add(struct hf_backend *backend, const struct hf_id *repository, const st
 {
     assert(root_key->length == HF_KEY_BYTES);
     struct slot_names names;
-    if (!check_new_slot(credential, options, err) || !list_slot_names(backend, &names, err))
+    uint32_t generation = options->generation;
+    if (!check_new_slot(credential, options, err) || !list_slot_names(backend, &names, err) ||
+        (generation == 0 && !hf_in_force_find(backend, &generation, err)))
         return false;
-    if (names.count == HF_SLOTS_MOST)
+    if (!has_room(backend, repository, &names, generation))
         return hf_fail(err, HF_ERR_NO_SPACE, "repository \"%s\" has %d key slots, and more are not allowed",
                        hf_backend_place(backend), HF_SLOTS_MOST);
 
@@ -201,7 +236,7 @@ hf_slot_add(struct hf_backend *backend, const struct hf_id *repository, const st
     uint8_t raw[HF_SLOT_BYTES] = MAGIC;
     hf_put_u16(raw + AT_VERSION, VERSION);
     hf_put_u16(raw + AT_KIND, (uint16_t)credential->kind);
-    hf_put_u32(raw + AT_GENERATION, ROOT_GENERATION);
+    hf_put_u32(raw + AT_GENERATION, generation);
     memcpy(raw + AT_REPOSITORY, repository->bytes, HF_ID_BYTES);
     memcpy(raw + AT_ID, id.bytes, HF_ID_BYTES);
     hf_put_u64(raw + AT_CREATED, (uint64_t)now);
@@ -227,11 +262,32 @@ bool
 hf_slot_list(struct hf_backend *backend, const struct hf_id *repository, struct hf_slot_info ret[static HF_SLOTS_MOST],
              size_t *ret_count, struct hf_error *err)
 {
+    struct hf_slot_info all[HF_SLOTS_STORED_MOST];
+    size_t count, current = 0;
+    uint32_t in_force;
+    if (!hf_slot_list_all(backend, repository, all, &count, err) || !hf_in_force_find(backend, &in_force, err))
+        return false;
+    for (size_t i = 0; i < count; i++) {
+        if (all[i].generation != in_force)
+            continue;
+        if (current == HF_SLOTS_MOST)
+            return hf_fail(err, HF_ERR_NO_SPACE, "repository \"%s\" has more than %d key slots",
+                           hf_backend_place(backend), HF_SLOTS_MOST);
+        ret[current++] = all[i];
+    }
+    *ret_count = current;
+    return true;
+}
+
+bool
+hf_slot_list_all(struct hf_backend *backend, const struct hf_id *repository,
+                 struct hf_slot_info ret[static HF_SLOTS_STORED_MOST], size_t *ret_count, struct hf_error *err)
+{
     struct slot_names names;
     if (!list_slot_names(backend, &names, err))
         return false;
 
-    struct hf_slot_info infos[HF_SLOTS_MOST];
+    struct hf_slot_info infos[HF_SLOTS_STORED_MOST];
     for (size_t i = 0; i < names.count; i++) {
         uint8_t raw[HF_SLOT_BYTES];
         struct hf_slot slot;
@@ -248,6 +304,16 @@ bool
 hf_slot_open(struct hf_backend *backend, const struct hf_id *repository, const struct hf_credential *credential,
              struct hf_secret *ret_root_key, struct hf_slot_info *ret_slot, struct hf_error *err)
 {
+    uint32_t in_force;
+    return hf_in_force_find(backend, &in_force, err) &&
+           hf_slot_open_generation(backend, repository, credential, in_force, ret_root_key, ret_slot, err);
+}
+
+bool
+hf_slot_open_generation(struct hf_backend *backend, const struct hf_id *repository,
+                        const struct hf_credential *credential, uint32_t generation, struct hf_secret *ret_root_key,
+                        struct hf_slot_info *ret_slot, struct hf_error *err)
+{
     struct slot_names names;
     if (!list_slot_names(backend, &names, err))
         return false;
@@ -259,7 +325,12 @@ hf_slot_open(struct hf_backend *backend, const struct hf_id *repository, const s
         struct hf_error problem;
         char object[SLOT_OBJECT_BYTES];
         bool readable = read_slot(backend, repository, &names.ids[i], raw, &slot, &problem);
-        if (readable && slot.info.kind != credential->kind)
+        if (readable && slot.info.generation != generation) {
+            tally.later += slot.info.generation > generation;
+            continue;
+        }
+        tally.current += readable;
+        if (readable && !is_for(&slot, credential))
             continue;
         if (readable && open_one(&slot, credential, slot_object(&names.ids[i], object), ret_root_key, &problem)) {
             *ret_slot = slot.info;
@@ -278,7 +349,17 @@ hf_slot_open(struct hf_backend *backend, const struct hf_id *repository, const s
             return false;
         }
     }
+    if (tally.current == 0 && tally.later > 0)
+        return hf_fail(err, HF_ERR_CORRUPT, "repository \"%s\" has key slots of a later root key only: \"%s*\" is lost",
+                       hf_backend_place(backend), HF_IN_FORCE_PREFIX);
     return fail_none_opened(&tally, credential->kind, hf_backend_place(backend), err);
+}
+
+bool
+hf_slot_remove(struct hf_backend *backend, const struct hf_id *id, struct hf_error *err)
+{
+    char object[SLOT_OBJECT_BYTES];
+    return hf_backend_destroy(backend, slot_object(id, object), err);
 }
 
 bool
@@ -292,7 +373,7 @@ hf_slot_parse(const uint8_t *raw, size_t length, const struct hf_id *repository,
         return hf_fail(err, HF_ERR_CORRUPT, "key slot \"%s\" is damaged: it does not begin as one", what);
     if (hf_get_u32(raw + AT_CRC) != hf_crc32c(0, raw, AT_CRC))
         return hf_fail(err, HF_ERR_CORRUPT, "key slot \"%s\" is damaged: its checksum is wrong", what);
-    if (hf_get_u16(raw + AT_VERSION) != VERSION || hf_get_u32(raw + AT_GENERATION) != ROOT_GENERATION)
+    if (hf_get_u16(raw + AT_VERSION) != VERSION || hf_get_u32(raw + AT_GENERATION) == 0)
         return hf_fail(err, HF_ERR_CORRUPT,
                        "key slot \"%s\" has version %u of generation %u, which this program does not know", what,
                        hf_get_u16(raw + AT_VERSION), hf_get_u32(raw + AT_GENERATION));
@@ -305,11 +386,13 @@ hf_slot_parse(const uint8_t *raw, size_t length, const struct hf_id *repository,
         .info.id = *id,
         .info.kind = (enum hf_slot_kind)hf_get_u16(raw + AT_KIND),
         .info.created_at = (int64_t)hf_get_u64(raw + AT_CREATED),
+        .info.generation = hf_get_u32(raw + AT_GENERATION),
         .argon2_operations = hf_get_u64(raw + AT_OPERATIONS),
         .argon2_memory_bytes = hf_get_u64(raw + AT_MEMORY),
         .raw = raw,
     };
     memcpy(slot.info.name, raw + AT_NAME, HF_SLOT_NAME_BYTES);
+    memcpy(slot.info.public_key, raw + AT_RECIPIENT, HF_PUBLIC_BYTES);
     if (!hf_key_name_valid(slot.info.name, sizeof slot.info.name))
         return hf_fail(err, HF_ERR_CORRUPT, "key slot \"%s\" has a name that cannot be shown", what);
     if (!fields_fit_kind(raw, slot.info.kind) || !zero(raw, AT_RESERVED_1, AT_COMMITMENT) ||
@@ -476,8 +559,8 @@ note_slot_name(void *context, const struct hf_object_info *object, struct hf_err
     size_t prefix = strlen(SLOT_PREFIX);
     if (strncmp(object->name, SLOT_PREFIX, prefix) != 0 || !hf_id_parse(object->name + prefix, &id, NULL))
         return true;
-    if (names->count == HF_SLOTS_MOST)
-        return hf_fail(err, HF_ERR_NO_SPACE, "there are more than %d", HF_SLOTS_MOST);
+    if (names->count == HF_SLOTS_STORED_MOST)
+        return hf_fail(err, HF_ERR_NO_SPACE, "there are more than %d", HF_SLOTS_STORED_MOST);
     names->ids[names->count++] = id;
     return true;
 }
@@ -536,6 +619,29 @@ static bool
 zero(const uint8_t *raw, size_t from, size_t to)
 {
     return sodium_is_zero(raw + from, to - from) == 1;
+}
+
+/* A slot that cannot be read takes a place too. */
+static bool
+has_room(struct hf_backend *backend, const struct hf_id *repository, const struct slot_names *names,
+         uint32_t generation)
+{
+    size_t taken = 0;
+    for (size_t i = 0; i < names->count; i++) {
+        uint8_t raw[HF_SLOT_BYTES];
+        struct hf_slot slot;
+        taken +=
+            !read_slot(backend, repository, &names->ids[i], raw, &slot, NULL) || slot.info.generation == generation;
+    }
+    return taken < HF_SLOTS_MOST;
+}
+
+/* Of a command it is known which slot it is for; what other kinds open shows when they are tried. */
+static bool
+is_for(const struct hf_slot *slot, const struct hf_credential *credential)
+{
+    return slot->info.kind == credential->kind &&
+           (credential->slot == NULL || strcmp(slot->info.name, credential->slot) == 0);
 }
 
 /* DENIED: the slot was made with another key. */

@@ -4,6 +4,7 @@
 
 #include "server/repository/log_rules.h"
 #include "server/repository/pack.h"
+#include "server/repository/keys_internal.h"
 #include "server/repository/superblock.h"
 #include "server/repository/vault_state.h"
 
@@ -13,7 +14,8 @@ struct hf_vault {
     struct hf_backend *backend; // owned only when own_backend
     bool own_backend;
     struct hf_root_bundle *own_signers;
-    struct hf_vault_keys *keys;
+    struct hf_id repository, id;
+    struct hf_vault_keys *keys; // NULL: opened shut
     struct hf_vault_log_options log_options;
     struct hf_vault_log *log;
     struct hf_vault_state *state;
@@ -22,6 +24,8 @@ struct hf_vault {
 static bool open_log(struct hf_vault *vault, const struct hf_root_bundle *signers, struct hf_error *err);
 static bool write_lineage(struct hf_vault *vault, const struct hf_vault_new *how, struct hf_error *err);
 static bool match_lineage(void *context, const struct hf_log_entry *entry, struct hf_error *err);
+static bool is_alive(struct hf_repository *repository, const struct hf_id *vault, bool *ret, struct hf_error *err);
+static bool check_generation(struct hf_vault *vault, struct hf_error *err);
 
 struct reading {
     struct hf_vault_state *state;
@@ -85,6 +89,8 @@ hf_vault_find(struct hf_repository *repository, const char *engine, const char *
         }
         *ret_found = search.matches;
         *ret_vault = ids[i];
+        if (search.matches && !is_alive(repository, &ids[i], ret_found, err))
+            return false;
     }
     return true;
 }
@@ -106,6 +112,36 @@ hf_vault_open(struct hf_repository *repository, const struct hf_id *id, struct h
         return hf_fail_within(err, "vault \"%s\"", hf_id_format(id, text));
     *ret = HF_TAKE(vault);
     return true;
+}
+
+bool
+hf_vault_open_shut(struct hf_repository *repository, const struct hf_id *id, struct hf_vault **ret,
+                   struct hf_error *err)
+{
+    _cleanup_(hf_vault_freep) struct hf_vault *vault = calloc(1, sizeof *vault);
+    if (vault == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a vault");
+    vault->backend = hf_repository_backend(repository);
+    vault->repository = hf_repository_id(repository);
+    vault->id = *id;
+    if (!open_log(vault, hf_repository_signers(repository), err))
+        return false;
+    *ret = HF_TAKE(vault);
+    return true;
+}
+
+bool
+hf_vault_open_any(struct hf_repository *repository, const struct hf_id *id, struct hf_vault **ret, struct hf_error *err)
+{
+    _cleanup_(hf_vault_state_freep) struct hf_vault_state *state = NULL;
+    struct hf_error problem;
+    if (hf_vault_open(repository, id, ret, &problem))
+        return true;
+    if (problem.kind == HF_ERR_NOT_FOUND && hf_vault_read_shut(repository, id, &state, NULL) && state->shredded)
+        return hf_vault_open_shut(repository, id, ret, err);
+    if (err != NULL)
+        *err = problem;
+    return false;
 }
 
 bool
@@ -149,7 +185,7 @@ hf_vault_freep(struct hf_vault **vault)
 struct hf_id
 hf_vault_id(const struct hf_vault *vault)
 {
-    return vault->keys->vault;
+    return vault->id;
 }
 
 struct hf_backend *
@@ -178,6 +214,8 @@ hf_vault_read(struct hf_vault *vault, hf_log_visitor *visit, void *context, cons
     if (!hf_vault_log_read(vault->log, take_entry, &reading, err))
         return false;
     vault->state->head = hf_vault_log_head(vault->log, vault->state->head_hash);
+    if (!check_generation(vault, err))
+        return false;
     *ret = vault->state;
     return true;
 }
@@ -304,11 +342,16 @@ list_moves(const struct hf_vault_state *state, struct hf_pack_move **ret, size_t
 static bool
 open_log(struct hf_vault *vault, const struct hf_root_bundle *signers, struct hf_error *err)
 {
-    vault->log_options = (struct hf_vault_log_options){.backend = vault->backend,
-                                                       .repository = vault->keys->repository,
-                                                       .vault = vault->keys->vault,
-                                                       .record_key = &vault->keys->record_key,
-                                                       .signers = signers};
+    if (vault->keys != NULL) {
+        vault->repository = vault->keys->repository;
+        vault->id = vault->keys->vault;
+    }
+    vault->log_options =
+        (struct hf_vault_log_options){.backend = vault->backend,
+                                      .repository = vault->repository,
+                                      .vault = vault->id,
+                                      .record_key = vault->keys != NULL ? &vault->keys->record_key : NULL,
+                                      .signers = signers};
     return vault_state_new(&vault->state, err) && hf_vault_log_open(&vault->log_options, &vault->log, err);
 }
 
@@ -339,6 +382,48 @@ match_lineage(void *context, const struct hf_log_entry *entry, struct hf_error *
     if (entry->kind == HF_LOG_LINEAGE && hf_json_string(entry->public_part, "lineage", "LINEAGE", &hash, NULL))
         search->matches = strcmp(hash, search->hash) == 0;
     return hf_fail(err, HF_ERR_CANCELLED, "the first entry was enough");
+}
+
+/* A vault without keys whose log ends with its shredding is none that backups could go on in. */
+static bool
+is_alive(struct hf_repository *repository, const struct hf_id *vault, bool *ret, struct hf_error *err)
+{
+    char prefix[HF_GENERATION_NAME_BYTES];
+    uint32_t newest;
+    _cleanup_(hf_vault_state_freep) struct hf_vault_state *state = NULL;
+    hf_vault_bundle_prefix(vault, prefix);
+    if (!hf_generation_newest(hf_repository_backend(repository), prefix, UINT64_MAX, &newest, err))
+        return false;
+    *ret = true;
+    if (newest > 0)
+        return true;
+    if (!hf_vault_read_shut(repository, vault, &state, err))
+        return false;
+    *ret = !state->shredded;
+    return true;
+}
+
+/*
+ * The log says how far the keys had come.  Ours may be older, since they were read before the last rotation; then the
+ * newer ones are in the store.  After a SHRED there are none, and that is right.
+ */
+static bool
+check_generation(struct hf_vault *vault, struct hf_error *err)
+{
+    char prefix[HF_GENERATION_NAME_BYTES], text[HF_ID_TEXT_BYTES];
+    uint32_t newest;
+    const struct hf_vault_state *state = vault->state;
+    if (vault->keys == NULL || state->key_generation <= vault->keys->generation || state->shredded)
+        return true;
+    hf_vault_bundle_prefix(&vault->id, prefix);
+    if (!hf_generation_newest(vault->backend, prefix, UINT64_MAX, &newest, err))
+        return false;
+    if (newest >= state->key_generation)
+        return true;
+    return hf_fail(err, HF_ERR_CORRUPT,
+                   "key bundle \"%s%08x\" is older than generation %u, which the log of vault \"%s\" knows: an older "
+                   "copy was put back",
+                   prefix, vault->keys->generation, state->key_generation, hf_id_format(&vault->id, text));
 }
 
 static bool

@@ -50,7 +50,9 @@
  *   HOLD       backup, until (a time, or null: until it is released); sealed: reason, person
  *   RELEASE    backup: ends all its holds, and none of its locks; sealed: reason, person
  *   LOCK       backup, until (a time); sealed: reason, person
- *   KEY        generation, slots; SHRED: generation; sealed: person, reason
+ *   KEY        generation (of the vault's keys), slots (ids of those in force): whoever finds only older generations of
+ *              the keys from here on has an older copy of them
+ *   SHRED      generation; sealed: person, reason.  The keys are destroyed after it, and with them every sealed part
  *   POLICY     subject, id; sealed: the record itself (a source, a policy, an account: what changed and how it is now)
  *   VERDICT    backup, attempt, result, state; sealed: what the catalog keeps of it
  *   GAP        sealed: from_timeline, from, timeline, to (the first byte there is again), cause (words of ours)

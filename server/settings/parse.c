@@ -12,11 +12,13 @@
 #define KEYS_MOST  HF_SETTINGS_SOURCES_MOST
 
 enum frame_kind {
-    FRAME_TOP,     // keys are settings and groups of the appliance
-    FRAME_GROUP,   // keys are settings "<group>.<key>", of a source when it stands in one
-    FRAME_SOURCES, // keys are names of sources
-    FRAME_SOURCE,  // keys are settings of one source
-    FRAME_LIST,    // no keys: entries of a PATHS setting
+    FRAME_TOP,      // keys are settings and groups of the appliance
+    FRAME_GROUP,    // keys are settings "<group>.<key>", of a source when it stands in one
+    FRAME_SOURCES,  // keys are names of sources
+    FRAME_SOURCE,   // keys are settings of one source
+    FRAME_COMMANDS, // keys are names of key commands
+    FRAME_COMMAND,  // keys are settings of one key command
+    FRAME_LIST,     // no keys: entries of a PATHS or RUN setting
 };
 
 struct key {
@@ -29,6 +31,7 @@ struct frame {
     enum frame_kind kind;
     char group[64];                    // FRAME_GROUP: its name
     struct hf_source_settings *source; // FRAME_SOURCE, and a FRAME_GROUP in one: borrowed from the settings
+    struct hf_key_command *command;    // FRAME_COMMAND: likewise
     const struct hf_setting *setting;  // FRAME_LIST: the row
     void *target;                      // FRAME_LIST: the struct the row belongs to
     bool pending;
@@ -52,6 +55,7 @@ static bool begin_document(struct reader *reader, const yaml_event_t *event, uns
 static bool check_plain(const struct reader *reader, const yaml_event_t *event, unsigned line, struct hf_error *err);
 static bool begin_mapping(struct reader *reader, unsigned line, struct hf_error *err);
 static bool begin_source(struct reader *reader, const struct key *key, struct hf_error *err);
+static bool begin_command(struct reader *reader, const struct key *key, struct hf_error *err);
 static bool begin_list(struct reader *reader, unsigned line, struct hf_error *err);
 static bool end_level(struct reader *reader, struct hf_error *err);
 static bool take_scalar(struct reader *reader, const yaml_event_t *event, unsigned line, struct hf_error *err);
@@ -60,6 +64,8 @@ static bool set_value(struct reader *reader, const struct hf_setting *setting, v
                       unsigned line, struct hf_error *err);
 static const struct hf_setting *setting_of_key(const struct reader *reader, const struct frame *frame,
                                                void **ret_target);
+static bool is_map(const char *name);
+static const char *entry_words(const struct hf_setting *setting);
 static bool is_group(enum hf_setting_of of, const char *name);
 static struct frame *push(struct reader *reader, enum frame_kind kind);
 static void pop(struct reader *reader);
@@ -209,7 +215,7 @@ begin_mapping(struct reader *reader, unsigned line, struct hf_error *err)
     struct frame *frame = top_frame(reader);
     if (frame->kind == FRAME_LIST)
         return refuse(reader, line, err, "an entry of \"%s\" is a mapping; it must be %s", frame->setting->name,
-                      "an absolute path");
+                      entry_words(frame->setting));
     if (!frame->pending)
         return refuse(reader, line, err, "a key is a mapping; it must be a word");
 
@@ -217,8 +223,10 @@ begin_mapping(struct reader *reader, unsigned line, struct hf_error *err)
     frame->pending = false;
     if (frame->kind == FRAME_SOURCES)
         return begin_source(reader, key, err);
-    if (frame->kind == FRAME_TOP && strcmp(key->name, "sources") == 0) {
-        push(reader, FRAME_SOURCES);
+    if (frame->kind == FRAME_COMMANDS)
+        return begin_command(reader, key, err);
+    if (frame->kind == FRAME_TOP && is_map(key->name)) {
+        push(reader, strcmp(key->name, "sources") == 0 ? FRAME_SOURCES : FRAME_COMMANDS);
         return true;
     }
     if ((frame->kind == FRAME_TOP && is_group(HF_SETTING_OF_APPLIANCE, key->name)) ||
@@ -252,6 +260,26 @@ begin_source(struct reader *reader, const struct key *key, struct hf_error *err)
 }
 
 static bool
+begin_command(struct reader *reader, const struct key *key, struct hf_error *err)
+{
+    struct hf_settings *settings = reader->settings;
+    _cleanup_(hf_key_command_freep) struct hf_key_command *command = calloc(1, sizeof *command);
+    struct hf_key_command **longer =
+        reallocarray(settings->key_commands, settings->key_command_count + 1, sizeof *settings->key_commands);
+    if (longer != NULL)
+        settings->key_commands = longer;
+    if (command == NULL || longer == NULL || (command->name = strdup(key->name)) == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for key command \"%s\"", key->name);
+    command->line = key->line;
+    if (!hf_setting_set_defaults(HF_SETTING_OF_KEY_COMMAND, command, err))
+        return false;
+
+    push(reader, FRAME_COMMAND)->command = command;
+    settings->key_commands[settings->key_command_count++] = HF_TAKE(command);
+    return true;
+}
+
+static bool
 begin_list(struct reader *reader, unsigned line, struct hf_error *err)
 {
     if (reader->depth == 0)
@@ -260,7 +288,7 @@ begin_list(struct reader *reader, unsigned line, struct hf_error *err)
     struct frame *frame = top_frame(reader);
     if (frame->kind == FRAME_LIST)
         return refuse(reader, line, err, "an entry of \"%s\" is a list; it must be %s", frame->setting->name,
-                      "an absolute path");
+                      entry_words(frame->setting));
     if (!frame->pending)
         return refuse(reader, line, err, "a key is a list; it must be a word");
 
@@ -284,6 +312,10 @@ end_level(struct reader *reader, struct hf_error *err)
     if (frame->kind == FRAME_SOURCE && !hf_setting_check_required(HF_SETTING_OF_SOURCE, frame->source, err)) {
         hf_fail_within(err, "source \"%s\"", frame->source->name);
         return hf_fail_within(err, "%s:%u", reader->file, frame->source->line);
+    }
+    if (frame->kind == FRAME_COMMAND && !hf_setting_check_required(HF_SETTING_OF_KEY_COMMAND, frame->command, err)) {
+        hf_fail_within(err, "key command \"%s\"", frame->command->name);
+        return hf_fail_within(err, "%s:%u", reader->file, frame->command->line);
     }
     pop(reader);
     return true;
@@ -334,12 +366,11 @@ add_key(struct reader *reader, struct frame *frame, const char *text, unsigned l
     longer[frame->count++].line = line;
     frame->pending = true;
 
-    if (frame->kind == FRAME_SOURCES)
+    if (frame->kind == FRAME_SOURCES || frame->kind == FRAME_COMMANDS)
         return hf_source_name_check(text, err) || hf_fail_within(err, "%s:%u", reader->file, line);
     void *target;
-    bool group =
-        (frame->kind == FRAME_TOP && (is_group(HF_SETTING_OF_APPLIANCE, text) || strcmp(text, "sources") == 0)) ||
-        (frame->kind == FRAME_SOURCE && is_group(HF_SETTING_OF_SOURCE, text));
+    bool group = (frame->kind == FRAME_TOP && (is_group(HF_SETTING_OF_APPLIANCE, text) || is_map(text))) ||
+                 (frame->kind == FRAME_SOURCE && is_group(HF_SETTING_OF_SOURCE, text));
     if (!group && setting_of_key(reader, frame, &target) == NULL) {
         refuse(reader, line, err, "there is no setting \"%s%s%s\"", frame->group, frame->group[0] == '\0' ? "" : ".",
                text);
@@ -375,6 +406,9 @@ setting_of_key(const struct reader *reader, const struct frame *frame, void **re
     case FRAME_SOURCE:
         *ret_target = frame->source;
         return strchr(name, '.') == NULL ? hf_setting_find(HF_SETTING_OF_SOURCE, name) : NULL;
+    case FRAME_COMMAND:
+        *ret_target = frame->command;
+        return hf_setting_find(HF_SETTING_OF_KEY_COMMAND, name);
     case FRAME_GROUP:
         *ret_target = frame->source != NULL ? (void *)frame->source : (void *)reader->settings;
         if (snprintf(whole, sizeof whole, "%s.%s", frame->group, name) >= (int)sizeof whole)
@@ -384,10 +418,24 @@ setting_of_key(const struct reader *reader, const struct frame *frame, void **re
         *ret_target = reader->settings;
         return strchr(name, '.') == NULL ? hf_setting_find(HF_SETTING_OF_APPLIANCE, name) : NULL;
     case FRAME_SOURCES:
+    case FRAME_COMMANDS:
     case FRAME_LIST:
         break;
     }
     return NULL;
+}
+
+/* Whether its keys are names that the owner gives. */
+static bool
+is_map(const char *name)
+{
+    return strcmp(name, "sources") == 0 || strcmp(name, "key_commands") == 0;
+}
+
+static const char *
+entry_words(const struct hf_setting *setting)
+{
+    return setting->type == HF_SETTING_RUN ? "text" : "an absolute path";
 }
 
 /* Whether some setting is called "<name>.<more>". */

@@ -19,6 +19,7 @@ static char *in_home(const char *name);
 static bool make_absolute(const char *path, char **ret, struct hf_error *err);
 static bool check_owner(const char *path, struct hf_error *err);
 static bool finish(struct hf_settings *settings, struct hf_error *err);
+static bool finish_unlock(const struct hf_settings *settings, struct hf_error *err);
 static bool compute(char **member, const char *folder, const char *name, struct hf_error *err);
 static bool finish_source(const struct hf_source_settings *source, struct hf_error *err);
 
@@ -81,6 +82,9 @@ hf_settings_freep(struct hf_settings **settings)
     for (size_t i = 0; i < it->source_count; i++)
         hf_source_settings_freep(&it->sources[i]);
     free(it->sources);
+    for (size_t i = 0; i < it->key_command_count; i++)
+        hf_key_command_freep(&it->key_commands[i]);
+    free(it->key_commands);
     hf_setting_release(HF_SETTING_OF_APPLIANCE, it);
     free(it->file);
     free(it->text);
@@ -95,6 +99,26 @@ hf_settings_source(const struct hf_settings *settings, const char *name)
         if (strcmp(settings->sources[i]->name, name) == 0)
             return settings->sources[i];
     return NULL;
+}
+
+const struct hf_key_command *
+hf_settings_key_command(const struct hf_settings *settings, const char *name)
+{
+    for (size_t i = 0; i < settings->key_command_count; i++)
+        if (strcmp(settings->key_commands[i]->name, name) == 0)
+            return settings->key_commands[i];
+    return NULL;
+}
+
+void
+hf_key_command_freep(struct hf_key_command **command)
+{
+    if (*command == NULL)
+        return;
+    hf_setting_release(HF_SETTING_OF_KEY_COMMAND, *command);
+    free((*command)->name);
+    free(*command);
+    *command = NULL;
 }
 
 bool
@@ -229,11 +253,14 @@ finish(struct hf_settings *settings, struct hf_error *err)
 {
     if (!hf_setting_check_required(HF_SETTING_OF_APPLIANCE, settings, err))
         return false;
-    if ((settings->unlock.key_file == NULL) == (settings->unlock.passphrase_file == NULL)) {
-        hf_fail(err, HF_ERR_USAGE,
-                settings->unlock.key_file == NULL ? "\"unlock\" has neither \"key_file\" nor \"passphrase_file\""
-                                                  : "\"unlock\" has both \"key_file\" and \"passphrase_file\"");
-        return hf_fail_hint(err, "Give exactly one way to open the repository without a person.");
+    if (!finish_unlock(settings, err))
+        return false;
+    for (size_t i = 0; i < settings->key_command_count; i++) {
+        const struct hf_key_command *command = settings->key_commands[i];
+        if (command->run[0][0] != '/')
+            return hf_fail(err, HF_ERR_USAGE,
+                           "key command \"%s\": \"run\" begins with \"%s\", which is not an absolute path",
+                           command->name, command->run[0]);
     }
 
     if (settings->state == NULL && geteuid() != 0)
@@ -242,6 +269,24 @@ finish(struct hf_settings *settings, struct hf_error *err)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the settings");
     return compute(&settings->socket, settings->state, "holdfastd.sock", err) &&
            compute(&settings->scratch.folder, settings->state, "scratch", err);
+}
+
+static bool
+finish_unlock(const struct hf_settings *settings, struct hf_error *err)
+{
+    const char *command = settings->unlock.command;
+    const int ways =
+        (settings->unlock.key_file != NULL) + (settings->unlock.passphrase_file != NULL) + (command != NULL);
+    if (ways == 0)
+        hf_fail(err, HF_ERR_USAGE, "\"unlock\" has neither \"key_file\" nor \"passphrase_file\" nor \"command\"");
+    else if (ways > 1)
+        hf_fail(err, HF_ERR_USAGE, "\"unlock\" has more than one of \"key_file\", \"passphrase_file\" and \"command\"");
+    if (ways != 1)
+        return hf_fail_hint(err, "Give exactly one way to open the repository without a person.");
+    if (command != NULL && hf_settings_key_command(settings, command) == NULL)
+        return hf_fail(err, HF_ERR_USAGE, "\"unlock.command\" is \"%s\", which \"key_commands\" does not have",
+                       command);
+    return true;
 }
 
 static bool

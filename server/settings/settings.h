@@ -19,6 +19,14 @@
  *           daily: 14
  *           monthly: 12
  *
+ * The key of an HSM or a key service comes from a program of the owner's, run without a shell:
+ *
+ *     key_commands:
+ *       hsm:
+ *         run: [/usr/local/bin/fetch-key, --label, holdfast]
+ *     unlock:
+ *       command: hsm
+ *
  * Every setting is one row of the table in table.h; the structs below are what the rows fill.  Sources
  * can also be recorded in the repository (`holdfast source add`); their settings then travel as a JSON object
  * of texts ("retention.daily": "14"), checked by the same rows.
@@ -58,6 +66,14 @@ struct hf_source_settings {
     char *stream_slot; // name of the replication slot for that; NULL: of our own making
 };
 
+/* A program that prints the 32 bytes of a key slot: `holdfast key add --kind command --name <name>`. */
+struct hf_key_command {
+    char *name;    // also of its slot
+    unsigned line; // of the settings file
+    char **run;    // argument vector; the first is an absolute path
+    int64_t timeout_ms;
+};
+
 struct hf_settings {
     char *file; // where they came from
     char *text; // exactly as read: a worker process parses the same text again
@@ -69,7 +85,7 @@ struct hf_settings {
     int64_t compression_level;
     int64_t catalog_check_every_ms; // 0: only when asked
     struct {
-        char *key_file, *passphrase_file; // exactly one is not NULL
+        char *key_file, *passphrase_file, *command; // exactly one is not NULL; command: a name of key_commands
     } unlock;
     struct {
         char **at;                              // ends with NULL; NULL for none
@@ -93,8 +109,10 @@ struct hf_settings {
         int64_t phase_minutes;
         char **postgres_prefixes; // ends with NULL; NULL for none
     } sandbox;
+    size_t key_command_count;
+    struct hf_key_command **key_commands; // in the order of the file
     size_t source_count;
-    struct hf_source_settings **sources; // in the order of the file
+    struct hf_source_settings **sources; // likewise
 };
 
 /*
@@ -115,6 +133,10 @@ void hf_settings_freep(struct hf_settings **settings);
 
 /* NULL when the file has no such source. */
 const struct hf_source_settings *hf_settings_source(const struct hf_settings *settings, const char *name);
+
+/* NULL when the file has no such command. */
+const struct hf_key_command *hf_settings_key_command(const struct hf_settings *settings, const char *name);
+void hf_key_command_freep(struct hf_key_command **command);
 
 /* [a-z0-9][a-z0-9_-]{0,62}, else USAGE. */
 HF_MUST_CHECK bool hf_source_name_check(const char *name, struct hf_error *err);

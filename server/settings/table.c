@@ -23,6 +23,7 @@ static const char *const levels[] = {"L1", "L2", "L3r", "L3", NULL};
         SOURCE(retention.member), .name = "retention." #member, .type = HF_SETTING_COUNT, .can_be_off = true,          \
                                   .fallback = "off", .least = 1, .most = 100000, .unit = "backups", .sentence = words  \
     }
+#define KEY_COMMAND(member) .of = HF_SETTING_OF_KEY_COMMAND, .offset = offsetof(struct hf_key_command, member)
 
 static const struct hf_setting table[] = {
     {APPLIANCE(repository), .name = "repository", .type = HF_SETTING_PLACE, .required = true,
@@ -43,9 +44,13 @@ static const struct hf_setting table[] = {
      .sentence = "How often the catalog is made again beside the one in use, and compared with it."},
 
     {APPLIANCE(unlock.key_file), .name = "unlock.key_file", .type = HF_SETTING_PATH,
-     .sentence = "Key file that opens the repository without a person; give this or unlock.passphrase_file."},
+     .sentence = "Key file, or a recipient's secret, that opens the repository without a person; give just one of "
+                 "these three."},
     {APPLIANCE(unlock.passphrase_file), .name = "unlock.passphrase_file", .type = HF_SETTING_PATH,
      .sentence = "File that holds the passphrase of a slot of the repository."},
+
+    {APPLIANCE(unlock.command), .name = "unlock.command", .type = HF_SETTING_TEXT,
+     .sentence = "The entry of key_commands whose program gives the key of a slot."},
 
     {APPLIANCE(second_place.at), .name = "second_place.at", .type = HF_SETTING_PLACES,
      .sentence = "Further places that hold copies of the repository; each was made once with \"holdfast repo copy\"."},
@@ -141,6 +146,11 @@ static const struct hf_setting table[] = {
      .sentence = "Whether the server's log is received as it is written; makes a permanent replication slot there."},
     {SOURCE(stream_slot), .name = "stream_slot", .type = HF_SETTING_TEXT, .computed = "holdfast_<appliance>_stream",
      .sentence = "Name of that replication slot."},
+
+    {KEY_COMMAND(run), .name = "run", .type = HF_SETTING_RUN, .required = true,
+     .sentence = "The program, an absolute path, and its arguments; it prints the key: 32 bytes, or 64 hex digits."},
+    {KEY_COMMAND(timeout_ms), .name = "timeout", .type = HF_SETTING_DURATION, .fallback = "30s", .least = SECOND_MS,
+     .most = 10 * MINUTE_MS, .sentence = "How long the program may take before it is ended."},
 };
 
 /* A unit behind a number: "6h" is 6 of 3600000. */
@@ -157,7 +167,7 @@ static const struct unit duration_units[] = {{"d", DAY_MS},    {"h", HOUR_MS}, {
 static const struct unit count_units[] = {{"", 1}, {NULL, 0}};
 
 static bool set_text(const struct hf_setting *setting, char **member, const char *text, struct hf_error *err);
-static bool add_path(const struct hf_setting *setting, char ***member, const char *text, struct hf_error *err);
+static bool add_entry(const struct hf_setting *setting, char ***member, const char *text, struct hf_error *err);
 static bool check_text(const struct hf_setting *setting, const char *text, struct hf_error *err);
 static bool set_word(const struct hf_setting *setting, const char **member, const char *text, struct hf_error *err);
 static bool set_boolean(const struct hf_setting *setting, bool *member, const char *text, struct hf_error *err);
@@ -195,7 +205,8 @@ hf_setting_set(const struct hf_setting *setting, void *target, const char *text,
         return set_text(setting, member, text, err);
     case HF_SETTING_PATHS:
     case HF_SETTING_PLACES:
-        return add_path(setting, member, text, err);
+    case HF_SETTING_RUN:
+        return add_entry(setting, member, text, err);
     case HF_SETTING_WORD:
         return set_word(setting, member, text, err);
     case HF_SETTING_BOOLEAN:
@@ -224,7 +235,7 @@ bool
 hf_setting_check_required(enum hf_setting_of of, const void *target, struct hf_error *err)
 {
     for (size_t i = 0; i < HF_LENGTH(table); i++) {
-        // Every required row is a text or a word: a pointer that is NULL while unset.
+        // Every required row is a text, a word or a list: a pointer that is NULL while unset.
         if (table[i].of != of || !table[i].required)
             continue;
         if (*(void *const *)((const char *)target + table[i].offset) == NULL)
@@ -257,6 +268,7 @@ hf_setting_print(const struct hf_setting *setting, const void *target, struct hf
     }
     case HF_SETTING_PATHS:
     case HF_SETTING_PLACES:
+    case HF_SETTING_RUN:
         break;
     }
     abort();
@@ -279,7 +291,7 @@ hf_setting_release(enum hf_setting_of of, void *target)
 bool
 hf_setting_is_list(enum hf_setting_type type)
 {
-    return type == HF_SETTING_PATHS || type == HF_SETTING_PLACES;
+    return type == HF_SETTING_PATHS || type == HF_SETTING_PLACES || type == HF_SETTING_RUN;
 }
 
 const char *
@@ -291,6 +303,7 @@ hf_setting_type_words(enum hf_setting_type type)
         [HF_SETTING_PATHS] = "a list of absolute paths",
         [HF_SETTING_PLACE] = "an absolute path, or ssh://[user@]host[:port]/path",
         [HF_SETTING_PLACES] = "a list of absolute paths or ssh://[user@]host[:port]/path",
+        [HF_SETTING_RUN] = "a list: a program's absolute path, then its arguments",
         [HF_SETTING_WORD] = "a word",
         [HF_SETTING_BOOLEAN] = "yes or no",
         [HF_SETTING_COUNT] = "a whole number",
@@ -312,7 +325,9 @@ hf_settings_reference(struct hf_buf *out, struct hf_error *err)
     for (size_t i = 0; i < HF_LENGTH(table); i++) {
         if (table[i].of != section) {
             section = table[i].of;
-            if (!hf_buf_add_text(out, "For each source, below \"sources\" and its name (a-z, 0-9, _ and -):\n\n", err))
+            if (!hf_buf_printf(out, err, "For each %s and its name (a-z, 0-9, _ and -):\n\n",
+                               section == HF_SETTING_OF_SOURCE ? "source, below \"sources\""
+                                                               : "key command, below \"key_commands\""))
                 return false;
         }
         if (!print_setting(&table[i], out, err))
@@ -335,11 +350,11 @@ set_text(const struct hf_setting *setting, char **member, const char *text, stru
 }
 
 static bool
-add_path(const struct hf_setting *setting, char ***member, const char *text, struct hf_error *err)
+add_entry(const struct hf_setting *setting, char ***member, const char *text, struct hf_error *err)
 {
+    size_t count = 0;
     if (!check_text(setting, text, err))
         return false;
-    size_t count = 0;
     while (*member != NULL && (*member)[count] != NULL)
         count++;
     if (count == HF_SETTINGS_LIST_MOST)
@@ -366,10 +381,11 @@ check_text(const struct hf_setting *setting, const char *text, struct hf_error *
         if ((uint8_t)*at < 0x20 || *at == 0x7F)
             return hf_fail(err, HF_ERR_USAGE, "\"%s\" contains a control character", setting->name);
     const bool place = setting->type == HF_SETTING_PLACE || setting->type == HF_SETTING_PLACES;
+    const bool words = setting->type == HF_SETTING_TEXT || setting->type == HF_SETTING_RUN;
     if (place && text[0] != '/' && strncmp(text, "ssh://", 6) != 0)
         return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is neither an absolute path nor ssh://...",
                        setting->name, text);
-    if (!place && setting->type != HF_SETTING_TEXT && text[0] != '/')
+    if (!place && !words && text[0] != '/')
         return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is not an absolute path", setting->name, text);
     return true;
 }

@@ -13,6 +13,7 @@ enum hf_setting_type {
     HF_SETTING_PATHS,    // char **, ends with NULL
     HF_SETTING_PLACE,    // char *, an absolute path or ssh://...
     HF_SETTING_PLACES,   // char **, ends with NULL
+    HF_SETTING_RUN,      // char **, ends with NULL: a program, an absolute path, and its arguments
     HF_SETTING_WORD,     // const char *, one of `words`
     HF_SETTING_BOOLEAN,  // bool: yes, no, true, false
     HF_SETTING_COUNT,    // int64_t
@@ -20,13 +21,13 @@ enum hf_setting_type {
     HF_SETTING_DURATION, // int64_t, milliseconds: 30s, 15m, 6h, 1d
 };
 
-enum hf_setting_of { HF_SETTING_OF_APPLIANCE, HF_SETTING_OF_SOURCE };
+enum hf_setting_of { HF_SETTING_OF_APPLIANCE, HF_SETTING_OF_SOURCE, HF_SETTING_OF_KEY_COMMAND };
 
 struct hf_setting {
     enum hf_setting_of of;
-    const char *name; // "scratch.folder"; of a source without "sources.<name>."
+    const char *name; // "scratch.folder"; of a source without "sources.<name>.", of a key command likewise
     enum hf_setting_type type;
-    size_t offset; // in struct hf_settings or struct hf_source_settings
+    size_t offset; // in struct hf_settings, struct hf_source_settings or struct hf_key_command
     bool required;
     bool can_be_off;          // the word "off" means 0
     const char *fallback;     // as it would stand in the file; NULL: unset, or see computed

@@ -234,7 +234,10 @@ def a_key_that_others_may_read_is_refused_and_so_is_a_wrong_or_missing_one():
     os.rename(right, wrong.key)
     signing = os.path.join(wrong.state, "signing.key")
     os.rename(signing, signing + ".away")
-    wrong.bad(1, "backup", "clinic", says=["could not open the signing key", signing])
+    wrong.end_daemon()
+    wrong.bad(1, "backup", "clinic", says=["no signing key", "signing.key"])
+    assert wrong.bad(3, "status").json["alarms"][0]["what"] == "signing_key"
+    wrong.end_daemon()
     os.rename(signing + ".away", signing)
     assert len(wrong.backups()) == 1
 

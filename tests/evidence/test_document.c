@@ -177,7 +177,7 @@ HF_TEST(types_ranges_and_words_are_held)
     } cases[] = {
         {"schema", "\"holdfast.evidence/v2\"",
          "evidence: \"schema\" is \"holdfast.evidence/v2\" and not one of: holdfast.evidence/v1"},
-        {"head.kind", "\"audit\"", "evidence: \"head.kind\" is \"audit\" and not one of: verify, act"},
+        {"head.kind", "\"audit\"", "evidence: \"head.kind\" is \"audit\" and not one of: verify, act, shred"},
         {"head.evidence_id", "\"0000000000000000000000000000000A\"",
          "evidence: \"head.evidence_id\" is not an id of 32 hex digits"},
         {"head.created_at", "\"2026-11-22T14:03:07Z\"",

@@ -72,11 +72,11 @@ class Store:
         return data
 
 
-def highest_generation(store, folder, prefix):
+def highest_generation(store, folder, prefix, below=1 << 32):
     """The number behind the last of "<prefix>-<8 hex digits>", or 0."""
     pattern = re.compile(re.escape(prefix) + r"-([0-9a-f]{8})")
     found = [int(match[1], 16) for match in map(pattern.fullmatch, store.names(folder)) if match]
-    return max(found, default=0)
+    return max((number for number in found if number < below), default=0)
 
 
 # ----------------------------------------------------------------------------------------------- envelopes (envelope.h)
@@ -128,6 +128,40 @@ class Superblock:
     def check(self, root_key):
         wanted = keyed_hash(root_key, b"holdfast superblock", self.raw[:160])
         fail_unless(self.mac == wanted, f'superblock "{self.NAME}": was not made by the owner of the root key')
+
+
+# --------------------------------------------------------------------------------------- the root key in force (in_force.h)
+
+
+class InForce:
+    """Which generation of the root key opens the repository."""
+
+    def __init__(self, store, superblock):
+        self.superblock = superblock
+        self.generation = highest_generation(store, "keys", "in-force") or 1
+        if self.generation == 1:
+            return
+        name = f"keys/in-force-{self.generation:08x}"
+        self.raw = store.get(name, 128)
+        cursor = Cursor(self.raw, f'object "{name}"')
+        self.what = cursor.what
+        cursor.expect(b"HFROOT01", "its magic")
+        cursor.expect(struct.pack("<I", 1), "its version")
+        cursor.expect(struct.pack("<I", self.generation), "its generation")
+        cursor.expect(superblock.repository, "its repository id")
+        cursor.u64()
+        cursor.reserved(24)
+        self.mac = cursor.take(32)
+        cursor.reserved(28)
+        fail_unless(cursor.u32() == crc32c(self.raw[:124]), f"{cursor.what}: its CRC-32C does not match")
+        cursor.finish()
+
+    def check(self, root_key):
+        if self.generation == 1:
+            self.superblock.check(root_key)
+            return
+        wanted = keyed_hash(root_key, b"holdfast in force", self.raw[:64], self.superblock.raw[:160])
+        fail_unless(self.mac == wanted, f"{self.what}: was not made by the owner of the root key")
 
 
 # ------------------------------------------------------------------------------------------------------- slots (keys.h)
@@ -184,7 +218,8 @@ class Slot:
         cursor.expect(struct.pack("<H", 1), "its version")
         self.kind = cursor.u16()
         fail_unless(self.kind in SLOT_KINDS, f"{self.what}: is of the unknown kind {self.kind}")
-        cursor.expect(struct.pack("<I", 1), "its root key generation")
+        self.generation = cursor.u32()
+        fail_unless(self.generation > 0, f"{self.what}: its root key has generation 0")
         cursor.expect(repository, "its repository id")
         self.id = cursor.id()
         fail_unless(name == f"keys/slot-{self.id.hex()}", f'{self.what}: is the slot "{self.id.hex()}"')
@@ -249,18 +284,30 @@ class Slot:
 
 # ----------------------------------------------------------------------------------------------------- bundles (keys.h)
 
+def open_newest(store, folder, prefix, kind, repository, subject, root_key, pending):
+    """(generation, what, plaintext) of the bundle that counts: while a root key waits to come into force, bundles that
+    another key sealed are passed over."""
+    generation = highest_generation(store, folder, prefix)
+    while True:
+        name = f"{folder}/{prefix}-{max(generation, 1):08x}"
+        what = f'{"root" if kind == ENVELOPE_ROOT_BUNDLE else "vault"} bundle "{name}"'
+        sealed = store.get(name, 1 * MIB)
+        ours = key_commitment(keyed_hash(root_key, b"holdfast seal", sealed[8:48])) == sealed[48:80]
+        before = highest_generation(store, folder, prefix, generation)
+        if ours or not pending or not before:
+            return generation, what, open_envelope(sealed, kind, generation, repository, subject, root_key, b"", what)
+        generation = before
+
+
 Signer = collections.namedtuple("Signer", "public appliance added_at name")
 
 
 class RootBundle:
 
-    def __init__(self, store, repository, root_key):
-        self.generation = highest_generation(store, "keys", "root")
-        name = f"keys/root-{max(self.generation, 1):08x}"
-        what = f'root bundle "{name}"'
-        cursor = Cursor(
-            open_envelope(store.get(name, 1 * MIB), ENVELOPE_ROOT_BUNDLE, self.generation, repository, repository,
-                          root_key, b"", what), what)
+    def __init__(self, store, repository, root_key, pending=False):
+        self.generation, what, plain = open_newest(store, "keys", "root", ENVELOPE_ROOT_BUNDLE, repository, repository,
+                                                   root_key, pending)
+        cursor = Cursor(plain, what)
         cursor.expect(struct.pack("<I", 1), "its version")
         count = cursor.u32()
         fail_unless(1 <= count <= SIGNERS_MOST, f"{what}: has {count} signers")
@@ -284,14 +331,10 @@ class RootBundle:
 
 class VaultKeys:
 
-    def __init__(self, store, repository, vault, root_key):
-        folder = f"vaults/{vault.hex()}"
-        self.generation = highest_generation(store, folder, "keys")
-        name = f"{folder}/keys-{max(self.generation, 1):08x}"
-        what = f'vault bundle "{name}"'
-        cursor = Cursor(
-            open_envelope(store.get(name, 1 * MIB), ENVELOPE_VAULT_BUNDLE, self.generation, repository, vault, root_key,
-                          b"", what), what)
+    def __init__(self, store, repository, vault, root_key, pending=False):
+        self.generation, what, plain = open_newest(store, f"vaults/{vault.hex()}", "keys", ENVELOPE_VAULT_BUNDLE,
+                                                   repository, vault, root_key, pending)
+        cursor = Cursor(plain, what)
         cursor.expect(struct.pack("<I", 1), "its version")
         count = cursor.u32()
         fail_unless(1 <= count <= EPOCHS_MOST, f"{what}: has {count} key epochs")

@@ -2,7 +2,7 @@
 import collections
 
 from primitives import Fault, fail_unless, keyed_hash
-from objects import (LEAF_PAGES, RootBundle, SLOT_KINDS, Slot, Store, Superblock, VaultKeys, highest_generation,
+from objects import (InForce, LEAF_PAGES, RootBundle, SLOT_KINDS, Slot, Store, Superblock, VaultKeys, highest_generation,
                      id_from_text)
 from vault_log import VaultLog
 from containers import Container
@@ -37,7 +37,7 @@ class Vault:
         self.is_house = vault_id == repository.id
         self.keys = None
         if highest_generation(self.store, self.folder, "keys"):
-            self.keys = VaultKeys(self.store, self.repository, vault_id, repository.root_key)
+            self.keys = VaultKeys(self.store, self.repository, vault_id, repository.root_key, repository.pending)
         self.log = VaultLog(self.store, self.repository, vault_id, repository.signers,
                             self.keys.record_key if self.keys else None)
         fail_unless(
@@ -49,7 +49,7 @@ class Vault:
         self.object_slabs = Cache(64)
 
     def check_key_generation(self):
-        if self.keys is not None and not self.is_house:
+        if self.keys is not None:
             fail_unless(
                 self.keys.generation >= self.log.key_generation,
                 f'vault "{self.id.hex()}": its newest bundle is generation {self.keys.generation}, '
@@ -182,9 +182,11 @@ class Repository:
         self.slots = [
             Slot(self.store, f"keys/{name}", self.id) for name in self.store.names("keys") if name.startswith("slot-")
         ]
+        self.in_force = InForce(self.store, self.superblock)
+        self.pending = any(slot.generation > self.in_force.generation for slot in self.slots)
         self.root_key, self.slot = self._unlock(credential)
-        self.superblock.check(self.root_key)
-        self.signers = RootBundle(self.store, self.id, self.root_key)
+        self.in_force.check(self.root_key)
+        self.signers = RootBundle(self.store, self.id, self.root_key, self.pending)
         self.vaults = [
             Vault(self, id_from_text(name, f'object "vaults/{name}"')) for name in self.store.names("vaults")
         ]
@@ -194,6 +196,8 @@ class Repository:
         fail_unless(any(slot.kind == credential.kind for slot in self.slots),
                     f'repository "{self.id.hex()}": has no slot for a {kind}')
         for slot in self.slots:
+            if slot.generation != self.in_force.generation:
+                continue
             root_key = slot.open(credential)
             if root_key is not None:
                 return root_key, slot

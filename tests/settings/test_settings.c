@@ -267,9 +267,21 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
          "holdfast.yaml:8: \"verify_after_backup\" is \"maybe\", which is neither yes nor no"},
 
         {"state: /s\nunlock: {key_file: /k}\n", "holdfast.yaml: \"repository\" is missing"},
-        {"repository: /r\n", "holdfast.yaml: \"unlock\" has neither \"key_file\" nor \"passphrase_file\""},
+        {"repository: /r\n",
+         "holdfast.yaml: \"unlock\" has neither \"key_file\" nor \"passphrase_file\" nor \"command\""},
         {"repository: /r\nunlock: {key_file: /k, passphrase_file: /p}\n",
-         "holdfast.yaml: \"unlock\" has both \"key_file\" and \"passphrase_file\""},
+         "holdfast.yaml: \"unlock\" has more than one of \"key_file\", \"passphrase_file\" and \"command\""},
+        {"repository: /r\nunlock: {command: hsm}\n",
+         "holdfast.yaml: \"unlock.command\" is \"hsm\", which \"key_commands\" does not have"},
+        {LEAST "key_commands:\n  hsm: {run: [fetch-key]}\n",
+         "holdfast.yaml: key command \"hsm\": \"run\" begins with \"fetch-key\", which is not an absolute path"},
+        {LEAST "key_commands:\n  hsm: {run: []}\n", "holdfast.yaml:5: key command \"hsm\": \"run\" is missing"},
+        {LEAST "key_commands:\n  hsm: {run: /bin/true}\n", "holdfast.yaml:5: \"run\" is a single value; it must be a "
+                                                           "list: a program's absolute path, then its arguments"},
+        {LEAST "key_commands:\n  hsm: {run: [/bin/true], shell: yes}\n",
+         "holdfast.yaml:5: there is no setting \"shell\""},
+        {LEAST "key_commands: [/bin/true]\n",
+         "holdfast.yaml:4: \"key_commands\" is a list; it must be keys with values"},
         {LEAST "sources:\n  clinic:\n    engine: postgresql\n",
          "holdfast.yaml:5: source \"clinic\": \"connection\" is missing"},
         {LEAST "sources:\n  Clinic: {}\n", "holdfast.yaml:5: \"Clinic\" cannot be the name of a source"},
@@ -278,6 +290,24 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
     };
     for (size_t i = 0; i < HF_LENGTH(cases); i++)
         must_refuse(cases[i].text, cases[i].message);
+}
+
+HF_TEST(a_key_command_is_a_program_with_its_arguments_each_a_text)
+{
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = must_parse(
+        "repository: /r\nunlock: {command: hsm}\nkey_commands:\n  hsm:\n    run: [/bin/fetch, --slot, \"1\"]\n"
+        "  cloud: {run: [/bin/kms], timeout: 5m}\n");
+    assert_string_equal(settings->unlock.command, "hsm");
+    const struct hf_key_command *hsm = hf_settings_key_command(settings, "hsm");
+    const struct hf_key_command *cloud = hf_settings_key_command(settings, "cloud");
+    assert_non_null(hsm);
+    assert_string_equal(hsm->run[0], "/bin/fetch");
+    assert_string_equal(hsm->run[1], "--slot");
+    assert_string_equal(hsm->run[2], "1");
+    assert_null(hsm->run[3]);
+    assert_int_equal(hsm->timeout_ms, 30000);
+    assert_int_equal(cloud->timeout_ms, 300000);
+    assert_null(hf_settings_key_command(settings, "hs"));
 }
 
 HF_TEST(no_prefix_of_a_file_crashes_the_reader_or_passes_as_the_whole)
