@@ -205,7 +205,7 @@ def an_empty_machine_restores_with_the_secret_of_a_recipient_alone():
     shutil.copytree(main.repository, os.path.join(elsewhere, "repository"))
     shutil.copy(secret, os.path.join(elsewhere, "secret"))
     machine = Appliance.__new__(Appliance)
-    machine.program, machine.folder = main.program, elsewhere
+    machine.program, machine.become, machine.folder = main.program, main.become, elsewhere
     machine.repository = os.path.join(elsewhere, "repository")
     machine.settings = write(os.path.join(elsewhere, "holdfast.yaml"),
                              f"repository: {machine.repository}\nstate: {elsewhere}/state\n"
