@@ -12,7 +12,7 @@
 #include "base/time.h"
 #include "catalog/local.h"
 #include "server/job/daemon_internal.h"
-#include "server/repository/ssh_place.h"
+#include "server/storage/ssh_place.h"
 
 /* What the command line says. */
 struct options {

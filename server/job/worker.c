@@ -12,7 +12,7 @@
 #include "base/time.h"
 #include "server/job/kinds.h"
 #include "server/job/oracle.h"
-#include "server/repository/ssh_place.h"
+#include "server/storage/ssh_place.h"
 
 #define REQUEST_MOST     (4 * HF_MIB) // the settings' text and the request
 #define SECRETS_MOST     (4 * HF_MIB)

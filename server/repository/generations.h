@@ -5,7 +5,7 @@
  * exclusively, and the older ones are removed when nothing needs them any more.
  */
 #pragma once
-#include "server/repository/backend.h"
+#include "server/storage/backend.h"
 
 #define HF_GENERATION_NAME_BYTES 96
 

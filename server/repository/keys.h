@@ -52,7 +52,8 @@
  */
 #pragma once
 #include "base/secret.h"
-#include "server/repository/backend.h"
+#include "server/repository/format.h"
+#include "server/storage/backend.h"
 
 #define HF_SLOT_BYTES        512
 #define HF_SLOT_NAME_BYTES   64

@@ -29,7 +29,7 @@
  */
 #pragma once
 #include "base/secret.h"
-#include "server/repository/backend.h"
+#include "server/storage/backend.h"
 
 #define HF_SUPERBLOCK_BYTES 192
 #define HF_SUPERBLOCK_NAME  "holdfast-repository"

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "server/repository/sftp_message.h"
+#include "server/storage/sftp_message.h"
 #include "tests/fuzz/fuzz.h"
 
 static void check_version(const uint8_t *data, size_t size);

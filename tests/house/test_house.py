@@ -14,7 +14,7 @@ from tap import run, test  # noqa: E402
 
 ROWS = [
     ["base"],
-    ["server/settings"],
+    ["server/settings", "server/storage"],
     ["catalog", "sandbox", "server/repository"],
     ["server/stream"],
     ["server/source", "server/restore", "server/evidence", "server/retention"],

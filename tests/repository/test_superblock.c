@@ -5,6 +5,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/digest.h"
+#include "server/repository/format.h"
 #include "server/repository/superblock.h"
 
 static const struct hf_id repository = {{0xab, 1, 2, 3}};

@@ -6,7 +6,7 @@
  */
 #pragma once
 #include "base/process.h"
-#include "server/repository/ssh_place.h"
+#include "server/storage/ssh_place.h"
 
 struct hf_test_sshd {
     char folder[128];

@@ -10,7 +10,7 @@
  *              \----------------------------------> done, which leaves nothing behind
  */
 #pragma once
-#include "server/repository/local_tree.h"
+#include "server/storage/local_tree.h"
 
 struct hf_staged {
     int fd;                          // open for writing, locked; -1: none

@@ -1,4 +1,4 @@
-#include "server/repository/sftp_client.h"
+#include "server/storage/sftp_client.h"
 
 #include <errno.h>
 #include <fcntl.h>

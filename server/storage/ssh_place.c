@@ -1,4 +1,4 @@
-#include "server/repository/ssh_place.h"
+#include "server/storage/ssh_place.h"
 
 #include <pthread.h>
 #include <stdio.h>

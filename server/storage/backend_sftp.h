@@ -21,7 +21,7 @@
  * Locks on objects (retain_until) are not kept here; those that a local repository left are obeyed, whatever their date.
  */
 #pragma once
-#include "server/repository/backend.h"
+#include "server/storage/backend.h"
 
 /* `make` makes the last folder of the path when it is missing.  Errors: USAGE, DENIED, NOT_FOUND, UNAVAILABLE. */
 HF_MUST_CHECK bool hf_backend_open_sftp(const char *place, bool make, struct hf_backend **ret, struct hf_error *err);

@@ -21,7 +21,8 @@
  * A backend may be used by many threads, an upload by one at a time.
  */
 #pragma once
-#include "server/repository/format.h"
+#include "base/buf.h"
+#include "base/id.h"
 
 struct hf_backend;
 struct hf_upload; // an object being written

@@ -1,4 +1,4 @@
-#include "server/repository/backend_sftp.h"
+#include "server/storage/backend_sftp.h"
 
 #include <assert.h>
 #include <inttypes.h>
@@ -7,9 +7,9 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "server/repository/backend_internal.h"
-#include "server/repository/sftp_client.h"
-#include "server/repository/sftp_folders.h"
+#include "server/storage/backend_internal.h"
+#include "server/storage/sftp_client.h"
+#include "server/storage/sftp_folders.h"
 
 #define PATH_BYTES (HF_SSH_PATH_BYTES + HF_OBJECT_NAME_BYTES + 64)
 

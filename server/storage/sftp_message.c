@@ -1,4 +1,4 @@
-#include "server/repository/sftp_message.h"
+#include "server/storage/sftp_message.h"
 
 #define AT_ID       5
 #define HEAD_BYTES  9

@@ -1,4 +1,4 @@
-#include "server/repository/backend.h"
+#include "server/storage/backend.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -12,7 +12,7 @@
 #include <unistd.h>
 
 #include "base/time.h"
-#include "server/repository/staging.h"
+#include "server/storage/staging.h"
 
 /*
  * A lock is a file, locks/<name of the object>, of one line: "holdfast-lock-1 <milliseconds since 1970>".

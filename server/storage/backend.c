@@ -1,11 +1,11 @@
-#include "server/repository/backend.h"
+#include "server/storage/backend.h"
 
 #include <assert.h>
 #include <string.h>
 
 #include "base/file.h"
-#include "server/repository/backend_internal.h"
-#include "server/repository/backend_sftp.h"
+#include "server/storage/backend_internal.h"
+#include "server/storage/backend_sftp.h"
 
 #define FOLDER_MODE 0700
 

@@ -1,4 +1,4 @@
-#include "server/repository/staging.h"
+#include "server/storage/staging.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -1,4 +1,4 @@
-#include "server/repository/sftp_folders.h"
+#include "server/storage/sftp_folders.h"
 
 #include <stdio.h>
 #include <string.h>

@@ -7,8 +7,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "server/repository/backend_sftp.h"
-#include "server/repository/sftp_client.h"
+#include "server/storage/backend_sftp.h"
+#include "server/storage/sftp_client.h"
 #include "tests/support/sshd.h"
 
 #define VAULT "vaults/00112233445566778899aabbccddeeff"

@@ -16,7 +16,7 @@
 #include <pthread.h>
 #include <sys/stat.h>
 #include "base/file.h"
-#include "server/repository/backend_internal.h"
+#include "server/storage/backend_internal.h"
 
 #define HF_LOCKS_FOLDER "locks"
 #define HF_PATH_BYTES   (HF_OBJECT_NAME_BYTES + sizeof HF_LOCKS_FOLDER) // of any path we use beneath the root

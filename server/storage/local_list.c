@@ -1,4 +1,4 @@
-#include "server/repository/local_tree.h"
+#include "server/storage/local_tree.h"
 
 #include <assert.h>
 #include <dirent.h>

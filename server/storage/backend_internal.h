@@ -6,7 +6,7 @@
  * table, and no `if` elsewhere.  What each function promises stands in backend.h.
  */
 #pragma once
-#include "server/repository/backend.h"
+#include "server/storage/backend.h"
 
 #define HF_OBJECT_NAME_BYTES 256 // with the NUL
 

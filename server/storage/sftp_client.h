@@ -10,8 +10,8 @@
  * way.  ssh has no death signal: our end of its pipe closes when we die, however that happens, and then it leaves.
  */
 #pragma once
-#include "server/repository/sftp_message.h"
-#include "server/repository/ssh_place.h"
+#include "server/storage/sftp_message.h"
+#include "server/storage/ssh_place.h"
 
 #define HF_SFTP_ROUND_MOST  64     // requests of one round
 #define HF_SFTP_PATIENCE_MS 120000 // without a byte in either direction

@@ -3,8 +3,8 @@
  * (private to backend_sftp.c)
  */
 #pragma once
-#include "server/repository/backend_internal.h"
-#include "server/repository/sftp_client.h"
+#include "server/storage/backend_internal.h"
+#include "server/storage/sftp_client.h"
 
 #define HF_SFTP_OBJECTS_MOST (4u << 20) // of one list
 

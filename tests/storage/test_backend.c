@@ -13,7 +13,7 @@
 
 #include "base/file.h"
 #include "base/time.h"
-#include "server/repository/backend.h"
+#include "server/storage/backend.h"
 
 #define VAULT "vaults/00112233445566778899aabbccddeeff"
 #define PACK  VAULT "/packs/ab/abcdefabcdefabcdefabcdefabcdefab"
