@@ -40,7 +40,7 @@ struct hf_id hf_repository_id(const struct hf_repository *repository);
 const struct hf_secret *hf_repository_root_key(const struct hf_repository *repository);
 uint32_t hf_repository_root_generation(const struct hf_repository *repository); // of that key: in_force.h
 const struct hf_root_bundle *hf_repository_signers(const struct hf_repository *repository);
-/* Reads the root bundle again (after a signer was added). */
+/* Reads the root bundle again (after a signer was added); vaults that are open know the new signers too. */
 HF_MUST_CHECK bool hf_repository_reload_signers(struct hf_repository *repository, struct hf_error *err);
 
 /* Ids of the vaults that have a log, the house vault included; free() the array. */

@@ -582,3 +582,36 @@ HF_TEST(a_path_that_leads_out_of_the_backup_is_refused)
     hf_session_freep(&session);
     test_vault_done(&vault);
 }
+
+static bool
+sign_with(void *context, const void *bytes, size_t length, uint8_t signature[static HF_SIGNATURE_BYTES],
+          struct hf_error *err)
+{
+    (void)err;
+    return crypto_sign_detached(signature, NULL, bytes, length, context) == 0;
+}
+
+HF_TEST(a_vault_that_is_open_learns_of_signers_that_are_added)
+{
+    struct test_vault vault;
+    struct hf_error err;
+    const struct hf_vault_state *log;
+    uint8_t secret[crypto_sign_SECRETKEYBYTES];
+    struct hf_signing added = {.context = secret, .appliance = hf_id_new(), .sign = sign_with};
+    _cleanup_(hf_json_freep) json_t *said = json_pack("{s:i, s:s}", "sequence", 1, "head", "0");
+    const struct hf_log_append entry = {HF_LOG_CHECKPOINT, 5, HF_LOG_EPOCH_NOW, said, NULL};
+    crypto_sign_keypair(added.public_key, secret);
+    test_vault_make(&vault, hf_test_folder());
+    assert_false(hf_vault_append(vault.vault, &entry, &added, NULL, NULL, &err));
+
+    struct hf_root_bundle bundle = *hf_repository_signers(vault.repository);
+    const struct hf_id id = hf_repository_id(vault.repository);
+    hf_assert_ok(hf_root_bundle_add_signer(hf_repository_backend(vault.repository), &id,
+                                           hf_repository_root_key(vault.repository), &bundle, &added, &vault.signing,
+                                           "second", 3, &err),
+                 &err);
+    hf_assert_ok(hf_repository_reload_signers(vault.repository, &err), &err);
+    hf_assert_ok(hf_vault_append(vault.vault, &entry, &added, NULL, NULL, &err), &err);
+    hf_assert_ok(hf_vault_read(vault.vault, NULL, NULL, &log, &err), &err);
+    test_vault_done(&vault);
+}

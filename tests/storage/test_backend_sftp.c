@@ -286,7 +286,8 @@ HF_TEST(what_stands_between_us_and_the_host_is_named_with_its_remedy)
 {
     struct hf_error err;
     struct hf_backend *backend;
-    _cleanup_(hf_backend_freep) struct hf_backend *first = open_there("errors");
+    struct hf_backend *first = open_there("errors"); // makes the folder
+    hf_backend_freep(&first);
     struct hf_test_sshd wrong = sshd;
     char place[256];
 
