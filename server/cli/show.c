@@ -37,6 +37,7 @@ static bool show_check_row(struct hf_cli *cli, const json_t *check, struct hf_bu
 static bool add_indented(struct hf_buf *out, const char *text, struct hf_error *err);
 static bool add_backup_row(struct hf_table *table, const json_t *backup, struct hf_error *err);
 static bool add_status_row(struct hf_table *table, const json_t *source, struct hf_error *err);
+static bool show_moment(const json_t *recovery, struct hf_buf *out, struct hf_error *err);
 static bool show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err);
 static bool list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err);
 static bool show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err);
@@ -249,12 +250,25 @@ hf_show_restore(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
            add_line(out, "written", bytes_of(result, "bytes", text), err) &&
            add_line(out, "files", count_of(result, "files", text), err) &&
            add_line(out, "took", duration_of(result, "duration_ms", text), err) &&
+           show_moment(json_object_get(result, "recovery"), out, err) &&
            hf_show_lost(json_object_get(result, "lost"), out, err) &&
            add_line(out, "all of it in", text_of(result, "lost_pages_file"), err) &&
            hf_buf_printf(out, err,
                          "\nThe folder is not encrypted.  Start PostgreSQL %s on it; the settings that the "
                          "server had lie in holdfast_config/.\n",
                          word_of(result, "server_version"));
+}
+
+/* Which moment it comes to when it is started. */
+static bool
+show_moment(const json_t *recovery, struct hf_buf *out, struct hf_error *err)
+{
+    char text[TEXT_BYTES];
+    return recovery == NULL || (add_line(out, "up to", text_of(recovery, "kind"), err) &&
+                                add_line(out, "that is", text_of(recovery, "value"), err) &&
+                                add_line(out, "timeline", count_of(recovery, "timeline", text), err) &&
+                                add_line(out, "log", bytes_of(recovery, "log_bytes", text), err) &&
+                                add_line(out, "newest commit", time_of(recovery, "newest_commit_at", text), err));
 }
 
 bool

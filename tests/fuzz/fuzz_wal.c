@@ -31,6 +31,8 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(whole.position <= START + size && whole.last_record < START + size);
     assert(whole.records == 0 || (whole.first_record <= whole.last_record && whole.last_record < whole.end));
     assert(whole.commits + whole.aborts <= whole.records);
+    assert(whole.stop == 0 || (whole.first_record <= whole.stop && whole.stop <= whole.last_record &&
+                               whole.stop < whole.stop_end && whole.stop_end <= whole.end));
     return 0;
 }
 
@@ -41,6 +43,9 @@ walk_in_pieces(const uint8_t *data, size_t size, size_t piece, struct hf_wal_see
     bool ok = hf_wal_walk_new(&origin, START, &walk, err);
 
     assert(ok);
+    const struct hf_wal_target target = {
+        .kind = (enum hf_wal_target_kind)(size % 5), .position = START + 64, .transaction = 3, .point = "a"};
+    hf_wal_walk_look_for(walk, &target);
     for (size_t at = 0; ok && at < size; at += piece)
         ok = hf_wal_walk_feed(walk, data + at, size - at < piece ? size - at : piece, err);
     *ret = hf_wal_walk_seen(walk);

@@ -18,6 +18,7 @@ static bool walk_over(const struct hf_wal_origin *from, uint64_t start, const ui
                       struct hf_wal_seen *ret, struct hf_error *err);
 static void build_all_kinds(struct hf_test_wal *wal);
 static void must_refuse(struct hf_test_wal *wal, size_t at, const void *bytes, size_t length, const char *message);
+static struct hf_wal_seen look_for(const struct hf_test_wal *wal, const struct hf_wal_target *target);
 static size_t count_text(const char *text, const char *word);
 
 HF_TEST(real_log_is_walked_as_pg_waldump_walks_it)
@@ -197,6 +198,58 @@ HF_TEST(a_walk_starts_at_a_page_of_a_known_release)
     other.segment_bytes = 12345;
     assert_false(hf_wal_walk_new(&other, 0, &walk, &err));
     assert_null(walk);
+}
+
+HF_TEST(a_walk_sees_where_a_recovery_stops_and_counts_no_commit_behind)
+{
+    struct hf_test_wal wal;
+    struct hf_wal_seen seen;
+    uint8_t point[2 + 8 + HF_WAL_POINT_BYTES] = {255, 8 + HF_WAL_POINT_BYTES, 0, 0, 0, 0, 0, 0, 0, 0, 'p', 'a', 'y'};
+
+    hf_test_wal_begin(&wal, &origin, 0x700000);
+    const uint64_t first = hf_test_wal_add_commit(&wal, noon);
+    const uint64_t named = hf_test_wal_add(&wal, 0, 0x70, point, sizeof point);
+    const uint64_t second = hf_test_wal_add_commit(&wal, noon + 1);
+    const uint64_t end = hf_test_wal_end(&wal);
+
+    seen = look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_TIME, .time = noon});
+    assert_int_equal(seen.stop, second);
+    assert_int_equal(seen.stop_end, end);
+    assert_int_equal(seen.commits, 1);
+    assert_int_equal(seen.last_commit_at, noon);
+    seen = look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_TIME, .time = noon - 1});
+    assert_int_equal(seen.stop, first);
+    assert_int_equal(seen.commits, 0);
+    assert_int_equal(look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_TIME, .time = noon + 1}).stop, 0);
+
+    seen = look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_POSITION, .position = first + 1});
+    assert_int_equal(seen.stop, named);
+    assert_int_equal(look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_POSITION, .position = second}).stop,
+                     second);
+    assert_int_equal(look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_POSITION, .position = second + 1}).stop,
+                     0);
+
+    seen = look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_TRANSACTION, .transaction = 733});
+    assert_int_equal(seen.stop, first);
+    assert_int_equal(seen.commits, 1);
+    assert_int_equal(look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_TRANSACTION, .transaction = 734}).stop,
+                     0);
+
+    assert_int_equal(look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_RESTORE_POINT, .point = "pay"}).stop,
+                     named);
+    assert_int_equal(look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_RESTORE_POINT, .point = "pa"}).stop, 0);
+    assert_int_equal(look_for(&wal, &(struct hf_wal_target){.kind = HF_WAL_TO_THE_END}).stop, 0);
+}
+
+static struct hf_wal_seen
+look_for(const struct hf_test_wal *wal, const struct hf_wal_target *target)
+{
+    _cleanup_(hf_wal_walk_freep) struct hf_wal_walk *walk = NULL;
+    struct hf_error err;
+    hf_assert_ok(hf_wal_walk_new(&origin, wal->start, &walk, &err), &err);
+    hf_wal_walk_look_for(walk, target);
+    hf_assert_ok(hf_wal_walk_feed(walk, wal->data, wal->length, &err), &err);
+    return hf_wal_walk_seen(walk);
 }
 
 static bool

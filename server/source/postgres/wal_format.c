@@ -22,6 +22,7 @@
 #define MANAGER_LOG         0 // resource managers we look into
 #define MANAGER_TRANSACTION 1
 #define LOG_SWITCH          0x40
+#define LOG_RESTORE_POINT   0x70
 #define TRANSACTION_MASK    0x70
 #define COMMIT              0x00
 #define ABORT               0x20
@@ -29,13 +30,14 @@
 #define ABORT_PREPARED      0x40
 #define INFO_MANAGER_BITS   0xf0
 
-#define BODY_KEPT            32 // enough of a record's body to find the time of a commit
+#define BODY_KEPT            96 // enough of a record's body to find the time of a commit and the name of a restore point
 #define BODY_DATA_SHORT      255
 #define BODY_DATA_LONG       254
 #define BODY_ORIGIN          253
 #define BODY_TOP_TRANSACTION 252
 
-#define POSTGRES_EPOCH_MS INT64_C(946684800000) // 2000-01-01 in ms since 1970
+#define POSTGRES_EPOCH_MS INT64_C(946684800000)        // 2000-01-01 in ms since 1970
+#define TIME_MOST_US      INT64_C(4000000000000000000) // no server's clock shows more than this before or after 2000
 
 /* What the next bytes are. */
 enum expecting {
@@ -67,6 +69,8 @@ struct hf_wal_walk {
     uint32_t crc;  // of its body
     uint8_t body[BODY_KEPT];
     size_t body_length;
+
+    struct hf_wal_target target;
 };
 
 /* What is left of the bytes of one call. */
@@ -87,8 +91,12 @@ static bool take_record_header(struct hf_wal_walk *walk, struct piece *piece, st
 static bool check_record_header(struct hf_wal_walk *walk, struct hf_error *err);
 static bool take_body(struct hf_wal_walk *walk, struct piece *piece, struct hf_error *err);
 static bool finish_record(struct hf_wal_walk *walk, struct hf_error *err);
+static void look_for_target(struct hf_wal_walk *walk, uint8_t manager, uint8_t info);
+static bool stops_at_transaction(const struct hf_wal_walk *walk, uint8_t info, bool *ret_behind);
+static bool stops_at_point(const struct hf_wal_walk *walk);
 static void note_transaction(struct hf_wal_walk *walk, uint8_t info);
-static bool find_commit_time(const struct hf_wal_walk *walk, int64_t *ret_ms);
+static struct hf_reader main_data(const struct hf_wal_walk *walk);
+static bool find_time(const struct hf_wal_walk *walk, int64_t *ret_us);
 static bool take_nothing(struct hf_wal_walk *walk, struct piece *piece, struct hf_error *err);
 static bool refuse(struct hf_wal_walk *walk, uint64_t at, struct hf_error *err, const char *format, ...)
     HF_PRINTF(4, 5);
@@ -176,6 +184,12 @@ hf_wal_walk_forget_commits(struct hf_wal_walk *walk)
 {
     walk->seen.commits = 0;
     walk->seen.first_commit_at = walk->seen.last_commit_at = 0;
+}
+
+void
+hf_wal_walk_look_for(struct hf_wal_walk *walk, const struct hf_wal_target *target)
+{
+    walk->target = *target;
 }
 
 static bool
@@ -408,8 +422,8 @@ finish_record(struct hf_wal_walk *walk, struct hf_error *err)
     walk->expecting = PADDING;
     walk->seen.end = (walk->seen.position + ALIGNMENT - 1) / ALIGNMENT * ALIGNMENT;
 
-    if (manager == MANAGER_TRANSACTION)
-        note_transaction(walk, info & TRANSACTION_MASK);
+    if (walk->seen.stop == 0)
+        look_for_target(walk, manager, info);
     if (manager == MANAGER_LOG && info == LOG_SWITCH) {
         uint32_t segment_bytes = walk->origin.segment_bytes;
         walk->expecting = EMPTY_SEGMENT;
@@ -418,27 +432,76 @@ finish_record(struct hf_wal_walk *walk, struct hf_error *err)
     return true;
 }
 
+/* A commit at which recovery stops beforehand is none of those it brings. */
+static void
+look_for_target(struct hf_wal_walk *walk, uint8_t manager, uint8_t info)
+{
+    bool stops = false, behind = true;
+    if (walk->target.kind == HF_WAL_TO_POSITION) {
+        stops = walk->record >= walk->target.position;
+        behind = false;
+    } else if (manager == MANAGER_TRANSACTION) {
+        stops = stops_at_transaction(walk, info & TRANSACTION_MASK, &behind);
+    } else if (manager == MANAGER_LOG && info == LOG_RESTORE_POINT) {
+        stops = stops_at_point(walk);
+    }
+    if (manager == MANAGER_TRANSACTION && (!stops || behind))
+        note_transaction(walk, info & TRANSACTION_MASK);
+    if (stops) {
+        walk->seen.stop = walk->record;
+        walk->seen.stop_end = walk->seen.end;
+    }
+}
+
+static bool
+stops_at_transaction(const struct hf_wal_walk *walk, uint8_t info, bool *ret_behind)
+{
+    int64_t at_us;
+    const bool prepared = info == COMMIT_PREPARED || info == ABORT_PREPARED;
+    if (info != COMMIT && info != ABORT && !prepared)
+        return false;
+    *ret_behind = walk->target.kind == HF_WAL_TO_TRANSACTION;
+    if (walk->target.kind == HF_WAL_TO_TRANSACTION)
+        return !prepared && hf_get_u32(walk->header + 4) == walk->target.transaction;
+    return walk->target.kind == HF_WAL_TO_TIME && find_time(walk, &at_us) && at_us > walk->target.time * 1000;
+}
+
+static bool
+stops_at_point(const struct hf_wal_walk *walk)
+{
+    char name[HF_WAL_POINT_BYTES];
+    struct hf_reader reader = main_data(walk);
+    hf_reader_u64(&reader); // its time
+    const uint8_t *bytes = hf_reader_bytes(&reader, sizeof name);
+    if (walk->target.kind != HF_WAL_TO_RESTORE_POINT || !hf_reader_ok(&reader))
+        return false;
+    memcpy(name, bytes, sizeof name);
+    name[sizeof name - 1] = '\0';
+    return strcmp(name, walk->target.point) == 0;
+}
+
 static void
 note_transaction(struct hf_wal_walk *walk, uint8_t info)
 {
-    int64_t at;
+    int64_t at_us;
 
     if (info == ABORT || info == ABORT_PREPARED)
         walk->seen.aborts++;
     if (info != COMMIT && info != COMMIT_PREPARED)
         return;
     walk->seen.commits++;
-    if (!find_commit_time(walk, &at))
+    if (!find_time(walk, &at_us))
         return;
+    const int64_t at = at_us / 1000;
     if (walk->seen.first_commit_at == 0 || at < walk->seen.first_commit_at)
         walk->seen.first_commit_at = at;
     if (walk->seen.last_commit_at == 0 || at > walk->seen.last_commit_at)
         walk->seen.last_commit_at = at;
 }
 
-/* False for a commit with block references, which no release writes. */
-static bool
-find_commit_time(const struct hf_wal_walk *walk, int64_t *ret_ms)
+/* Failed for a record with block references: neither transactions nor restore points have any. */
+static struct hf_reader
+main_data(const struct hf_wal_walk *walk)
 {
     struct hf_reader reader = HF_READER(walk->body, walk->body_length);
 
@@ -453,14 +516,20 @@ find_commit_time(const struct hf_wal_walk *walk, int64_t *ret_ms)
         else if (kind == BODY_DATA_LONG)
             hf_reader_u32(&reader);
         else
-            return false;
-        if (kind == BODY_DATA_SHORT || kind == BODY_DATA_LONG)
-            break;
+            hf_reader_bytes(&reader, BODY_KEPT + 1); // more than there is
+        if (kind == BODY_DATA_SHORT || kind == BODY_DATA_LONG || !hf_reader_ok(&reader))
+            return reader;
     }
-    int64_t microseconds = (int64_t)hf_reader_u64(&reader);
-    if (!hf_reader_ok(&reader))
+}
+
+static bool
+find_time(const struct hf_wal_walk *walk, int64_t *ret_us)
+{
+    struct hf_reader reader = main_data(walk);
+    const int64_t microseconds = (int64_t)hf_reader_u64(&reader);
+    if (!hf_reader_ok(&reader) || microseconds > TIME_MOST_US || microseconds < -TIME_MOST_US)
         return false;
-    *ret_ms = POSTGRES_EPOCH_MS + microseconds / 1000;
+    *ret_us = POSTGRES_EPOCH_MS * 1000 + microseconds;
     return true;
 }
 

@@ -18,7 +18,8 @@
  *     0 u32 total length   4 u32 transaction   8 u64 position of the record before   16 u8 info   17 u8 manager
  *    18 two bytes of nothing   20 u32 CRC-32C over bytes 24... and then 0..19
  *    24 block references, then 255 u8-length (or 254 u32-length) and the main data; 253 and 252 carry
- *       an origin (u16) and a top transaction (u32) before it.  A commit's main data begins with its time.
+ *       an origin (u16) and a top transaction (u32) before it.  A commit's and an abort's main data begins with
+ *       its time; a restore point's is a time and 64 bytes of name.
  *
  * A length of 0 is the end of what was written; after a switch record the rest of the segment is empty.
  *
@@ -50,6 +51,24 @@ struct hf_wal_origin {
     uint32_t timeline; // no page may be of a later one
 };
 
+/* A moment in the log at which a recovery can stop. */
+enum hf_wal_target_kind {
+    HF_WAL_TO_THE_END,
+    HF_WAL_TO_TIME,          // before the first commit or abort later than it
+    HF_WAL_TO_POSITION,      // before the first record that begins at it or behind it
+    HF_WAL_TO_TRANSACTION,   // behind its commit or abort; those that were prepared are not found
+    HF_WAL_TO_RESTORE_POINT, // behind the first one of that name
+};
+#define HF_WAL_POINT_BYTES 64 // longest name of a restore point, and its NUL
+
+struct hf_wal_target {
+    enum hf_wal_target_kind kind;
+    int64_t time; // ms since 1970
+    uint64_t position;
+    uint32_t transaction;
+    char point[HF_WAL_POINT_BYTES];
+};
+
 /* What a walk has seen.  Positions are 0 where nothing was seen. */
 struct hf_wal_seen {
     uint64_t position;     // all bytes below it were fed
@@ -60,6 +79,7 @@ struct hf_wal_seen {
     uint64_t abandoned;                      // records cut off by a crash of the source and declared void by it
     int64_t first_commit_at, last_commit_at; // oldest and newest time of a commit, ms since 1970
     uint32_t page_timeline;                  // of the newest page
+    uint64_t stop, stop_end;                 // the record at which a recovery to the target stops; 0: not yet
 };
 
 /*
@@ -75,6 +95,9 @@ struct hf_wal_walk;
 HF_MUST_CHECK bool hf_wal_walk_new(const struct hf_wal_origin *origin, uint64_t start, struct hf_wal_walk **ret,
                                    struct hf_error *err);
 void hf_wal_walk_freep(struct hf_wal_walk **walk);
+
+/* The walk looks where a recovery would stop, as the server does; commits behind that place are not counted. */
+void hf_wal_walk_look_for(struct hf_wal_walk *walk, const struct hf_wal_target *target);
 
 /* Errors: CORRUPT, with the position; they stick: the walk cannot go on. */
 HF_MUST_CHECK bool hf_wal_walk_feed(struct hf_wal_walk *walk, const uint8_t *data, size_t length, struct hf_error *err);

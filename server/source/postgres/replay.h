@@ -1,0 +1,54 @@
+/*
+ * replay.h - a restored PostgreSQL folder brought to a moment behind its backup, with the archive's log
+ *
+ * First the proof: every byte from the backup's start to the place where a recovery to the target stops is read from the
+ * archive and walked over record by record (wal_format.h), before anybody touches the folder.  Then, in the folder:
+ *
+ *     pg_wal/<segment>            the log as the server names it; the last one is filled with zeros
+ *     pg_wal/<timeline>.history   for every step of the path that is not the first
+ *     postgresql.auto.conf        the target and no other, archive_mode = off, restore_command = 'exit 1': the server
+ *                                 demands one, and takes this answer for "look into pg_wal"
+ *     recovery.signal             last: without it the folder recovers to the backup's own end
+ *
+ * A segment in which a timeline begins has the bytes of the one before up to that place, as the server makes it.
+ */
+#pragma once
+#include "server/source/facts.h"
+#include "server/source/postgres/wal_format.h"
+#include "server/stream/archive.h"
+
+struct hf_replay_options {
+    struct hf_archive *archive;            // borrowed
+    const struct hf_recovery_facts *facts; // of the backup; borrowed
+    struct hf_wal_target target;
+    uint32_t timeline;  // 0: the archive's newest
+    const char *action; // at the target: promote, pause or shutdown; borrowed
+    bool owner;         // what is written goes to uid and gid
+    uid_t uid;
+    gid_t gid;
+    const atomic_bool *cancel; // or NULL
+};
+
+struct hf_replay;
+
+/* What the proof has found. */
+struct hf_replay_facts {
+    uint32_t timeline;
+    uint64_t from, to;      // read and found whole; a recovery needs nothing behind `to`
+    int64_t last_commit_at; // the newest commit that the folder will have, as far as this log tells; 0: none in it
+    bool to_the_end;        // it stops where the log does: there is nothing behind the target
+};
+
+/*
+ * Errors: NOT_FOUND when the target is beyond the archive, or not in it, with the nearest moments in the hint; CORRUPT
+ * for a gap or damaged log on the way, named; CONFLICT when the backup is not on the timeline's path; USAGE when the
+ * target lies before the backup's end.
+ */
+HF_MUST_CHECK bool hf_replay_prove(const struct hf_replay_options *options, struct hf_replay **ret,
+                                   struct hf_error *err);
+void hf_replay_freep(struct hf_replay **replay);
+struct hf_replay_facts hf_replay_proven(const struct hf_replay *replay);
+
+/* Writes all of it into the restored folder, durable on return.  The options must live until then. */
+HF_MUST_CHECK bool hf_replay_write(struct hf_replay *replay, const char *folder, uint64_t *ret_log_bytes,
+                                   struct hf_error *err);
