@@ -93,9 +93,9 @@ def must_hold(last, *words):
     return answer
 
 
-def must_refuse(*words, says):
+def must_refuse(*words, says, code=1):
     folder = new_folder()
-    answer = main.bad(1, "restore", "clinic", "--to", folder, *words, says=says)
+    answer = main.bad(code, "restore", "clinic", "--to", folder, *words, says=says)
     assert not os.path.exists(folder), f"{words} touched the folder"
     return answer
 
@@ -188,6 +188,8 @@ def moments_out_of_reach_are_refused_with_the_nearest_and_touch_nothing():
     earliest = milliseconds(re.search(r"The nearest moment: (\S+),", said).group(1))
     assert ledger[29][3] <= earliest, (earliest, ledger[29])
     must_refuse("--lsn", "7F/0", says=["nothing of 7F/0", "the archive ends at"])
+    must_refuse("--lsn", ledger[60][2], "--backup", backups[1], code=2, says=["before the end of the backup at"])
+    must_refuse("--at", utc(ledger[60][3]), "--backup", backups[1], code=2, says=["the backup ended at"])
     must_refuse("--latest", "--timeline", "9", says=["no history file of timeline 9"])
 
 
@@ -278,6 +280,8 @@ def over_a_promotion_both_branches_can_be_reached():
     must_hold(ledger[-5][0], "--at", utc(ledger[-5][3]))
     must_hold(at[0], "--at", utc(at[3]))
     assert must_hold(before, "--latest", "--timeline", "1")["recovery"]["timeline"] == 1
+    behind = main.good("backup", "clinic")["backup"]
+    must_refuse("--latest", "--timeline", "1", "--backup", behind, says=["not on the way to timeline 1"])
 
 
 def recycled(lsn):

@@ -38,6 +38,7 @@ struct segments {
     uint64_t number, written;
 };
 
+static bool begins_before(const struct hf_replay_options *options, struct hf_error *err);
 static bool find_path(struct hf_replay *replay, struct hf_error *err);
 static bool find_window(struct hf_replay *replay, struct hf_window *ret, struct hf_window *ret_next,
                         struct hf_error *err);
@@ -75,7 +76,7 @@ hf_replay_prove(const struct hf_replay_options *options, struct hf_replay **ret,
     if (!hf_wal_segment_bytes_valid(options->facts->wal_segment_bytes))
         return hf_fail(err, HF_ERR_CORRUPT, "the backup says that a log segment has %u bytes",
                        options->facts->wal_segment_bytes);
-    if (!find_path(replay, err) || !find_window(replay, &window, &next, err) ||
+    if (!begins_before(options, err) || !find_path(replay, err) || !find_window(replay, &window, &next, err) ||
         !walk_to_target(replay, &window, &seen, err) || !judge(replay, &window, &next, &seen, err))
         return false;
     *ret = HF_TAKE(replay);
@@ -119,6 +120,18 @@ hf_replay_write(struct hf_replay *replay, const char *folder, uint64_t *ret_log_
         return false;
     *ret_log_bytes = segments.written;
     return true;
+}
+
+/* The log tells no commits before the backup began: one later than the target would be in the copy unseen. */
+static bool
+begins_before(const struct hf_replay_options *options, struct hf_error *err)
+{
+    char target[HF_TIME_TEXT_BYTES], end[HF_TIME_TEXT_BYTES];
+    if (options->target.kind != HF_WAL_TO_TIME || options->target.time >= options->facts->finished_at)
+        return true;
+    hf_fail(err, HF_ERR_USAGE, "the backup ended at %s, behind %s", hf_time_format(options->facts->finished_at, end),
+            hf_time_format(options->target.time, target));
+    return hf_fail_hint(err, "Name an earlier backup.");
 }
 
 static bool
