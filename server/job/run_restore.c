@@ -35,6 +35,16 @@ static bool lost_list_take(void *context, const struct hf_lost *lost, struct hf_
 static bool lost_list_end(struct lost_list *list, json_t *result, struct hf_error *err);
 static void lost_list_done(struct lost_list *list);
 
+/* What goes into the folder besides the backup. */
+struct rest {
+    struct hf_restore_plan *plan;
+    const struct hf_restore_needs *needs;
+    struct hf_replay *replay; // NULL: no moment was asked for
+    uint64_t log_bytes;       // written
+};
+
+static bool write_rest(void *context, const char *target, struct hf_error *err);
+
 struct wanted {
     struct hf_id backup, vault;
     enum hf_backup_state state;
@@ -181,7 +191,7 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     struct hf_restore_target moment;
     _cleanup_(hf_archive_freep) struct hf_archive *archive = NULL;
     _cleanup_(hf_replay_freep) struct hf_replay *replay = NULL;
-    uint64_t log_bytes = 0;
+    struct rest rest = {0};
     struct hf_id backup, vault;
     const char *target, *state;
     if (result == NULL)
@@ -206,6 +216,8 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
                                                .gid = (gid_t)json_integer_value(json_object_get(owner, "gid")),
                                                .lost = allow_damage ? lost_list_take : NULL,
                                                .lost_context = &list,
+                                               .finish = write_rest,
+                                               .finish_context = &rest,
                                                .cancel = hf_worker_cancel(worker),
                                                .done = &relay.done,
                                                .total = &relay.total};
@@ -231,10 +243,11 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     const struct hf_restore_needs needs = {facts.server_version_num,   facts.max_connections,
                                            facts.max_worker_processes, facts.max_wal_senders,
                                            facts.max_prepared_xacts,   facts.max_locks_per_xact};
-    if (!hf_restore_write(plan, target, &outcome, err) || !hf_restore_configure(plan, target, &needs, err))
+    rest = (struct rest){plan, &needs, replay, 0};
+    if (!hf_restore_write(plan, target, &outcome, err))
         return refuse_damage(allow_damage, err);
-    if (replay != NULL && (!hf_replay_write(replay, target, &log_bytes, err) ||
-                           !add_recovery(result, json_object_get(request, "target"), &facts, replay, log_bytes, err)))
+    if (replay != NULL &&
+        !add_recovery(result, json_object_get(request, "target"), &facts, replay, rest.log_bytes, err))
         return false;
     if (!options.owner && geteuid() == 0)
         hf_worker_note(worker, HF_LOG_INFO,
@@ -288,6 +301,15 @@ add_recovery(json_t *result, const json_t *target, const struct hf_recovery_fact
                                                   : json_string(hf_time_format(proven.last_commit_at, newest)),
                        err) &&
            hf_json_set(result, "recovery", HF_TAKE(recovery), err);
+}
+
+/* A folder that was cut off before its log and its target were there would replay to a wrong moment. */
+static bool
+write_rest(void *context, const char *target, struct hf_error *err)
+{
+    struct rest *rest = context;
+    return hf_restore_configure(rest->plan, target, rest->needs, err) &&
+           (rest->replay == NULL || hf_replay_write(rest->replay, target, &rest->log_bytes, err));
 }
 
 /* Says that there is another way, where there is one. */

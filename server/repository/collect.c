@@ -41,7 +41,6 @@ static void add_pass(struct hf_collect_report *report, const struct hf_collect_r
 static bool judge_object(void *context, const struct hf_object_info *object, struct hf_error *err);
 static bool judge_orphan(struct removal *removal, const struct hf_object_info *object, struct hf_error *err);
 static bool remove_object(struct removal *removal, const struct hf_object_info *object, struct hf_error *err);
-static uint64_t oldest_open(const struct hf_vault_state *state);
 static void set_phase(const struct collection *collection, const char *phase);
 
 bool
@@ -250,7 +249,7 @@ delete_condemned(struct collection *collection, struct hf_error *err)
     if (!hf_vault_read(collection->vault, NULL, NULL, &state, err))
         return false;
     size_t count = 0;
-    const uint64_t oldest = oldest_open(state);
+    const uint64_t oldest = vault_state_oldest_open(state);
     _cleanup_(hf_freep) struct hf_id *packs = calloc(state->pack_count + 1, sizeof *packs);
     if (packs == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of packs");
@@ -297,7 +296,7 @@ remove_objects(struct hf_backend *backend, const struct hf_id *vault, const stru
     struct removal removal = {.backend = backend,
                               .vault = *vault,
                               .state = state,
-                              .oldest_open = oldest_open(state),
+                              .oldest_open = vault_state_oldest_open(state),
                               .report = pass,
                               .used = calloc(state->pack_count + 1, sizeof *removal.used)};
     if (removal.used == NULL)
@@ -391,21 +390,6 @@ remove_object(struct removal *removal, const struct hf_object_info *object, stru
     if (err != NULL)
         *err = why;
     return false;
-}
-
-/* A stream takes nothing over from anybody, and lasts for months. */
-static uint64_t
-oldest_open(const struct hf_vault_state *state)
-{
-    uint64_t oldest = UINT64_MAX;
-    for (size_t i = 0; i < state->session_count; i++)
-        if (state->sessions[i].state == HF_SESSION_OPEN && !state->sessions[i].is_stream &&
-            state->sessions[i].sequence < oldest)
-            oldest = state->sessions[i].sequence;
-    for (size_t i = 0; i < state->pin_count; i++)
-        if (state->pins[i].sequence < oldest)
-            oldest = state->pins[i].sequence;
-    return oldest;
 }
 
 static void

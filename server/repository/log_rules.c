@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/repository/vault_state.h"
+
 /* One entry under judgement. */
 struct trial {
     const struct hf_vault_state *state; // borrowed
@@ -58,7 +60,6 @@ static bool packs_of(const struct trial *trial, int column, struct hf_id **ret, 
                      struct hf_error *err);
 static void judge_unique(const struct trial *trial, const struct hf_id *ids, size_t count);
 static const struct hf_vault_backup *backup_of_commit(const struct hf_vault_state *state, uint64_t sequence);
-static uint64_t oldest_open(const struct hf_vault_state *state);
 static bool objects_match(const struct trial *trial, const struct hf_id *objects, size_t count,
                           const struct hf_id *used, size_t used_count);
 static int by_id(const void *a, const void *b);
@@ -304,7 +305,7 @@ judge_delete(const struct trial *trial, struct hf_error *err)
     size_t count;
     char text[HF_ID_TEXT_BYTES];
     _cleanup_(hf_freep) struct hf_id *packs = NULL;
-    const uint64_t oldest = oldest_open(trial->state);
+    const uint64_t oldest = vault_state_oldest_open(trial->state);
     if (!packs_of(trial, -1, &packs, &count, err))
         return false;
     for (size_t i = 0; i < count; i++) {
@@ -516,21 +517,6 @@ backup_of_commit(const struct hf_vault_state *state, uint64_t sequence)
             high = middle;
     }
     return NULL;
-}
-
-/* A stream takes nothing over from anybody, and lasts for months. */
-static uint64_t
-oldest_open(const struct hf_vault_state *state)
-{
-    uint64_t oldest = UINT64_MAX;
-    for (size_t i = 0; i < state->session_count; i++)
-        if (state->sessions[i].state == HF_SESSION_OPEN && !state->sessions[i].is_stream &&
-            state->sessions[i].sequence < oldest)
-            oldest = state->sessions[i].sequence;
-    for (size_t i = 0; i < state->pin_count; i++)
-        if (state->pins[i].sequence < oldest)
-            oldest = state->pins[i].sequence;
-    return oldest;
 }
 
 static int

@@ -727,3 +727,17 @@ grow(void *array, size_t count, size_t size)
         return array;
     return realloc(array, (count > 0 ? 2 * count : 1) * size);
 }
+
+uint64_t
+vault_state_oldest_open(const struct hf_vault_state *state)
+{
+    uint64_t oldest = UINT64_MAX;
+    for (size_t i = 0; i < state->session_count; i++)
+        if (state->sessions[i].state == HF_SESSION_OPEN && !state->sessions[i].is_stream &&
+            state->sessions[i].sequence < oldest)
+            oldest = state->sessions[i].sequence;
+    for (size_t i = 0; i < state->pin_count; i++)
+        if (state->pins[i].sequence < oldest)
+            oldest = state->pins[i].sequence;
+    return oldest;
+}

@@ -21,3 +21,8 @@ HF_MUST_CHECK bool vault_lineage_hash(const char *engine, const char *identity,
  */
 HF_MUST_CHECK bool vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry, bool *ret_counts,
                                      struct hf_error *err);
+/*
+ * The place of the oldest INTENT or PIN that is still open, UINT64_MAX without one: what was let go of behind it may still
+ * be in use.  A stream's INTENT is none of them: it takes nothing over from anybody, and lasts for months.
+ */
+uint64_t vault_state_oldest_open(const struct hf_vault_state *state);

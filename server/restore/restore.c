@@ -187,6 +187,7 @@ hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_res
                             : plan->file_count;
     if (!hf_slab_cache_new(hf_backup_packs(plan->backup), cache_bytes, &plan->cache, err) || !make_folders(plan, err) ||
         !write_files(plan, 0, last, err) || (plan->options.sync && !sync_folders(plan, err)) ||
+        (plan->options.finish != NULL && !plan->options.finish(plan->options.finish_context, target, err)) ||
         !write_files(plan, last, plan->file_count, err) || (plan->options.sync && !sync_folders(plan, err))) {
         (void)!unlinkat(plan->target, LAST_FILE, 0); // begun, and then the disk was full or its sync failed
         if (err->system == ENOSPC || err->system == EDQUOT)

@@ -23,6 +23,9 @@
 typedef void hf_restore_page_check(void *context, const char *path, uint64_t file_size, uint64_t first_page,
                                    const uint8_t *pages, size_t length);
 
+/* Adds what the folder needs besides the backup, durably. */
+typedef bool hf_restore_finish(void *context, const char *target, struct hf_error *err);
+
 #define HF_RESTORE_LOST_MARK                                                                                           \
     "lost: this page could not be read from the repository\n" // again and again, cut at its end
 
@@ -37,6 +40,8 @@ struct hf_restore_options {
     void *context;
     hf_lost_visitor *lost; // NULL: a loss fails the restore; else it is told, after writing and in order
     void *lost_context;
+    hf_restore_finish *finish; // called before global/pg_control is there: a server starts on all of it or not at all
+    void *finish_context;
     const atomic_bool *cancel;      // or NULL
     _Atomic uint64_t *done, *total; // bytes written, for progress; or NULL
 };

@@ -673,6 +673,50 @@ HF_TEST(a_backup_that_is_not_there_is_not_found)
     stored_done(&stored);
 }
 
+/* What a finish() meets; `fails` when it is to fail. */
+struct finishing {
+    bool called, fails, had_control;
+};
+
+static bool
+finish_folder(void *context, const char *target, struct hf_error *err)
+{
+    struct finishing *finishing = context;
+    char path[700];
+    snprintf(path, sizeof path, "%s/global/pg_control", target);
+    finishing->called = true;
+    finishing->had_control = access(path, F_OK) == 0;
+    return !finishing->fails || hf_fail(err, HF_ERR_NO_SPACE, "no room for the rest");
+}
+
+HF_TEST(what_a_folder_needs_besides_is_there_before_a_server_can_start_on_it)
+{
+    struct stored stored;
+    struct hf_restore_outcome outcome;
+    struct hf_error err;
+    struct finishing finishing = {.fails = false};
+    const struct hf_restore_options options = {.workers = 2, .finish = finish_folder, .finish_context = &finishing};
+    store(&stored, SMALL);
+    hf_assert_ok(restore_with(&stored, &options, &outcome, &err), &err);
+    assert_true(finishing.called && !finishing.had_control);
+    assert_true(exists(&stored, "global/pg_control"));
+    stored_done(&stored);
+}
+
+HF_TEST(a_folder_whose_rest_could_not_be_written_is_none_a_server_starts_on)
+{
+    struct stored stored;
+    struct hf_restore_outcome outcome;
+    struct hf_error err;
+    struct finishing finishing = {.fails = true};
+    const struct hf_restore_options options = {.workers = 2, .finish = finish_folder, .finish_context = &finishing};
+    store(&stored, SMALL);
+    assert_false(restore_with(&stored, &options, &outcome, &err));
+    assert_non_null(strstr(err.message, "no room for the rest"));
+    assert_false(exists(&stored, "global/pg_control"));
+    stored_done(&stored);
+}
+
 static const struct hf_restore_needs needs = {150018, 123, 17, 11, 5, 77};
 
 static void

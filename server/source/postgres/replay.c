@@ -96,7 +96,7 @@ hf_replay_proven(const struct hf_replay *replay)
     return replay->facts;
 }
 
-/* Settings and recovery.signal come last: what was cut off before them is no folder that recovers to a wrong moment. */
+/* Called while nothing can start on the folder yet: see replay.h. */
 bool
 hf_replay_write(struct hf_replay *replay, const char *folder, uint64_t *ret_log_bytes, struct hf_error *err)
 {

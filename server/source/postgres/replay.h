@@ -8,7 +8,8 @@
  *     pg_wal/<timeline>.history   for every step of the path that is not the first
  *     postgresql.auto.conf        the target and no other, archive_mode = off, restore_command = 'exit 1': the server
  *                                 demands one, and takes this answer for "look into pg_wal"
- *     recovery.signal             last: without it the folder recovers to the backup's own end
+ *     recovery.signal             without it a server would replay whatever log lies there, behind the target too: so all of
+ *                                 this is written while the folder has no global/pg_control (hf_restore_options.finish)
  *
  * A segment in which a timeline begins has the bytes of the one before up to that place, as the server makes it.
  */
