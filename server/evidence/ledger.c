@@ -37,7 +37,6 @@ static bool write_leaf(struct hf_ledger *ledger, const struct hf_receipt *entry,
 static bool publish_entry(struct hf_ledger *ledger, const struct hf_receipt *entry, bool is_pending,
                           struct hf_error *err);
 static bool name_document(struct hf_ledger *ledger, const struct hf_receipt *entry, struct hf_error *err);
-static bool range_root(void *context, uint64_t first, uint64_t count, struct hf_hash *ret, struct hf_error *err);
 static bool publish_file(struct hf_ledger *ledger, const char *name, const struct hf_buf *bytes, struct hf_error *err);
 static char *path_of(struct hf_ledger *ledger, const char *name, struct hf_error *err);
 
@@ -159,7 +158,7 @@ hf_ledger_prove(struct hf_ledger *ledger, uint64_t index, struct hf_buf *out, st
     struct hf_receipt entry;
 
     return hf_ledger_entry(ledger, index, &entry, err) &&
-           hf_merkle_inclusion(index, ledger->tree.size, range_root, ledger, &path, err) &&
+           hf_merkle_inclusion(index, ledger->tree.size, hf_ledger_range_root, ledger, &path, err) &&
            hf_proof_format(index, &path, ledger->checkpoint_text.data, ledger->checkpoint_text.length, out, err);
 }
 
@@ -167,27 +166,14 @@ bool
 hf_ledger_prove_consistency(struct hf_ledger *ledger, uint64_t old_size, struct hf_merkle_path *ret,
                             struct hf_error *err)
 {
-    return hf_merkle_consistency(old_size, ledger->tree.size, range_root, ledger, ret, err);
+    return hf_merkle_consistency(old_size, ledger->tree.size, hf_ledger_range_root, ledger, ret, err);
 }
 
 bool
-hf_ledger_witness(struct hf_ledger *ledger, const char *path, struct hf_error *err)
+hf_ledger_load(struct hf_ledger *ledger, struct hf_error *err)
 {
     struct tail tail;
-    struct hf_error why = {0};
-
-    if (!hf_ledger_lock(ledger, LOCK_SH, err))
-        return false;
-    _cleanup_(hf_ledger_unlock) struct hf_ledger *locked = ledger;
-    if (!load(locked, &tail, err))
-        return false;
-    if (!hf_ledger_compare_witness(locked, path, &why) && why.kind != HF_ERR_NOT_FOUND) {
-        if (err != NULL)
-            *err = why;
-        return false;
-    }
-    return hf_file_publish(path, ledger->checkpoint_text.data, ledger->checkpoint_text.length, 0644, HF_PUBLISH_REPLACE,
-                           err);
+    return load(ledger, &tail, err);
 }
 
 bool
@@ -567,8 +553,8 @@ name_document(struct hf_ledger *ledger, const struct hf_receipt *entry, struct h
     return true;
 }
 
-static bool
-range_root(void *context, uint64_t first, uint64_t count, struct hf_hash *ret, struct hf_error *err)
+bool
+hf_ledger_range_root(void *context, uint64_t first, uint64_t count, struct hf_hash *ret, struct hf_error *err)
 {
     struct hf_ledger *ledger = context;
     struct hf_receipt records[HF_LEDGER_RECORDS_AT_ONCE];
@@ -583,36 +569,6 @@ range_root(void *context, uint64_t first, uint64_t count, struct hf_hash *ret, s
             hf_merkle_push(&tree, &records[i].leaf);
     }
     hf_merkle_root(&tree, ret);
-    return true;
-}
-
-/* No proof is needed to compare: we have all the leaves the witness has seen, and can compute its root. */
-bool
-hf_ledger_compare_witness(struct hf_ledger *ledger, const char *path, struct hf_error *err)
-{
-    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_CHECKPOINT_MOST_BYTES);
-    struct hf_checkpoint seen;
-    struct hf_hash root;
-
-    if (!hf_file_read(path, &text, err))
-        return hf_fail_within(err, "could not ask the witness of ledger \"%s\"", ledger->folder);
-    if (!hf_checkpoint_open(text.data, text.length, path, &ledger->trust, &seen, NULL, err))
-        return hf_fail_within(err, "witness of ledger \"%s\"", ledger->folder);
-    if (seen.size > ledger->tree.size) {
-        hf_fail(err, HF_ERR_CORRUPT, "ledger \"%s\" has %llu entries, but its witness \"%s\" has seen %llu",
-                ledger->folder, (unsigned long long)ledger->tree.size, path, (unsigned long long)seen.size);
-        return hf_fail_hint(err,
-                            "The ledger was rolled back, or replaced by an older copy. Evidence entered since is not "
-                            "in it.");
-    }
-    if (!range_root(ledger, 0, seen.size, &root, err))
-        return false;
-    if (!hf_hash_equal(&root, &seen.root)) {
-        hf_fail(err, HF_ERR_CORRUPT,
-                "ledger \"%s\" of %llu entries does not begin with the %llu its witness \"%s\" has seen",
-                ledger->folder, (unsigned long long)ledger->tree.size, (unsigned long long)seen.size, path);
-        return hf_fail_hint(err, "Its history was rewritten with the appliance's own key.");
-    }
     return true;
 }
 

@@ -40,7 +40,7 @@ struct hf_ledger_options {
     const char *folder;
     struct hf_signer *signer; // borrowed until the ledger is closed; NULL: reads only
     struct hf_trust trust;    // keys besides the signer's, such as those used before it; copied
-    const char *witness_path; // NULL: none.  A witness that is missing or knows more is an error
+    const char *witness_path; // NULL: none.  A witness that is missing or knows more is an error; see below
 };
 
 struct hf_receipt {
@@ -92,11 +92,24 @@ HF_MUST_CHECK bool hf_ledger_prove_consistency(struct hf_ledger *ledger, uint64_
                                                struct hf_error *err);
 
 /*
- * Shows the newest checkpoint to a witness: compares with what the file holds, then replaces it.  A missing file is
- * begun.  The folder should be another machine's, or a disk the appliance cannot rewrite.
- * Errors: CORRUPT when the witness knows more or another history; those of writing.  The file is then as it was.
+ * Shows the newest checkpoint to a witness: compares with what the file holds, then adds it at the end.  A missing file
+ * is begun.  The file is only ever appended to, so that it can lie where nothing else is allowed (chattr +a, another
+ * machine's share).  Its form, oldest first:
+ *
+ *     <a checkpoint as signed (checkpoint.h)>
+ *     %%                                         ends it: what has no such line yet does not count
+ *
+ * What a crash cut off stays, and is closed by the line "--" in place of "%%": it never counts.  The newest checkpoint
+ * that counts is all that is compared: each was compared with those before it when it was added.
+ * Errors: CORRUPT when the witness knows more or another history, or is no witness file; those of writing.
  */
 HF_MUST_CHECK bool hf_ledger_witness(struct hf_ledger *ledger, const char *path, struct hf_error *err);
+/*
+ * Adds to `out` the text of the newest checkpoint that counts in a witness file's bytes, or in the end of them.
+ * Errors: CORRUPT when there is none.
+ */
+HF_MUST_CHECK bool hf_witness_newest(const void *bytes, size_t length, const char *what, struct hf_buf *out,
+                                     struct hf_error *err);
 
 /* Hears of each problem, in a sentence that names the document.  May be NULL. */
 typedef void hf_ledger_found(void *context, const char *problem);

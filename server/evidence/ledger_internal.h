@@ -1,5 +1,5 @@
 /*
- * ledger_internal.h - what entering documents (ledger.c) and inspecting them (inspect.c) share
+ * ledger_internal.h - what entering documents (ledger.c), inspecting them (inspect.c) and the witness (witness.c) share
  */
 #pragma once
 #include "server/evidence/ledger.h"
@@ -36,6 +36,11 @@ HF_MUST_CHECK bool hf_ledger_read_records(struct hf_ledger *ledger, uint64_t fir
 /* Adds a file of the ledger's folder to `out`, whose limit is `most`. */
 HF_MUST_CHECK bool hf_ledger_read_file(struct hf_ledger *ledger, const char *name, size_t most, struct hf_buf *out,
                                        struct hf_error *err);
+/* Brings the tree up to the checkpoint on disk; under the lock. */
+HF_MUST_CHECK bool hf_ledger_load(struct hf_ledger *ledger, struct hf_error *err);
+/* The root of some of the leaves as they are in the file: hf_merkle_range. */
+HF_MUST_CHECK bool hf_ledger_range_root(void *context, uint64_t first, uint64_t count, struct hf_hash *ret,
+                                        struct hf_error *err);
 /* Compares the ledger's leaves with what the witness has seen; NOT_FOUND when there is no such file. */
 HF_MUST_CHECK bool hf_ledger_compare_witness(struct hf_ledger *ledger, const char *path, struct hf_error *err);
 

@@ -33,6 +33,7 @@ struct field {
     const char *name;
     enum field_type type;
     bool may_be_unknown;
+    bool later;                 // documents that were written before it was thought of do not have it
     const char *const *choices; // of a CHOICE; ends with NULL
     const struct shape *shape;  // of an OBJECT or of a LIST's objects
 };
@@ -64,6 +65,8 @@ CHOICES(targets, "latest", "time", "lsn", "xid", "name", "gtid", "transaction", 
 CHOICES(networks, "none", "relay");
 CHOICES(scratches, "memory", "encrypted", "plain");
 CHOICES(outcomes, "done", "refused", "failed");
+CHOICES(backup_types, "full", "incremental");
+CHOICES(choosers, "round_robin", "settings", "named", "none");
 
 // clang-format off: one member a line, as in the table of document.h
 static const struct field software_fields[] = {
@@ -308,6 +311,51 @@ static const struct field shred_fields[] = {
 };
 SHAPE(shred);
 
+static const struct field storage_fields[] = {
+    {"type", CHOICE, .choices = backup_types},   {"parent_id", ID, UNKNOWN_ALLOWED},
+    {"files", NUMBER, UNKNOWN_ALLOWED},          {"bad_pages", NUMBER, UNKNOWN_ALLOWED},
+    {"key_generation", NUMBER, UNKNOWN_ALLOWED},
+};
+SHAPE(storage);
+
+static const struct field key_fields[] = {
+    {"slot_id", ID, UNKNOWN_ALLOWED},
+    {"slot_name", TEXT, UNKNOWN_ALLOWED},
+    {"slot_kind", WORD, UNKNOWN_ALLOWED},
+    {"chosen", CHOICE, .choices = choosers},
+    {"reachable", NUMBER},
+};
+SHAPE(key);
+
+static const struct field host_fields[] = {
+    {"name", TEXT, UNKNOWN_ALLOWED},           {"system", TEXT, UNKNOWN_ALLOWED},
+    {"machine", TEXT, UNKNOWN_ALLOWED},        {"processors", NUMBER, UNKNOWN_ALLOWED},
+    {"memory_bytes", NUMBER, UNKNOWN_ALLOWED},
+};
+SHAPE(host);
+
+static const struct field process_fields[] = {
+    {"fingerprint", HASH},
+    {"settings_sha256", HASH},
+    {"software", TEXT},
+    {"engine", TEXT, UNKNOWN_ALLOWED},
+    {"sandbox_engine", TEXT, UNKNOWN_ALLOWED},
+    {"key_slots", NUMBER},
+    {"key_slots_sha256", HASH},
+    {"unproven_since", TIME, UNKNOWN_ALLOWED},
+    {"changed", WORDS},
+    {"proven_since", NUMBER, UNKNOWN_ALLOWED},
+};
+SHAPE(process);
+
+static const struct field forecast_fields[] = {
+    {"recovery_ms", NUMBER},
+    {"attempts", NUMBER},
+    {"error_ppm", NUMBER, UNKNOWN_ALLOWED},
+    {"objective_ms", NUMBER, UNKNOWN_ALLOWED},
+};
+SHAPE(forecast);
+
 static const struct field verify_document_fields[] = {
     {"schema", CHOICE, .choices = schemas},
     {"head", OBJECT, .shape = &head_shape},
@@ -322,6 +370,11 @@ static const struct field verify_document_fields[] = {
     {"sandbox", OBJECT, UNKNOWN_ALLOWED, .shape = &sandbox_shape},
     {"people", OBJECT, .shape = &people_shape},
     {"controls", LIST, .shape = &control_shape},
+    {"storage", OBJECT, .later = true, .shape = &storage_shape},
+    {"key", OBJECT, .later = true, .shape = &key_shape},
+    {"host", OBJECT, .later = true, .shape = &host_shape},
+    {"process", OBJECT, .later = true, .shape = &process_shape},
+    {"forecast", OBJECT, UNKNOWN_ALLOWED, .later = true, .shape = &forecast_shape},
 };
 SHAPE(verify_document);
 
@@ -343,7 +396,7 @@ SHAPE(shred_document);
 // clang-format on
 
 static bool check_object(struct place *place, const json_t *object, const struct shape *shape);
-static bool refuse_stray(struct place *place, const json_t *object, const struct shape *shape);
+static bool refuse_stray(struct place *place, const json_t *object, const struct shape *shape, size_t nulls);
 static bool check_unknown(struct place *place, const json_t *object, size_t nulls);
 static bool check_field(struct place *place, const json_t *value, const struct field *field);
 static bool check_string(struct place *place, const json_t *value, const struct field *field);
@@ -424,8 +477,12 @@ check_object(struct place *place, const json_t *object, const struct shape *shap
         const json_t *value = json_object_get(object, field->name);
         size_t before = enter(place, ".%s", field->name);
 
-        if (value == NULL)
+        if (value == NULL && !field->later)
             return refuse(place, "is missing");
+        if (value == NULL) {
+            place->path[before] = 0;
+            continue;
+        }
         known++;
         if (json_is_null(value) && !field->may_be_unknown)
             return refuse(place, "is null and may not be unknown");
@@ -441,12 +498,12 @@ check_object(struct place *place, const json_t *object, const struct shape *shap
     if (json_object_size(object) == known)
         return true;
 
-    return refuse_stray(place, object, shape);
+    return refuse_stray(place, object, shape, nulls);
 }
 
 /* Names the first member that is in no row of the table. */
 static bool
-refuse_stray(struct place *place, const json_t *object, const struct shape *shape)
+refuse_stray(struct place *place, const json_t *object, const struct shape *shape, size_t nulls)
 {
     // jansson's iterators take a pointer that is not const, but change nothing.
     json_t *source = (json_t *)(uintptr_t)object;
@@ -457,7 +514,7 @@ refuse_stray(struct place *place, const json_t *object, const struct shape *shap
         name = json_object_iter_key(at);
         while (row < shape->count && strcmp(shape->fields[row].name, name) != 0)
             row++;
-        if (row == shape->count && (strcmp(name, "unknown") != 0 || json_object_size(object) == shape->count + 1))
+        if (row == shape->count && (strcmp(name, "unknown") != 0 || nulls == 0))
             break;
     }
     enter(place, ".%.64s", name != NULL && is_text(name) ? name : "?");

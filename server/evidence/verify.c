@@ -4,7 +4,15 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "server/evidence/ledger.h"
 
+#define HELD_MOST_BYTES (16 * HF_MIB) // a witness file of some 60,000 checkpoints
+#define PROOF_WORDS     "c2sp.org/tlog-proof@v1\n"
+
+static bool is_proof(const struct hf_buf *text);
+static bool compare_held(const struct hf_buf *held, const char *name, const void *proof_text, size_t proof_length,
+                         const char *proof_name, const struct hf_trust *trust, struct hf_evidence_report *report,
+                         struct hf_error *err);
 static bool verify_named(const void *document, size_t document_length, const char *document_name, const void *proof,
                          size_t proof_length, const char *proof_name, const struct hf_trust *trust,
                          struct hf_evidence_report *ret, struct hf_error *err);
@@ -22,11 +30,12 @@ hf_evidence_verify(const void *document, size_t document_length, const void *pro
 }
 
 bool
-hf_evidence_verify_files(const char *document_path, const char *proof_path, const char *public_key_path,
-                         struct hf_evidence_report *ret, struct hf_error *err)
+hf_evidence_verify_files(const struct hf_evidence_files *files, struct hf_evidence_report *ret, struct hf_error *err)
 {
+    const char *document_path = files->document, *proof_path = files->proof, *public_key_path = files->public_key;
     _cleanup_(hf_buf_done) struct hf_buf document = HF_BUF_INIT(HF_EVIDENCE_MOST_BYTES);
     _cleanup_(hf_buf_done) struct hf_buf proof = HF_BUF_INIT(HF_PROOF_MOST_BYTES);
+    _cleanup_(hf_buf_done) struct hf_buf held = HF_BUF_INIT(HELD_MOST_BYTES);
     _cleanup_(hf_freep) char *beside = NULL;
     struct hf_public_key key;
 
@@ -36,14 +45,70 @@ hf_evidence_verify_files(const char *document_path, const char *proof_path, cons
                             "Give the file with --public-key. It must not come along with the evidence: take the one "
                             "that was printed or handed over when the appliance was set up.");
     }
+    if (files->checkpoint != NULL && !read_piece(files->checkpoint, "checkpoint", &held, err))
+        return false;
+    if (proof_path == NULL && is_proof(&held))
+        proof_path = files->checkpoint; // a proof carries the checkpoint it leads to
     if (proof_path == NULL && (proof_path = beside = proof_beside(document_path, err)) == NULL)
         return false;
     if (!hf_public_key_read_file(public_key_path, &key, err) ||
         !read_piece(document_path, "document", &document, err) || !read_piece(proof_path, "proof", &proof, err))
         return false;
     const struct hf_trust trust = {.keys = &key, .count = 1};
-    return verify_named(document.data, document.length, document_path, proof.data, proof.length, proof_path, &trust,
-                        ret, err);
+    struct hf_evidence_report report;
+    if (!verify_named(document.data, document.length, document_path, proof.data, proof.length, proof_path, &trust,
+                      &report, err))
+        return false;
+    if (held.length > 0 && !is_proof(&held) &&
+        !compare_held(&held, files->checkpoint, proof.data, proof.length, proof_path, &trust, &report, err))
+        return false;
+    *ret = report;
+    return true;
+}
+
+static bool
+is_proof(const struct hf_buf *text)
+{
+    return strncmp(hf_buf_text(text), PROOF_WORDS, sizeof PROOF_WORDS - 1) == 0;
+}
+
+/* A checkpoint as it was signed, or a witness file that ends in one: the proof must lead to this very state. */
+static bool
+compare_held(const struct hf_buf *held, const char *name, const void *proof_text, size_t proof_length,
+             const char *proof_name, const struct hf_trust *trust, struct hf_evidence_report *report,
+             struct hf_error *err)
+{
+    _cleanup_(hf_buf_done) struct hf_buf newest = HF_BUF_INIT(HF_CHECKPOINT_MOST_BYTES);
+    struct hf_checkpoint checkpoint;
+    struct hf_proof proof;
+
+    if (strstr(hf_buf_text(held), "\n%%\n") != NULL) {
+        if (!hf_witness_newest(held->data, held->length, name, &newest, err))
+            return false;
+    } else if (held->length > HF_CHECKPOINT_MOST_BYTES) {
+        return hf_fail(err, HF_ERR_CORRUPT, "\"%s\" is longer than any checkpoint", name);
+    } else if (!hf_buf_add(&newest, held->data, held->length, err)) {
+        return false;
+    }
+    if (!hf_checkpoint_open(newest.data, newest.length, name, trust, &checkpoint, NULL, err) ||
+        !hf_proof_open(proof_text, proof_length, proof_name, trust, &proof, err))
+        return false;
+    if (checkpoint.size != proof.checkpoint.size) {
+        hf_fail(err, checkpoint.size <= report->index ? HF_ERR_CORRUPT : HF_ERR_USAGE,
+                "\"%s\" was signed for %llu entries, \"%s\" leads to the ledger of %llu", name,
+                (unsigned long long)checkpoint.size, proof_name, (unsigned long long)proof.checkpoint.size);
+        return checkpoint.size <= report->index
+                   ? hf_fail_hint(err, "The document is entry %llu: it was not in the ledger when that was signed.",
+                                  (unsigned long long)report->index)
+                   : hf_fail_hint(err, "\"holdfast evidence export\" writes proofs that all lead to one checkpoint.");
+    }
+    if (!hf_hash_equal(&checkpoint.root, &proof.checkpoint.root)) {
+        hf_fail(err, HF_ERR_CORRUPT, "\"%s\" and \"%s\" were both signed for %llu entries, and differ", name,
+                proof_name, (unsigned long long)checkpoint.size);
+        return hf_fail_hint(err, "The appliance signed two histories. Keep both files.");
+    }
+    report->held_size = checkpoint.size;
+    return true;
 }
 
 static bool

@@ -7,7 +7,7 @@
  *
  * What a verified document means: the holder of the key sealed exactly these bytes, and they are entry `index` of a
  * ledger it signed at `checkpoint_size` entries.  What it does not mean: that the ledger was not forked or rolled back
- * since; for that, compare checkpoints of different times, or ask a witness (ledger.h).
+ * since; for that, compare checkpoints of different times: hold one that was received elsewhere against it.
  *
  * `X.json` is accompanied by `X.proof`.
  */
@@ -27,6 +27,7 @@ struct hf_evidence_report {
     uint8_t content_sha256[HF_SHA256_BYTES];
     uint64_t index;            // of the entry, from 0
     uint64_t checkpoint_size;  // entries in the ledger when the proof was made
+    uint64_t held_size;        // of the checkpoint that the caller held against it; 0: none
     size_t foreign_signatures; // on the checkpoint, by keys that were not given; not checked
 };
 
@@ -39,11 +40,19 @@ HF_MUST_CHECK bool hf_evidence_verify(const void *document, size_t document_leng
                                       size_t proof_length, const struct hf_trust *trust, struct hf_evidence_report *ret,
                                       struct hf_error *err);
 
+/* Paths; NULL where there is none. */
+struct hf_evidence_files {
+    const char *document;
+    const char *proof;      // NULL: `document` with ".proof" in place of ".json"
+    const char *public_key; // NULL, for a caller that found none: USAGE explains where a key has to come from
+    const char *checkpoint; // or NULL: as received at another time or from a witness
+};
+
 /*
- * The same for files.  proof_path NULL: document_path with ".proof" in place of ".json".  public_key_path NULL, for a
- * caller that found none: USAGE explains where a key has to come from.
- * Errors: also NOT_FOUND and those of reading.
+ * The same for files.  A `checkpoint` is one as it was signed, a witness file (ledger.h), whose newest one counts, or a
+ * proof, which then is the proof.  The proof has to lead to the very state that it names.
+ * Errors: also NOT_FOUND, those of reading, and USAGE for a checkpoint of a ledger that has the document, but at another
+ * size than the proof's.
  */
-HF_MUST_CHECK bool hf_evidence_verify_files(const char *document_path, const char *proof_path,
-                                            const char *public_key_path, struct hf_evidence_report *ret,
+HF_MUST_CHECK bool hf_evidence_verify_files(const struct hf_evidence_files *files, struct hf_evidence_report *ret,
                                             struct hf_error *err);

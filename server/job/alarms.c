@@ -5,6 +5,7 @@
 #include "catalog/local.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/evidence.h"
 
 #define CATALOG_ALARM_MS (INT64_C(14) * 86400000) // that a damaged catalog was replaced is told so long
 
@@ -20,6 +21,7 @@ static bool keep_last_job(void *context, const struct hf_job_row *row, struct hf
 static bool add_catalog_damage(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool add_catalog_differences(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool add_missing_signer(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
+static bool add_evidence(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool read_fact(struct hf_daemon *daemon, const char *name, json_t **ret, struct hf_error *err);
 static bool add(json_t *alarms, const char *what, const char *source, const char *message, const char *remedy,
                 struct hf_error *err);
@@ -48,7 +50,8 @@ hf_alarms_add(struct hf_daemon *daemon, json_t *status, enum hf_exit *ret_exit, 
             return false;
     }
     if (!add_failed_job(daemon, "catalog check", "", alarms, err) || !add_catalog_damage(daemon, alarms, err) ||
-        !add_catalog_differences(daemon, alarms, err) || !add_missing_signer(daemon, alarms, err))
+        !add_catalog_differences(daemon, alarms, err) || !add_missing_signer(daemon, alarms, err) ||
+        !add_evidence(daemon, alarms, err))
         return false;
     if (json_array_size(alarms) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
@@ -159,6 +162,21 @@ add_missing_signer(struct hf_daemon *daemon, json_t *alarms, struct hf_error *er
     return hf_records_can_sign(daemon->records) || hf_records_read_only(daemon->records) ||
            add(alarms, "signing_key", NULL, "there is no signing key: this machine restores, and records nothing",
                "Bring \"" HF_STATE_SIGNING_KEY "\" from the state folder of the appliance that backs up.", err);
+}
+
+/* A ledger that its witness contradicts is worse than one without a witness. */
+static bool
+add_evidence(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err)
+{
+    struct hf_error why = {0};
+    if (hf_evidence_look(daemon, &why))
+        return true;
+    const bool disagrees = why.kind == HF_ERR_CORRUPT;
+    return add(alarms, "evidence", NULL, why.message,
+               disagrees
+                   ? "Keep ledger and witness as they are, and find out who changed one of them."
+                   : "Make ledger and witness readable and writable again; what the witness missed is added then.",
+               err);
 }
 
 static bool

@@ -8,9 +8,9 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "catalog/view.h"
-#include "server/evidence/ledger.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/damage.h"
+#include "server/job/evidence.h"
 #include "server/job/open_repository.h"
 #include "server/verify/verify.h"
 
@@ -374,25 +374,11 @@ add_affected(struct hf_worker *worker, struct hf_open_repository *opened, const 
 static bool
 enter_evidence(struct hf_daemon *daemon, json_t *result, struct hf_id *ret_evidence, struct hf_error *err)
 {
-    const struct hf_settings *settings = hf_daemon_settings(daemon);
-    struct hf_records *records = hf_daemon_records(daemon);
-    _cleanup_(hf_ledger_closep) struct hf_ledger *ledger = NULL;
-    _cleanup_(hf_freep) char *folder = hf_path_join(settings->repository, "evidence");
+    _cleanup_(hf_freep) char *folder = NULL;
     char id[HF_ID_TEXT_BYTES], path[4096];
     struct hf_receipt receipt;
-    if (folder == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-    const struct hf_ledger_options options = {.folder = folder, .signer = hf_records_signer(records)};
-    struct hf_error missing;
-    if (!hf_ledger_open(&options, &ledger, &missing)) {
-        if (missing.kind != HF_ERR_NOT_FOUND) {
-            *err = missing;
-            return false;
-        }
-        if (!hf_ledger_create(folder, options.signer, err) || !hf_ledger_open(&options, &ledger, err))
-            return false;
-    }
-    if (!hf_ledger_append(ledger, json_object_get(result, "content"), &receipt, err))
+    if (!hf_evidence_folder(hf_daemon_settings(daemon), &folder, err) ||
+        !hf_evidence_enter(daemon, json_object_get(result, "content"), &receipt, err))
         return false;
     *ret_evidence = receipt.evidence_id;
     hf_id_format(&receipt.evidence_id, id);

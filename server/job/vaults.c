@@ -6,8 +6,8 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/view.h"
-#include "server/evidence/ledger.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/evidence.h"
 #include "server/job/key_records.h"
 
 #define NAMES_MOST      (HF_EVIDENCE_MOST_TEXT - 1)
@@ -303,22 +303,24 @@ give_up_packs(struct hf_daemon *daemon, const struct hf_id *vault, struct hf_err
 static bool
 enter_certificate(struct hf_daemon *daemon, const struct hf_id *id, const json_t *record, struct hf_error *err)
 {
-    _cleanup_(hf_freep) char *folder = hf_path_join(daemon->settings->repository, "evidence");
-    _cleanup_(hf_ledger_closep) struct hf_ledger *ledger = NULL;
+    _cleanup_(hf_freep) char *folder = NULL;
     _cleanup_(hf_json_freep) json_t *content = NULL;
     struct wanted vault = {.id = *id};
     struct hf_receipt receipt;
     char path[4096];
-    if (folder == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-    const struct hf_ledger_options options = {.folder = folder, .signer = hf_records_signer(daemon->records)};
-    if (!hf_ledger_open(&options, &ledger, err)) // finishes an entry that was cut off
+    if (!hf_evidence_folder(daemon->settings, &folder, err))
         return false;
+    {
+        _cleanup_(hf_ledger_closep) struct hf_ledger *ledger = NULL;
+        if (!hf_evidence_open_ledger(daemon, true, &ledger, err)) // finishes an entry that was cut off
+            return false;
+    }
     snprintf(path, sizeof path, "%s/%s.json", folder, text_of(record, "evidence"));
     if (access(path, F_OK) == 0)
         return true;
     return hf_catalog_vaults(hf_daemon_catalog(daemon), match_vault, &vault, err) &&
-           write_certificate(daemon, &vault, record, &content, err) && hf_ledger_append(ledger, content, &receipt, err);
+           write_certificate(daemon, &vault, record, &content, err) &&
+           hf_evidence_enter(daemon, content, &receipt, err);
 }
 
 static bool

@@ -62,6 +62,11 @@ struct hf_source_settings {
         int64_t unproven_grace_ms, failed_grace_ms;
         int64_t most_percent, most_at_once; // may go without a person saying the number
     } retention;
+    /* What the owner promised: compared with what was measured. */
+    struct {
+        int64_t recovery_ms, data_loss_ms; // 0: none
+    } objective;
+    char *tier;        // how critical it is, in the owner's words; or NULL
     bool stream;       // its log is received as it is written
     char *stream_slot; // name of the replication slot for that; NULL: of our own making
 };
@@ -103,6 +108,11 @@ struct hf_settings {
         int64_t window_ms; // in which everything is read once
         int64_t rate;      // bytes a second; 0: no limit
     } scrub;
+    struct {
+        char *witness; // file that is shown every checkpoint of the ledger; or NULL
+        char *site;    // where the appliance stands; or NULL
+    } evidence;
+    int64_t key_drill_every_ms; // a slot that nobody opened for so long is overdue; 0: never
     struct {
         const char *lowest_level; // "L1", "L2", "L3r", "L3"
         int64_t memory;           // bytes

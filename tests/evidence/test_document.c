@@ -132,6 +132,47 @@ HF_TEST(every_member_is_required)
     assert_content_refused(changed("checks", NULL), "evidence: \"checks\" is missing");
 }
 
+static const struct {
+    const char *name, *group;
+} later_groups[] = {
+    {"storage", "{\"type\":\"full\",\"parent_id\":null,\"files\":1200,\"bad_pages\":0,\"key_generation\":1,"
+                "\"unknown\":{\"parent_id\":\"it was the first\"}}"},
+    {"key", "{\"slot_id\":\"abababababababababababababababab\",\"slot_name\":\"hsm\",\"slot_kind\":\"command\","
+            "\"chosen\":\"round_robin\",\"reachable\":2}"},
+    {"host", "{\"name\":\"keeper\",\"system\":\"Linux 6.1\",\"machine\":\"x86_64\",\"processors\":2,"
+             "\"memory_bytes\":8000000000}"},
+    {"process", "{\"fingerprint\":\"7777777777777777777777777777777777777777777777777777777777777777\","
+                "\"settings_sha256\":\"8888888888888888888888888888888888888888888888888888888888888888\","
+                "\"software\":\"0.1.0\",\"engine\":\"15.14\",\"sandbox_engine\":\"15.14\",\"key_slots\":2,"
+                "\"key_slots_sha256\":\"9999999999999999999999999999999999999999999999999999999999999999\","
+                "\"unproven_since\":\"2026-11-20T00:00:00.000Z\",\"changed\":[\"settings\"],\"proven_since\":1}"},
+    {"forecast", "{\"recovery_ms\":52000,\"attempts\":5,\"error_ppm\":80000,\"objective_ms\":3600000}"},
+};
+
+HF_TEST(groups_that_were_thought_of_later_may_be_missing_and_are_held_to_their_rules_when_there)
+{
+    json_t *all = test_content(TEST_VERIFY_CONTENT);
+    size_t members = 0;
+    struct hf_error err;
+
+    for (size_t i = 0; i < HF_LENGTH(later_groups); i++) {
+        json_t *content = changed(later_groups[i].name, later_groups[i].group);
+        put(all, later_groups[i].name, json(later_groups[i].group));
+        hf_assert_ok(hf_evidence_check_content(content, &err), &err);
+        take_each_member_away(content, json_object_get(content, later_groups[i].name), &members);
+        put(content, later_groups[i].name, json_null());
+        assert_false(hf_evidence_check_content(content, &err)); // only what is unknown may be null, with its reason
+        json_decref(content);
+    }
+    assert_true(members > 25);
+    hf_assert_ok(hf_evidence_check_content(all, &err), &err);
+    json_decref(all);
+    assert_content_refused(changed("process", "{}"), "evidence: \"process.fingerprint\" is missing");
+    json_t *act = test_content(TEST_ACT_CONTENT);
+    put(act, "host", json(later_groups[2].group));
+    assert_content_refused(act, "evidence: \"host\" is not a member of holdfast.evidence/v1 there");
+}
+
 /* Walks all objects of a value, and adds a member to each in turn. */
 static void
 add_a_member_everywhere(json_t *content, json_t *at, size_t *count)

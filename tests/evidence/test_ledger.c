@@ -651,8 +651,16 @@ HF_TEST(a_witness_follows_the_ledger)
     append(ledger, 4);
     hf_ledger_close(open_ledger(&place, true));
     hf_assert_ok(hf_ledger_witness(ledger, place.witness, &err), &err);
+    hf_assert_ok(hf_ledger_witness(ledger, place.witness, &err), &err); // nothing new: nothing is added
     struct hf_buf witness = test_read(place.witness), newest = test_read(test_path(place.ledger, "checkpoint"));
-    assert_string_equal(hf_buf_text(&witness), hf_buf_text(&newest));
+    struct hf_buf last = HF_BUF_INIT(HF_CHECKPOINT_MOST_BYTES);
+    hf_assert_ok(hf_witness_newest(witness.data, witness.length, "witness", &last, &err), &err);
+    assert_string_equal(hf_buf_text(&last), hf_buf_text(&newest));
+    size_t ends = 0; // the older checkpoint is still there
+    for (const char *at = hf_buf_text(&witness); (at = strstr(at, "\n%%\n")) != NULL; at++)
+        ends++;
+    assert_int_equal(ends, 2);
+    hf_buf_done(&last);
     hf_buf_done(&witness);
     hf_buf_done(&newest);
     hf_ledger_close(ledger);
@@ -708,6 +716,60 @@ HF_TEST(a_ledger_whose_history_was_rewritten_is_betrayed_by_its_witness)
                             last == 5 ? "of 4 entries does not begin with the 4"
                                       : "of 5 entries does not begin with the 4");
     }
+    leave(&place);
+}
+
+HF_TEST(a_witness_that_was_cut_off_at_any_byte_goes_on_and_still_knows_what_counted_before)
+{
+    struct place place = filled_place(3);
+    struct hf_ledger *ledger = open_ledger(&place, false);
+    struct hf_error err;
+
+    hf_assert_ok(hf_ledger_witness(ledger, place.witness, &err), &err);
+    struct hf_buf first = test_read(place.witness);
+    append(ledger, 4);
+    hf_assert_ok(hf_ledger_witness(ledger, place.witness, &err), &err);
+    struct hf_buf whole = test_read(place.witness);
+    for (size_t cut = 0; cut < whole.length; cut++) {
+        struct hf_buf newest = HF_BUF_INIT(HF_CHECKPOINT_MOST_BYTES);
+        hf_assert_ok(hf_file_publish(place.witness, whole.data, cut, 0644, HF_PUBLISH_REPLACE, &err), &err);
+        if (cut >= first.length) {
+            hf_assert_ok(hf_witness_newest(whole.data, cut, "witness", &newest, &err), &err);
+            assert_int_equal(newest.length, first.length - 3);
+        }
+        hf_assert_ok(hf_ledger_witness(ledger, place.witness, &err), &err);
+        struct hf_buf after = test_read(place.witness);
+        assert_memory_equal(after.data, whole.data, cut); // nothing that was there was changed
+        hf_buf_clear(&newest);
+        hf_assert_ok(hf_witness_newest(after.data, after.length, "witness", &newest, &err), &err);
+        assert_int_equal(newest.length, whole.length - first.length - 3);
+        hf_buf_done(&newest);
+        hf_buf_done(&after);
+    }
+    hf_buf_done(&first);
+    hf_buf_done(&whole);
+    hf_ledger_close(ledger);
+    leave(&place);
+}
+
+HF_TEST(a_witness_whose_newest_checkpoint_was_changed_is_refused)
+{
+    struct place place = filled_place(3);
+    struct hf_ledger *ledger = open_ledger(&place, false);
+    struct hf_error err;
+
+    hf_assert_ok(hf_ledger_witness(ledger, place.witness, &err), &err);
+    struct hf_buf text = test_read(place.witness);
+    for (size_t i = 0; i < text.length - 4; i++) {
+        text.data[i] ^= 0x01;
+        hf_assert_ok(hf_file_publish(place.witness, text.data, text.length, 0644, HF_PUBLISH_REPLACE, &err), &err);
+        if (hf_ledger_witness(ledger, place.witness, &err))
+            fail_msg("byte %zu of the witness was changed and it was believed", i);
+        assert_int_equal(err.kind, HF_ERR_CORRUPT);
+        text.data[i] ^= 0x01;
+    }
+    hf_buf_done(&text);
+    hf_ledger_close(ledger);
     leave(&place);
 }
 

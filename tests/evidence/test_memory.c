@@ -121,11 +121,15 @@ HF_TEST(verifying_survives_any_allocation_that_fails)
     json_decref(content);
 
     json_set_alloc_funcs(malloc_of_the_library, free);
-    WALK_ALLOCATIONS(hf_evidence_verify_files(document, NULL, key, &report, &err), false);
+    WALK_ALLOCATIONS(
+        hf_evidence_verify_files(&(struct hf_evidence_files){.document = document, .public_key = key}, &report, &err),
+        false);
     WALK_ALLOCATIONS(hf_ledger_verify_all(&options, NULL, NULL, &inspection, &err), false);
     // The JSON library calls a text invalid when memory for it runs out: the wrong words, but never "verified".
     json_set_alloc_funcs(__wrap_malloc, free);
-    WALK_ALLOCATIONS(hf_evidence_verify_files(document, NULL, key, &report, &err), true);
+    WALK_ALLOCATIONS(
+        hf_evidence_verify_files(&(struct hf_evidence_files){.document = document, .public_key = key}, &report, &err),
+        true);
     WALK_ALLOCATIONS(hf_ledger_verify_all(&options, NULL, NULL, &inspection, &err), true);
     hf_ledger_close(ledger);
     hf_signer_close(signer);

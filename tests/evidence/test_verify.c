@@ -52,6 +52,14 @@ verify(const struct hf_buf *document, const struct hf_buf *proof, const struct h
     return hf_evidence_verify(document->data, document->length, proof->data, proof->length, &trust, &report, err);
 }
 
+static bool
+verify_files(const char *document, const char *proof, const char *public_key, struct hf_evidence_report *ret,
+             struct hf_error *err)
+{
+    const struct hf_evidence_files files = {.document = document, .proof = proof, .public_key = public_key};
+    return hf_evidence_verify_files(&files, ret, err);
+}
+
 HF_TEST(a_document_its_proof_and_the_public_key_are_enough)
 {
     struct piece piece = new_piece();
@@ -95,13 +103,11 @@ HF_TEST(the_proof_written_beside_a_document_verifies_too_and_for_acts_as_well)
         hf_assert_ok(hf_ledger_append(ledger, contents[i], &receipt, &err), &err);
         json_decref(contents[i]);
     }
-    hf_assert_ok(
-        hf_evidence_verify_files(test_path(path, "00000000000000000000000000000001.json"), NULL, key, &report, &err),
-        &err);
+    hf_assert_ok(verify_files(test_path(path, "00000000000000000000000000000001.json"), NULL, key, &report, &err),
+                 &err);
     assert_string_equal(report.state, "proven");
-    hf_assert_ok(hf_evidence_verify_files(test_path(path, "00000000000000000000000000000002.json"),
-                                          test_path(path, "00000000000000000000000000000002.proof"), key, &report,
-                                          &err),
+    hf_assert_ok(verify_files(test_path(path, "00000000000000000000000000000002.json"),
+                              test_path(path, "00000000000000000000000000000002.proof"), key, &report, &err),
                  &err);
     assert_string_equal(report.kind, "act");
     assert_string_equal(report.result, "done");
@@ -161,7 +167,7 @@ HF_TEST(no_changed_byte_and_no_truncation_of_the_public_key_verifies)
     hf_assert_ok(hf_public_key_write_file(&piece.key, path, &err), &err);
     struct hf_buf text = test_read(path);
     const char *document = test_path(piece.ledger, "00000000000000000000000000000003.json");
-    hf_assert_ok(hf_evidence_verify_files(document, NULL, path, &report, &err), &err);
+    hf_assert_ok(verify_files(document, NULL, path, &report, &err), &err);
     for (size_t i = 0; i < text.length; i++)
         for (unsigned bit = 0; bit <= 8; bit++) {
             uint8_t kept = text.data[i];
@@ -169,7 +175,7 @@ HF_TEST(no_changed_byte_and_no_truncation_of_the_public_key_verifies)
                 text.data[i] ^= (uint8_t)(1 << bit);
             hf_assert_ok(hf_file_publish(path, text.data, bit < 8 ? text.length : i, 0644, HF_PUBLISH_REPLACE, &err),
                          &err);
-            if (hf_evidence_verify_files(document, NULL, path, &report, &err))
+            if (verify_files(document, NULL, path, &report, &err))
                 fail_msg("byte %zu of the public key was changed or cut off and the evidence still verifies", i);
             text.data[i] = kept;
         }
@@ -288,7 +294,7 @@ HF_TEST(without_a_public_key_the_error_explains_where_one_comes_from)
     struct hf_evidence_report report;
     struct hf_error err;
 
-    assert_false(hf_evidence_verify_files("x.json", NULL, NULL, &report, &err));
+    assert_false(verify_files("x.json", NULL, NULL, &report, &err));
     assert_int_equal(err.kind, HF_ERR_USAGE);
     assert_string_equal(err.message, "cannot verify \"x.json\" without the appliance's public key");
     assert_non_null(strstr(err.hint, "--public-key"));
@@ -303,17 +309,17 @@ HF_TEST(missing_files_and_names_without_json_are_named)
     struct hf_evidence_report report;
     struct hf_error err;
 
-    assert_false(hf_evidence_verify_files(document, NULL, key, &report, &err));
+    assert_false(verify_files(document, NULL, key, &report, &err));
     assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, "could not read a public key"));
     hf_assert_ok(hf_public_key_write_file(&piece.key, key, &err), &err);
-    assert_false(hf_evidence_verify_files(test_path(folder, "none.json"), NULL, key, &report, &err));
+    assert_false(verify_files(test_path(folder, "none.json"), NULL, key, &report, &err));
     assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, "could not read the document"));
-    assert_false(hf_evidence_verify_files("report.pdf", NULL, key, &report, &err));
+    assert_false(verify_files("report.pdf", NULL, key, &report, &err));
     assert_int_equal(err.kind, HF_ERR_USAGE);
     assert_int_equal(unlink(test_path(piece.ledger, "00000000000000000000000000000003.proof")), 0);
-    assert_false(hf_evidence_verify_files(document, NULL, key, &report, &err));
+    assert_false(verify_files(document, NULL, key, &report, &err));
     assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, "could not read the proof"));
     drop_piece(&piece);
@@ -332,7 +338,7 @@ HF_TEST(the_kept_files_of_version_1_verify_and_are_written_the_same_today)
     struct hf_evidence_report report;
     struct hf_error err;
 
-    hf_assert_ok(hf_evidence_verify_files(document, NULL, test_path(folder, "public-key"), &report, &err), &err);
+    hf_assert_ok(verify_files(document, NULL, test_path(folder, "public-key"), &report, &err), &err);
     assert_int_equal(report.index, 2);
     assert_int_equal(report.checkpoint_size, 5);
     struct hf_buf kept_document = test_read(document), kept_proof = test_read(proof);
@@ -340,5 +346,137 @@ HF_TEST(the_kept_files_of_version_1_verify_and_are_written_the_same_today)
     assert_string_equal(hf_buf_text(&kept_proof), hf_buf_text(&piece.proof));
     hf_buf_done(&kept_document);
     hf_buf_done(&kept_proof);
+    drop_piece(&piece);
+}
+
+/* A document, its proof against the newest checkpoint, the key and that checkpoint, each in a file. */
+struct held {
+    struct hf_evidence_files files;
+    const char *folder;
+    struct hf_buf checkpoint;
+};
+
+static struct held
+new_held(struct piece *piece)
+{
+    const char *folder = hf_test_folder();
+    struct held held = {.folder = folder, .checkpoint = test_read(test_path(piece->ledger, "checkpoint"))};
+    struct hf_error err;
+
+    held.files = (struct hf_evidence_files){
+        .document = test_path(piece->ledger, "00000000000000000000000000000003.json"),
+        .proof = test_path(folder, "proof"),
+        .public_key = test_path(folder, "public-key"),
+        .checkpoint = test_path(folder, "checkpoint"),
+    };
+    hf_assert_ok(hf_public_key_write_file(&piece->key, held.files.public_key, &err), &err);
+    test_write(held.files.proof, hf_buf_text(&piece->proof), 0644);
+    test_write(held.files.checkpoint, hf_buf_text(&held.checkpoint), 0644);
+    return held;
+}
+
+HF_TEST(a_checkpoint_from_elsewhere_is_held_against_the_proof_and_no_changed_byte_of_it_passes)
+{
+    struct piece piece = new_piece();
+    struct held held = new_held(&piece);
+    struct hf_evidence_report report;
+    struct hf_error err;
+
+    hf_assert_ok(hf_evidence_verify_files(&held.files, &report, &err), &err);
+    assert_int_equal(report.held_size, 5);
+    for (size_t i = 0; i < held.checkpoint.length; i++)
+        for (unsigned bit = 0; bit <= 8; bit++) {
+            uint8_t kept = held.checkpoint.data[i];
+            if (bit < 8)
+                held.checkpoint.data[i] ^= (uint8_t)(1 << bit);
+            hf_assert_ok(hf_file_publish(held.files.checkpoint, held.checkpoint.data,
+                                         bit < 8 ? held.checkpoint.length : i, 0644, HF_PUBLISH_REPLACE, &err),
+                         &err);
+            // A checkpoint of no byte at all is none that was held; every other one is refused.
+            if (hf_evidence_verify_files(&held.files, &report, &err) && report.held_size != 0)
+                fail_msg("byte %zu of the checkpoint was changed or cut off and the evidence still verifies", i);
+            held.checkpoint.data[i] = kept;
+        }
+    hf_buf_done(&held.checkpoint);
+    drop_piece(&piece);
+}
+
+HF_TEST(the_newest_checkpoint_of_a_witness_file_counts)
+{
+    struct piece piece = new_piece();
+    struct held held = new_held(&piece);
+    struct hf_buf older = test_read(test_path(piece.ledger, "00000000000000000000000000000001.proof"));
+    struct hf_buf text = HF_BUF_INIT(HF_MIB);
+    struct hf_evidence_report report;
+    struct hf_error err;
+    const char *first = strstr(hf_buf_text(&older), "\n\n") + 2; // the checkpoint in the first entry's proof
+
+    hf_assert_ok(hf_buf_printf(&text, &err, "%s%%%%\ncut off\n--\n%s%%%%\n", first, hf_buf_text(&held.checkpoint)),
+                 &err);
+    test_write(held.files.checkpoint, hf_buf_text(&text), 0644);
+    hf_assert_ok(hf_evidence_verify_files(&held.files, &report, &err), &err);
+    assert_int_equal(report.held_size, 5);
+
+    hf_buf_clear(&text);
+    hf_assert_ok(hf_buf_printf(&text, &err, "%s%%%%\n%s", first, hf_buf_text(&held.checkpoint)), &err);
+    test_write(held.files.checkpoint, hf_buf_text(&text), 0644);
+    assert_false(hf_evidence_verify_files(&held.files, &report, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT); // it has one entry only, and the document is the third
+    assert_non_null(strstr(err.hint, "was not in the ledger when that was signed"));
+    hf_buf_done(&older);
+    hf_buf_done(&text);
+    hf_buf_done(&held.checkpoint);
+    drop_piece(&piece);
+}
+
+HF_TEST(a_checkpoint_of_another_size_asks_for_another_proof)
+{
+    struct piece piece = new_piece();
+    struct held held = new_held(&piece);
+    struct hf_evidence_report report;
+    struct hf_error err;
+
+    held.files.proof = NULL; // the one beside the document leads to the third entry
+    assert_false(hf_evidence_verify_files(&held.files, &report, &err));
+    assert_int_equal(err.kind, HF_ERR_USAGE);
+    assert_non_null(strstr(err.message, "was signed for 5 entries"));
+    assert_non_null(strstr(err.hint, "holdfast evidence export"));
+    hf_buf_done(&held.checkpoint);
+    drop_piece(&piece);
+}
+
+HF_TEST(two_checkpoints_of_one_size_that_differ_are_a_second_history)
+{
+    struct piece piece = new_piece();
+    struct held held = new_held(&piece);
+    struct hf_signer *signer = test_signer(hf_test_folder());
+    struct hf_checkpoint other = {.origin = TEST_KEY_NAME, .size = 5};
+    struct hf_buf text = HF_BUF_INIT(HF_CHECKPOINT_MOST_BYTES);
+    struct hf_evidence_report report;
+    struct hf_error err;
+
+    hf_assert_ok(hf_checkpoint_sign(&other, signer, &text, &err), &err);
+    test_write(held.files.checkpoint, hf_buf_text(&text), 0644);
+    assert_false(hf_evidence_verify_files(&held.files, &report, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "were both signed for 5 entries, and differ"));
+    hf_signer_close(signer);
+    hf_buf_done(&text);
+    hf_buf_done(&held.checkpoint);
+    drop_piece(&piece);
+}
+
+HF_TEST(a_proof_may_be_given_as_the_checkpoint_it_carries)
+{
+    struct piece piece = new_piece();
+    struct held held = new_held(&piece);
+    struct hf_evidence_report report;
+    struct hf_error err;
+
+    held.files.checkpoint = held.files.proof;
+    held.files.proof = NULL;
+    hf_assert_ok(hf_evidence_verify_files(&held.files, &report, &err), &err);
+    assert_int_equal(report.checkpoint_size, 5);
+    hf_buf_done(&held.checkpoint);
     drop_piece(&piece);
 }
