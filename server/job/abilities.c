@@ -16,22 +16,43 @@
 static bool has_extension(void *context, uint32_t major_version, const char *extension);
 static bool has_locale(void *context, const char *provider, const char *locale);
 static struct hf_check *add(struct hf_checks *checks, const char *id, const char *title);
+static void check_postgres(const struct hf_settings *settings, uint32_t server_version, struct hf_check *check);
 static void settle(struct hf_check *check, bool ok, const char *detail, const char *remedy);
 static void check_isolation(struct hf_worker *worker, struct hf_checks *checks);
 static void check_room(struct hf_checks *checks, const char *id, const char *title, const char *folder, uint64_t least,
                        const char *remedy);
 
+/* What it takes to start a copy of an engine's release; an engine without a row cannot be started here. */
+static const struct {
+    const char *engine;
+    void (*check)(const struct hf_settings *settings, uint32_t server_version, struct hf_check *check);
+} starters[] = {{"postgresql", check_postgres}};
+
 const struct hf_appliance_abilities hf_abilities = {.has_extension = has_extension, .has_locale = has_locale};
 
 void
-hf_abilities_check_binaries(const struct hf_settings *settings, uint32_t server_version, struct hf_checks *checks)
+hf_abilities_check_binaries(const struct hf_settings *settings, const char *engine, uint32_t server_version,
+                            struct hf_checks *checks)
+{
+    struct hf_check *check = add(checks, "engine_binaries", "This appliance can start that release");
+    if (check == NULL)
+        return;
+    for (size_t i = 0; i < HF_LENGTH(starters); i++) {
+        if (strcmp(starters[i].engine, engine) == 0) {
+            starters[i].check(settings, server_version, check);
+            return;
+        }
+    }
+    settle(check, false, "copies of this engine cannot be started by this release of Holdfast",
+           "Its backups can be taken, but stay unproven.");
+}
+
+static void
+check_postgres(const struct hf_settings *settings, uint32_t server_version, struct hf_check *check)
 {
     const unsigned major = server_version / 10000;
     char detail[128];
     struct hf_error why;
-    struct hf_check *check = add(checks, "engine_binaries", "This appliance can start that release");
-    if (check == NULL)
-        return;
     bool found = hf_postgres_find(major, NULL, NULL, &why);
     for (size_t i = 0;
          !found && settings->sandbox.postgres_prefixes != NULL && settings->sandbox.postgres_prefixes[i] != NULL; i++)

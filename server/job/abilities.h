@@ -8,7 +8,8 @@
 extern const struct hf_appliance_abilities hf_abilities;
 
 /* Adds whether the server binaries of a release are here: without them no backup of it can be proven. */
-void hf_abilities_check_binaries(const struct hf_settings *settings, uint32_t server_version, struct hf_checks *checks);
+void hf_abilities_check_binaries(const struct hf_settings *settings, const char *engine, uint32_t server_version,
+                                 struct hf_checks *checks);
 
 /* The appliance itself: isolation really reached, room for scratch, room in the repository. */
 void hf_abilities_check_appliance(struct hf_worker *worker, struct hf_checks *checks);

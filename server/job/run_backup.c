@@ -173,7 +173,7 @@ static bool
 copy(struct taking *taking, struct hf_backup_facts *facts, struct hf_error *err)
 {
     struct hf_source_target target = taking->source.target;
-    target.system_identifier = taking->identity.system_identifier; // the one the vault was chosen for
+    target.identity = taking->identity.text; // the one the vault was chosen for
     const struct hf_source_settings *settings = taking->source.settings;
     const struct hf_backup_request request = {
         .target = &target,
@@ -254,7 +254,8 @@ commit(struct taking *taking, const struct hf_backup_facts *facts, json_t **ret_
     const struct hf_id parent = hf_session_parent(taking->session, &why);
     char why_text[200];
     snprintf(why_text, sizeof why_text, "%s", why);
-    const struct hf_facts_extra extra = {.superuser =
+    const struct hf_facts_extra extra = {.engine = taking->source.engine->name,
+                                         .superuser =
                                              taking->identity.superuser[0] != 0 ? taking->identity.superuser : NULL,
                                          .logical_bytes = atomic_load(&live->bytes_taken)};
 

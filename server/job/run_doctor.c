@@ -93,7 +93,7 @@ examine(struct hf_worker *worker, const json_t *described, json_t **ret, enum hf
     else if (!source.engine->doctor(&source.target, &hf_abilities, checks, &why))
         note_unreachable(checks, &why);
     else if (source.engine->identify(&source.target, &identity, &why)) // why it cannot is among the findings
-        hf_abilities_check_binaries(hf_worker_settings(worker), identity.server_version, checks);
+        hf_abilities_check_binaries(hf_worker_settings(worker), source.engine->name, identity.server_version, checks);
 
     *worst = hf_checks_worst(checks);
     if (!add_checks(list, checks, err))

@@ -15,7 +15,7 @@
 #include "server/job/restore_target.h"
 #include "server/restore/configure.h"
 #include "server/restore/restore.h"
-#include "server/source/facts.h"
+#include "server/source/postgres/facts.h"
 
 static bool take_backup(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool read_facts(struct hf_vault *vault, const struct hf_id *backup, struct hf_recovery_facts *ret,

@@ -22,6 +22,7 @@ struct receiving {
     struct hf_worker_source source;
     struct hf_source_target target;
     struct hf_stream_writer *writer;
+    struct hf_source_identity identity;
     struct hf_stream_report report; // the last one
     uint64_t first;                 // position at which this worker began; 0: not yet
     int64_t gaps;
@@ -131,7 +132,6 @@ static bool
 open_stream(struct receiving *receiving, const json_t *request, struct hf_error *err)
 {
     struct hf_worker *worker = receiving->worker;
-    struct hf_source_identity identity;
     struct hf_vault *vault;
     json_t *described;
     if (!hf_json_object(request, "source", "the request", &described, err) ||
@@ -140,15 +140,15 @@ open_stream(struct receiving *receiving, const json_t *request, struct hf_error 
     receiving->target = receiving->source.target;
     if (receiving->source.engine->stream == NULL)
         return hf_fail(err, HF_ERR_USAGE, "streams of engine \"%s\" are not known", receiving->source.engine->name);
-    for (int64_t ms = RETRY_LEAST_MS; !receiving->source.engine->identify(&receiving->source.target, &identity, err);
-         ms = 2 * ms) {
+    for (int64_t ms = RETRY_LEAST_MS;
+         !receiving->source.engine->identify(&receiving->source.target, &receiving->identity, err); ms = 2 * ms) {
         if (err->kind != HF_ERR_UNAVAILABLE ||
             !wait_before_retry(receiving, ms < RETRY_MOST_MS ? ms : RETRY_MOST_MS, err))
             return false;
     }
-    if (!hf_worker_vault_of(worker, receiving->source.engine->name, identity.text, &vault, err))
+    if (!hf_worker_vault_of(worker, receiving->source.engine->name, receiving->identity.text, &vault, err))
         return false;
-    receiving->target.system_identifier = identity.system_identifier;
+    receiving->target.identity = receiving->identity.text;
     const struct hf_stream_options options = {.vault = vault,
                                               .source = receiving->target.name,
                                               .signing = hf_worker_signing(worker),

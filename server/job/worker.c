@@ -201,14 +201,18 @@ hf_worker_source_open(const json_t *described, struct hf_worker_source *ret, str
             return false;
         snprintf(source.stream_slot, sizeof source.stream_slot, "%s", source.settings->stream_slot);
     }
-    source.target = (struct hf_source_target){
-        .name = source.settings->name, .conninfo = source.settings->connection, .system_identifier = 0};
+    source.target = (struct hf_source_target){.name = source.settings->name,
+                                              .conninfo = source.settings->connection,
+                                              .tool = source.settings->backup_tool,
+                                              .tool_host = source.settings->ssh,
+                                              .tool_conninfo = source.settings->tool_connection,
+                                              .longest_outage_ms = source.settings->longest_outage_ms};
     const char *identity = json_string_value(json_object_get(described, "identity"));
-    if (identity != NULL)
-        source.target.system_identifier = strtoull(identity, NULL, 10);
+    snprintf(source.identity, sizeof source.identity, "%s", identity == NULL ? "" : identity);
     *ret = source;
     source = (struct hf_worker_source){0};
     ret->target.slot_tag = ret->slot_tag;
+    ret->target.identity = ret->identity[0] == '\0' ? NULL : ret->identity;
     if (ret->settings->stream)
         ret->target.stream_slot = ret->stream_slot;
     ret->target.password = ret->password.bytes == NULL ? NULL : &ret->password;

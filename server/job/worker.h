@@ -69,7 +69,8 @@ struct hf_worker_source {
     struct hf_secret password; // empty without a password file
     char slot_tag[HF_SOURCE_SLOT_TAG_BYTES];
     char stream_slot[HF_STREAM_SLOT_BYTES];
-    struct hf_source_target target; // borrows from all the above
+    char identity[HF_SOURCE_IDENTITY_BYTES]; // "" at first contact
+    struct hf_source_target target;          // borrows from all the above
 };
 /* Reads its password file.  Owner: the caller, hf_worker_source_done(). */
 HF_MUST_CHECK bool hf_worker_source_open(const json_t *described, struct hf_worker_source *ret, struct hf_error *err);

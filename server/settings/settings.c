@@ -300,5 +300,8 @@ compute(char **member, const char *folder, const char *name, struct hf_error *er
 static bool
 finish_source(const struct hf_source_settings *source, struct hf_error *err)
 {
-    return hf_connection_check(source->connection, err) || hf_fail_within(err, "source \"%s\"", source->name);
+    return (hf_connection_check("connection", source->connection, err) &&
+            (source->tool_connection == NULL ||
+             hf_connection_check("tool_connection", source->tool_connection, err))) ||
+           hf_fail_within(err, "source \"%s\"", source->name);
 }

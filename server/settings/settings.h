@@ -44,7 +44,7 @@
 struct hf_source_settings {
     char *name;
     unsigned line;            // of the settings file; 0 when it came from elsewhere
-    const char *engine;       // "postgresql"
+    const char *engine;       // "postgresql", "mariadb", "mysql"
     char *connection;         // "host=... user=...", without a password
     char *password_file;      // or NULL
     int64_t max_rate;         // bytes a second; 0: no limit
@@ -69,6 +69,11 @@ struct hf_source_settings {
     char *tier;        // how critical it is, in the owner's words; or NULL
     bool stream;       // its log is received as it is written
     char *stream_slot; // name of the replication slot for that; NULL: of our own making
+    /* Of engines whose backups are made by a program on the database's host. */
+    char *backup_tool;         // its name or path there; NULL: the engine's usual one
+    char *ssh;                 // [user@]host[:port] of that host; NULL: the program runs here
+    char *tool_connection;     // how the program reaches the server from there; NULL: as "connection"
+    int64_t longest_outage_ms; // the server's log must wait for us that long; 0: nobody looks
 };
 
 /* A program that prints the 32 bytes of a key slot: `holdfast key add --kind command --name <name>`. */

@@ -11,7 +11,7 @@
 #define HOUR_MS   (60 * MINUTE_MS)
 #define DAY_MS    (24 * HOUR_MS)
 
-static const char *const engines[] = {"postgresql", NULL};
+static const char *const engines[] = {"postgresql", "mariadb", "mysql", NULL};
 static const char *const checkpoints[] = {"fast", "spread", NULL};
 static const char *const levels[] = {"L1", "L2", "L3r", "L3", NULL};
 
@@ -108,7 +108,8 @@ static const struct hf_setting table[] = {
     {SOURCE(engine), .name = "engine", .type = HF_SETTING_WORD, .required = true, .words = engines,
      .sentence = "What kind of database server it is."},
     {SOURCE(connection), .name = "connection", .type = HF_SETTING_TEXT, .required = true,
-     .sentence = "How to reach it: libpq's key=value pairs, without a password."},
+     .sentence = "How to reach it: key=value pairs without a password, libpq's for PostgreSQL; host, port, socket, "
+                 "user, tls and tls_ca for the others."},
     {SOURCE(password_file), .name = "password_file", .type = HF_SETTING_PATH,
      .sentence = "File that holds the password alone, readable only by the user who runs holdfastd."},
     {SOURCE(max_rate), .name = "max_rate", .type = HF_SETTING_SIZE, .can_be_off = true, .fallback = "off",
@@ -163,6 +164,18 @@ static const struct hf_setting table[] = {
      .sentence = "Whether the server's log is received as it is written; makes a permanent replication slot there."},
     {SOURCE(stream_slot), .name = "stream_slot", .type = HF_SETTING_TEXT, .computed = "holdfast_<appliance>_stream",
      .sentence = "Name of that replication slot."},
+    {SOURCE(ssh), .name = "ssh", .type = HF_SETTING_TEXT,
+     .sentence = "Host of the database as ssh reaches it, [user@]host[:port], where the backup tool of MariaDB or "
+                 "MySQL runs; without it the tool runs on this host."},
+    {SOURCE(backup_tool), .name = "backup_tool", .type = HF_SETTING_TEXT,
+     .computed = "mariadb-backup, or xtrabackup for MySQL",
+     .sentence = "Name or path of the program that copies the files of MariaDB or MySQL."},
+    {SOURCE(tool_connection), .name = "tool_connection", .type = HF_SETTING_TEXT, .computed = "the same as connection",
+     .sentence = "How that program reaches the server from the host where it runs: host, port, socket, user."},
+    {SOURCE(longest_outage_ms), .name = "longest_outage", .type = HF_SETTING_DURATION, .can_be_off = true,
+     .fallback = "1d", .least = MINUTE_MS, .most = 366 * DAY_MS,
+     .sentence = "Longest time this appliance may be away without a gap: the doctor looks whether the server keeps its "
+                 "binary log that long."},
 
     {KEY_COMMAND(run), .name = "run", .type = HF_SETTING_RUN, .required = true,
      .sentence = "The program, an absolute path, and its arguments; it prints the key: 32 bytes, or 64 hex digits."},

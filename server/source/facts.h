@@ -1,13 +1,14 @@
 /*
  * facts.h - what a backup's COMMIT and manifest keep of it, as JSON
  *
- * One object.  LSNs are texts as PostgreSQL writes them ("0/2000028"), times are milliseconds since 1970.
- *   engine, system_identifier (text: it does not fit all JSON readers), server_version ("15.20"), server_version_num,
- *   start_lsn, stop_lsn, wal_first_lsn, wal_end_lsn, timeline, stop_timeline, wal_segment_bytes, block_bytes,
- *   segment_blocks, data_checksums, from_standby, wal_commits, wal_last_commit_at, max_connections,
- *   max_worker_processes, max_wal_senders, max_prepared_xacts, max_locks_per_xact, started_at, finished_at, files,
- *   logical_bytes, bad_pages, pending_pages, damaged [{path, block, verdict}] (the first 100 of them),
- *   tablespaces [{oid, location}], superuser (name of the role with oid 10, or null), notices
+ * One object.  Times are milliseconds since 1970.  Of every engine:
+ *   engine ("postgresql", "mariadb", "mysql"), identity (what the vault's lineage hangs on), server_version ("15.20",
+ *   "10.11.19-MariaDB-..."), server_version_num (as the engine counts: 150020, 101119), start_lsn and stop_lsn (texts:
+ *   the engine's word for a position), from_standby, started_at, finished_at, files, logical_bytes, bad_pages,
+ *   pending_pages, unjudged_pages, damaged [{path, block, verdict}] (the first 100 of them), superuser (of the role or
+ *   account that may do everything, or null), notices
+ * and the engine's own members, which postgres/facts.h and mariadb/facts.h list.  Backups from before there were two
+ * engines lack identity and unjudged_pages.
  */
 #pragma once
 #include "server/source/source.h"
@@ -15,6 +16,7 @@
 #define HF_FACTS_DAMAGED_MOST 100
 
 struct hf_facts_extra {
+    const char *engine;    // borrowed: its name
     const char *superuser; // borrowed; NULL: not known
     uint64_t logical_bytes;
 };
@@ -22,19 +24,15 @@ struct hf_facts_extra {
 HF_MUST_CHECK bool hf_facts_to_json(const struct hf_backup_facts *facts, const struct hf_page_faults *faults,
                                     const struct hf_facts_extra *extra, json_t **ret, struct hf_error *err);
 
-/* The part of it that starting a copy needs.  Owner: the caller, hf_recovery_facts_done(). */
-struct hf_recovery_facts {
-    uint64_t system_identifier;
-    uint32_t server_version_num; // 150020; its major version is this / 10000
+/* What can be asked of any backup, whatever its engine. */
+struct hf_shared_facts {
+    char engine[16];
+    char identity[HF_SOURCE_IDENTITY_BYTES]; // "" in old backups
     char server_version[64];
-    uint64_t start_lsn, stop_lsn, wal_end_lsn;
-    uint32_t timeline, stop_timeline;
-    uint32_t wal_segment_bytes, block_bytes, segment_blocks;
-    bool data_checksums;
-    uint32_t max_connections, max_worker_processes, max_wal_senders, max_prepared_xacts, max_locks_per_xact;
+    uint32_t server_version_num;
+    char start_position[HF_SOURCE_POSITION_BYTES], stop_position[HF_SOURCE_POSITION_BYTES];
+    bool from_standby;
     int64_t started_at, finished_at;
-    int64_t wal_last_commit_at; // 0: none
-    uint64_t bad_pages;
-    char superuser[64]; // "" when not known
+    uint64_t files, logical_bytes, bad_pages, pending_pages, unjudged_pages;
 };
-HF_MUST_CHECK bool hf_facts_from_json(const json_t *json, struct hf_recovery_facts *ret, struct hf_error *err);
+HF_MUST_CHECK bool hf_facts_read_shared(const json_t *json, struct hf_shared_facts *ret, struct hf_error *err);

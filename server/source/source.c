@@ -76,11 +76,8 @@ hf_page_faults_settle(struct hf_page_faults *faults, uint64_t stop_lsn)
 void
 hf_backup_facts_done(struct hf_backup_facts *facts)
 {
-    for (size_t i = 0; i < facts->tablespace_count; i++)
-        free(facts->tablespaces[i].location);
-    free(facts->tablespaces);
-    free(facts->backup_label);
     free(facts->notices);
+    hf_json_freep(&facts->own);
     *facts = (struct hf_backup_facts){0};
 }
 

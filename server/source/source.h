@@ -1,7 +1,7 @@
 /*
  * source.h - where backups come from, whatever the engine; and where their bytes go
  *
- * An engine (PostgreSQL today) is one table of functions.  It talks to the database, takes the backup
+ * An engine (PostgreSQL, MariaDB, MySQL) is one table of functions.  It talks to the database, takes the backup
  * apart into files and hands them to a sink.  It knows no repository: the job layer connects the sink
  * to one, a test connects it to a folder.
  *
@@ -12,8 +12,8 @@
  *     flush                           once, after the last file_end: waits for the workers
  *     digest_of                       for every file the engine's manifest names
  *
- * Two files are open at a time at most, one in each of two threads (the base backup and its WAL); each is
- * written in order, from its first byte to its last.  The receiving thread never waits for a digest:
+ * Few files are open at a time (PostgreSQL: the base backup's and its WAL's, one in each of two threads; mbstream:
+ * one); each is written in order, from its first byte to its last, by one thread.  The receiving thread never waits for a digest:
  * file_end returns none, they are asked for by name after flush.  So the only thing that slows receiving
  * down is a sink whose queue is full.
  */
@@ -28,14 +28,21 @@
 
 #define HF_SOURCE_SLOT_TAG_BYTES 33 // with its NUL
 
+#define HF_SOURCE_IDENTITY_BYTES 72 // with its NUL
+
 /* Everything is borrowed from the caller. */
 struct hf_source_target {
     const char *name;                 // as people call it; used in messages
-    const char *conninfo;             // libpq: keywords or URI; passfile and service files are libpq's
+    const char *conninfo;             // "key=value ..." as the engine reads it (libpq's; mariadb/words.h)
     const struct hf_secret *password; // or NULL: the connection string, passfile or service has it, or none is needed
     const char *slot_tag;             // [a-z0-9_]{1,32}, ours alone: slots are named holdfast_<tag>_...
-    uint64_t system_identifier;       // of the database we know by this name; 0 at first contact
+    const char *identity;             // of the database we know by this name; NULL at first contact
     const char *stream_slot;          // slot of its stream; NULL: its log is not received as it is written
+    /* For engines whose backups are made by a program on the database's host. */
+    const char *tool;          // its name or path there; NULL: the engine's usual one
+    const char *tool_host;     // [user@]host[:port] to reach by ssh; NULL: it runs here
+    const char *tool_conninfo; // how the program reaches the server from there; NULL: conninfo
+    int64_t longest_outage_ms; // the log must wait for us that long; 0: nothing is asked of the server
 };
 
 /* ------------------------------------------------------------------------------------------ the sink */
@@ -61,9 +68,10 @@ struct hf_backup_file {
     mode_t mode;          // permission bits
     int64_t modified_at;  // ms since 1970, 0 when not known
     uint64_t size;        // bytes that will be written, or HF_BACKUP_SIZE_UNKNOWN
-    uint32_t page_bytes;  // 8192 for relations, HF_BACKUP_OTHER_PAGE for the others
+    uint32_t page_bytes;  // of relations the engine's own, a power of two; HF_BACKUP_OTHER_PAGE for the others
     uint32_t first_block; // absolute block number of its first page: segment number x blocks of a segment
     bool checksums;       // its pages carry checksums
+    uint64_t check_word;  // what else the engine's own check_pages wants to know of it
 };
 
 struct hf_backup_digest {
@@ -124,6 +132,7 @@ struct hf_page_faults {
     pthread_mutex_t lock;
     _Atomic uint64_t start_lsn;
     _Atomic uint64_t pages;      // looked at
+    _Atomic uint64_t unjudged;   // of those: nothing can be said of them (no checksum, encrypted in a way not known)
     struct hf_page_fault *items; // under the lock, as are the counts
     size_t count, capacity;
     uint64_t bad, pending; // totals, exact
@@ -160,48 +169,23 @@ struct hf_backup_request {
                                         // may then recycle it.  NULL: it keeps all of it until the backup ends
 };
 
-struct hf_backup_tablespace {
-    uint32_t oid;
-    char *location;
-};
+#define HF_SOURCE_POSITION_BYTES 64
 
-/* What is known of a finished backup.  LSNs as numbers; times in ms since 1970, by our clock. */
+/* What is known of a finished backup, whatever the engine; times in ms since 1970, by our clock. */
 struct hf_backup_facts {
-    uint64_t system_identifier;
-    uint32_t server_version; // 150020
-    char server_version_text[64];
-    uint64_t start_lsn, stop_lsn;
-    uint32_t start_timeline, stop_timeline;
-    uint64_t wal_first_lsn;     // the WAL kept with the backup begins here (a segment's start)
-    uint64_t wal_end_lsn;       // end of the last complete record in it; at or after stop_lsn
-    uint64_t wal_commits;       // commit records in it
-    int64_t wal_last_commit_at; // newest of these, by the source's clock; 0 when there is none
-    uint32_t wal_segment_bytes, block_bytes, segment_blocks;
-    bool data_checksums;
+    char identity[HF_SOURCE_IDENTITY_BYTES];
+    uint32_t server_version;      // as the engine counts: 150020, 101119
+    char server_version_text[64]; // "15.20", "10.11.19-MariaDB"
+    char start_position[HF_SOURCE_POSITION_BYTES], stop_position[HF_SOURCE_POSITION_BYTES]; // in the engine's words
     bool from_standby;
-    uint32_t control_version, catalog_version;
-    /* A standby made from this backup needs at least these (from pg_control). */
-    uint32_t max_connections, max_worker_processes, max_wal_senders, max_prepared_xacts, max_locks_per_xact;
-    char *backup_label;
-    struct hf_backup_tablespace *tablespaces;
-    size_t tablespace_count;
     int64_t started_at, stopped_at;
-    uint64_t files;          // with those of pg_wal and backup_manifest
-    uint64_t bytes_received; // over the network, WAL included
-    uint64_t manifest_files; // compared with what came, by name, size and CRC-32C
+    uint64_t files;          // all that came
+    uint64_t bytes_received; // over the network or the pipe
     char *notices;           // warnings of the server, cut at 8 KiB, "" when it was silent
+    json_t *own;             // what only this engine knows: an object whose members join the stored facts
 };
 
 void hf_backup_facts_done(struct hf_backup_facts *facts);
-
-/*
- * The facts as they are stored with the backup: a JSON object with the members named as above; LSNs as
- * text ("16/B374D848"), system_identifier as text, the rest integers, booleans and strings; "tablespaces" is a
- * list of {oid, location}; "pages" is {checked, bad, pending, unlisted, list: [{path, block, lsn, verdict}]}, the
- * list cut at HF_PAGE_FAULTS_STORED.  The server's own words (label, notices) are left out: they can hold
- * anything.  Owner of *ret: the caller.
- */
-#define HF_PAGE_FAULTS_STORED 1000
 
 /* ------------------------------------------------------------------------------------------ the doctor */
 
@@ -239,16 +223,15 @@ struct hf_appliance_abilities {
 
 /* Which database a source is: what a vault's lineage hangs on. */
 struct hf_source_identity {
-    uint64_t system_identifier;
-    char text[24]; // the same as decimal digits: the vault's identity
-    uint32_t server_version;
-    char superuser[64]; // name of the role that initdb made; "" when it could not be asked
+    char text[HF_SOURCE_IDENTITY_BYTES]; // PostgreSQL's system identifier, a server's unique id, or one that we made up
+    uint32_t server_version;             // as the engine counts
+    char superuser[64];                  // of the role or account that may do everything; "" when it could not be asked
 };
 
 struct hf_stream_receive; // stream.h
 
 struct hf_source_engine {
-    const char *name; // "postgresql"
+    const char *name; // "postgresql", "mariadb", "mysql"
 
     /* Connects and asks.  Errors: as backup's, when it cannot be reached or the role may not. */
     bool (*identify)(const struct hf_source_target *target, struct hf_source_identity *ret, struct hf_error *err);
@@ -270,8 +253,8 @@ struct hf_source_engine {
                                 struct hf_error *err);
 
     /*
-     * Takes a whole backup, and returns true only if the server said it succeeded, everything its manifest
-     * names arrived with the right size and CRC-32C and nothing else did, and the WAL reaches its end.
+     * Takes a whole backup, and returns true only if the server or its tool said it succeeded, everything that
+     * was announced arrived whole and nothing else did, and the log that belongs to it reaches its end.
      * Nothing stays behind on the source, also when we are killed.  *ret is the caller's to free with
      * hf_backup_facts_done.
      * Errors: DENIED and USAGE with the line or statement that mends it; CONFLICT for a database that is not

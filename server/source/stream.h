@@ -21,7 +21,7 @@ struct hf_stream_report {
 
 /* Everything is borrowed. */
 struct hf_stream_receive {
-    const struct hf_source_target *target; // with system_identifier and stream_slot
+    const struct hf_source_target *target; // with identity and stream_slot
     struct hf_stream_writer *writer;
     const atomic_bool *cancel;
     void *context;

@@ -3,7 +3,7 @@
  */
 #pragma once
 #include <stdatomic.h>
-#include "server/source/facts.h"
+#include "server/source/postgres/facts.h"
 #include "server/verify/relations.h"
 #include "server/verify/report.h"
 

@@ -23,7 +23,7 @@
 #include "sandbox/scratch.h"
 #include "sandbox/sandbox.h"
 #include "server/restore/restore.h"
-#include "server/source/facts.h"
+#include "server/source/postgres/facts.h"
 #include "server/verify/relations.h"
 #include "server/verify/report.h"
 

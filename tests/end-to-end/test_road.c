@@ -49,7 +49,9 @@ back_up(struct hf_test_cluster *cluster, struct test_vault *vault)
                                               .fast_checkpoint = true};
     hf_assert_ok(hf_source_postgres.backup(&request, &facts, &err), &err);
     _cleanup_(hf_json_freep) json_t *json = NULL;
-    hf_assert_ok(hf_facts_to_json(&facts, &faults, &(struct hf_facts_extra){.superuser = "postgres"}, &json, &err),
+    hf_assert_ok(hf_facts_to_json(&facts, &faults,
+                                  &(struct hf_facts_extra){.engine = "postgresql", .superuser = "postgres"}, &json,
+                                  &err),
                  &err);
     hf_assert_ok(hf_session_commit(&session, json, &outcome, &err), &err);
     hf_backup_facts_done(&facts);

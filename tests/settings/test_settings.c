@@ -51,7 +51,14 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "      most_at_once: 7\n"
                                  "  lab-2:\n"
                                  "    engine: postgresql\n"
-                                 "    connection: host=/run/postgresql\n";
+                                 "    connection: host=/run/postgresql\n"
+                                 "  ward:\n"
+                                 "    engine: mariadb\n"
+                                 "    connection: host=db.example user=holdfast\n"
+                                 "    tool_connection: socket=/run/mysqld/mysqld.sock user=holdfast\n"
+                                 "    ssh: backup@db.example:2222\n"
+                                 "    backup_tool: /opt/mariadb/bin/mariadb-backup\n"
+                                 "    longest_outage: 3d\n";
 
 #define LEAST "repository: /r\nstate: /s\nunlock: {key_file: /k}\n"
 
@@ -101,7 +108,7 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
     assert_string_equal(settings->sandbox.postgres_prefixes[1], "/opt/pg17");
     assert_null(settings->sandbox.postgres_prefixes[2]);
 
-    assert_int_equal(settings->source_count, 2);
+    assert_int_equal(settings->source_count, 3);
     const struct hf_source_settings *clinic = hf_settings_source(settings, "clinic");
     assert_int_equal(clinic->line, 18);
     assert_string_equal(clinic->engine, "postgresql");
@@ -387,6 +394,28 @@ HF_TEST(a_password_in_a_connection_is_found_however_it_is_written)
     assert_false(hf_source_settings_from_json("clinic", object, &source, &err));
     assert_string_equal(err.message,
                         "source \"clinic\": \"connection\" is an address with \"://\", which may hold a password");
+}
+
+HF_TEST(a_tool_on_another_host_is_described_without_a_password)
+{
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = must_parse(whole_file);
+    const struct hf_source_settings *ward = hf_settings_source(settings, "ward");
+    const struct hf_source_settings *clinic = hf_settings_source(settings, "clinic");
+    assert_string_equal(ward->engine, "mariadb");
+    assert_string_equal(ward->ssh, "backup@db.example:2222");
+    assert_string_equal(ward->backup_tool, "/opt/mariadb/bin/mariadb-backup");
+    assert_string_equal(ward->tool_connection, "socket=/run/mysqld/mysqld.sock user=holdfast");
+    assert_int_equal(ward->longest_outage_ms, 3 * DAY);
+    assert_null(clinic->ssh);
+    assert_null(clinic->tool_connection);
+    assert_int_equal(clinic->longest_outage_ms, DAY);
+
+    struct hf_error err;
+    struct hf_source_settings *source = NULL;
+    _cleanup_(hf_json_freep) json_t *object =
+        json_pack("{s:s, s:s, s:s}", "engine", "mysql", "connection", "host=a", "tool_connection", "password=x");
+    assert_false(hf_source_settings_from_json("ward", object, &source, &err));
+    assert_string_equal(err.message, "source \"ward\": \"tool_connection\" holds a password (\"password\")");
 }
 
 HF_TEST(a_source_survives_the_way_through_json)

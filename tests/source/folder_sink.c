@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <unistd.h>
 
 #include "base/digest.h"
@@ -79,10 +80,14 @@ hf_test_folder_sink_find(const struct hf_test_folder_sink *sink, const char *pat
 
 bool
 hf_test_take_backup(const char *conninfo, uint64_t identifier, struct hf_test_folder_sink *sink,
-                    struct hf_backup_facts *ret, struct hf_error *err)
+                    struct hf_postgres_facts *ret, struct hf_error *err)
 {
-    const struct hf_source_target target = {
-        .name = "clinic", .conninfo = conninfo, .slot_tag = HF_TEST_SLOT_TAG, .system_identifier = identifier};
+    char identity[HF_SOURCE_IDENTITY_BYTES];
+    snprintf(identity, sizeof identity, "%" PRIu64, identifier);
+    const struct hf_source_target target = {.name = "clinic",
+                                            .conninfo = conninfo,
+                                            .slot_tag = HF_TEST_SLOT_TAG,
+                                            .identity = identifier == 0 ? NULL : identity};
     const struct hf_backup_request request = {
         .target = &target,
         .sink = &sink->sink,
@@ -93,7 +98,7 @@ hf_test_take_backup(const char *conninfo, uint64_t identifier, struct hf_test_fo
         .silence_ms = 20000,
         .wal_wait_ms = 20000,
     };
-    return hf_source_engine_find("postgresql")->backup(&request, ret, err);
+    return hf_postgres_take_backup(&request, ret, err);
 }
 
 static bool

@@ -6,7 +6,7 @@
  * Every promise of the contract that a caller could break is asserted here.
  */
 #pragma once
-#include "server/source/source.h"
+#include "server/source/postgres/base_backup.h"
 #include "tests/support/test.h"
 
 struct hf_test_folder_sink {
@@ -47,5 +47,5 @@ const struct hf_test_sunk *hf_test_folder_sink_find(const struct hf_test_folder_
 
 /* A backup of "clinic" into the sink, with a fast checkpoint and short waits; `identifier` 0 for first contact. */
 bool hf_test_take_backup(const char *conninfo, uint64_t identifier, struct hf_test_folder_sink *sink,
-                         struct hf_backup_facts *ret, struct hf_error *err);
+                         struct hf_postgres_facts *ret, struct hf_error *err);
 #define HF_TEST_SLOT_TAG "t1"

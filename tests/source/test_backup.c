@@ -6,7 +6,7 @@
 
 #include "base/digest.h"
 #include "base/file.h"
-#include "server/source/facts.h"
+#include "server/source/postgres/facts.h"
 #include "server/source/postgres/leftovers.h"
 #include "server/source/postgres/page_check.h"
 #include "server/source/postgres/wal_format.h"
@@ -34,7 +34,7 @@ HF_TEST(an_idle_cluster_arrives_byte_for_byte)
     struct hf_test_cluster *cluster =
         hf_test_cluster_start(&(struct hf_test_cluster_options){.checksums = true, .settings = quiet});
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     fill(cluster);
@@ -60,33 +60,33 @@ HF_TEST(an_idle_cluster_arrives_byte_for_byte)
     assert_true(atomic_load(&sink->progress.total) > 20 * HF_MIB);
     assert_int_equal(sink->faults.bad + sink->faults.pending, 0);
     assert_true(atomic_load(&sink->faults.pages) > 2000);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 }
 
 HF_TEST(postgresqls_own_verifier_accepts_the_folder)
 {
     struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = quiet});
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     fill(cluster);
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(cluster, NULL), 0, sink, &facts, &err), &err);
     must_verify(cluster, sink);
     assert_false(facts.data_checksums);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 }
 
 HF_TEST(nothing_is_left_on_the_source)
 {
     struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = quiet});
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(cluster, NULL), 0, sink, &facts, &err), &err);
     assert_int_equal(slots_left(cluster), 0); // at once: the slot was dropped before the backup returned
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 }
 
 HF_TEST(a_copy_taken_under_load_recovers_to_its_end)
@@ -96,7 +96,7 @@ HF_TEST(a_copy_taken_under_load_recovers_to_its_end)
     struct hf_test_cluster *cluster = hf_test_cluster_start(
         &(struct hf_test_cluster_options){.checksums = true, .settings = small_wal, .initdb = initdb});
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     const char *const init[] = {"pgbench", "-i", "-s", "5", "-q", NULL};
@@ -130,7 +130,7 @@ HF_TEST(a_copy_taken_under_load_recovers_to_its_end)
     assert_int_equal(sink->faults.bad, 0);
     must_verify(cluster, sink);
 
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 
     struct hf_test_cluster *copy = start_copy(cluster, sink);
     conn = hf_test_cluster_connect(copy, NULL);
@@ -150,7 +150,7 @@ HF_TEST(tablespaces_with_odd_locations_arrive_whole)
     struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = quiet});
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
     PGconn *conn = hf_test_cluster_connect(cluster, NULL);
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
     char location[256], sql[1024];
 
@@ -182,20 +182,20 @@ HF_TEST(tablespaces_with_odd_locations_arrive_whole)
     must_verify(cluster, sink);
     hf_test_cluster_stop(cluster, SIGKILL);
     must_equal_data(cluster, sink);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 }
 
 HF_TEST(a_standby_on_a_later_timeline_is_backed_up_with_its_history)
 {
     struct hf_test_cluster *primary = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = quiet});
     struct hf_test_folder_sink *first = hf_test_folder_sink_new(), *second = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     fill(primary);
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(primary, NULL), 0, first, &facts, &err), &err);
     uint64_t identifier = facts.system_identifier;
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
     struct hf_test_cluster *copy = start_copy(primary, first);
     hf_test_cluster_stop(copy, SIGINT);
     char path[160];
@@ -214,28 +214,28 @@ HF_TEST(a_standby_on_a_later_timeline_is_backed_up_with_its_history)
     snprintf(path, sizeof path, "pg_wal/%08X.history", facts.start_timeline);
     assert_non_null(hf_test_folder_sink_find(second, path));
     must_verify(copy, second);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 }
 
 HF_TEST(a_running_standby_is_a_source_too)
 {
     struct hf_test_cluster *primary = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = quiet});
     struct hf_test_folder_sink *first = hf_test_folder_sink_new(), *second = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
     char path[160], line[512];
 
     fill(primary);
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(primary, NULL), 0, first, &facts, &err), &err);
     uint64_t identifier = facts.system_identifier;
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
     struct hf_test_cluster *standby = start_copy(primary, first);
     hf_test_cluster_stop(standby, SIGKILL);
     // Back to what the backup was: the first start has left recovery.
     hf_assert_ok(hf_dir_remove_tree(standby->data, &err), &err);
     struct hf_test_folder_sink *again = hf_test_folder_sink_new();
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(primary, NULL), 0, again, &facts, &err), &err);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
     assert_int_equal(rename(again->folder, standby->data), 0);
     hand_over(standby->data);
     snprintf(path, sizeof path, "%s/standby.signal", standby->data);
@@ -259,7 +259,7 @@ HF_TEST(a_running_standby_is_a_source_too)
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(standby, NULL), identifier, second, &facts, &err), &err);
     assert_true(facts.from_standby);
     must_verify(standby, second);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
     PQfinish(conn);
     PQfinish(there);
 }
@@ -269,7 +269,7 @@ HF_TEST(damaged_pages_are_named_and_the_backup_is_kept)
     struct hf_test_cluster *cluster =
         hf_test_cluster_start(&(struct hf_test_cluster_options){.checksums = true, .settings = quiet});
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     fill(cluster);
@@ -290,19 +290,24 @@ HF_TEST(damaged_pages_are_named_and_the_backup_is_kept)
     assert_int_equal(future->verdict, HF_PAGE_BAD);
 
     _cleanup_(hf_json_freep) json_t *stored = NULL;
-    hf_assert_ok(hf_facts_to_json(&facts, &sink->faults, &(struct hf_facts_extra){0}, &stored, &err), &err);
+    struct hf_backup_facts shared;
+    hf_assert_ok(hf_postgres_facts_share(&facts, &shared, &err), &err);
+    hf_assert_ok(
+        hf_facts_to_json(&shared, &sink->faults, &(struct hf_facts_extra){.engine = "postgresql"}, &stored, &err),
+        &err);
+    hf_backup_facts_done(&shared);
     assert_int_equal(json_integer_value(json_object_get(stored, "bad_pages")), 2);
     json_t *fault = json_array_get(json_object_get(stored, "damaged"), 0);
     assert_string_equal(json_string_value(json_object_get(fault, "path")), sink->faults.items[0].path);
     assert_string_equal(json_string_value(json_object_get(fault, "verdict")), "bad");
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 }
 
 HF_TEST(foreign_files_in_the_data_directory_are_taken_or_refused_by_name)
 {
     struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = quiet});
     struct hf_test_folder_sink *taken = hf_test_folder_sink_new(), *refused = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
     char path[160];
 
@@ -310,7 +315,7 @@ HF_TEST(foreign_files_in_the_data_directory_are_taken_or_refused_by_name)
     hf_assert_ok(hf_file_publish(path, "kept", 4, 0644, HF_PUBLISH_REPLACE, &err), &err);
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(cluster, NULL), 0, taken, &facts, &err), &err);
     assert_int_equal(hf_test_folder_sink_find(taken, "caf\xe9 notes")->digest.size, 4);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 
     snprintf(path, sizeof path, "%s/line\nend", cluster->data);
     hf_assert_ok(hf_file_publish(path, "no", 2, 0644, HF_PUBLISH_REPLACE, &err), &err);

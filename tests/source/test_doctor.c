@@ -9,7 +9,7 @@
 
 static struct hf_checks checks; // of the test's last examination
 
-static void examine(const char *conninfo, uint64_t identifier, const struct hf_appliance_abilities *abilities);
+static void examine(const char *conninfo, const char *identity, const struct hf_appliance_abilities *abilities);
 static void must_find(const char *id, enum hf_check_verdict verdict, const char *detail, const char *remedy);
 static bool has_all_but_hstore(void *context, uint32_t major_version, const char *extension);
 static bool has_no_locale(void *context, const char *provider, const char *locale);
@@ -24,7 +24,7 @@ HF_TEST(a_well_kept_source_passes)
     struct hf_test_cluster *cluster =
         hf_test_cluster_start(&(struct hf_test_cluster_options){.checksums = true, .settings = good});
 
-    examine(hf_test_cluster_conninfo(cluster, NULL), 0, NULL);
+    examine(hf_test_cluster_conninfo(cluster, NULL), NULL, NULL);
     for (size_t i = 0; i < checks.count; i++) {
         if (checks.items[i].verdict != HF_CHECK_OK)
             fail_msg("%s: %s", checks.items[i].id, checks.items[i].detail);
@@ -45,7 +45,7 @@ HF_TEST(each_neglected_precondition_is_named_with_its_remedy)
     hf_test_sql(conn, "CREATE EXTENSION hstore");
 
     const struct hf_appliance_abilities abilities = {.has_extension = has_all_but_hstore, .has_locale = has_no_locale};
-    examine(hf_test_cluster_conninfo(cluster, "password=needless"), 4711, &abilities);
+    examine(hf_test_cluster_conninfo(cluster, "password=needless"), "4711", &abilities);
     must_find("password_place", HF_CHECK_WARNING, "holds the password", "passfile=");
     must_find("wal_senders", HF_CHECK_FAILED, "0 of 1 WAL senders are taken, a backup needs 2", "max_wal_senders = 4");
     must_find("replication_slots", HF_CHECK_FAILED, "1 of 1 replication slots exist", "max_replication_slots = 4");
@@ -67,7 +67,7 @@ HF_TEST(a_source_without_log_for_backups_fails_on_the_level)
 {
     const char *const minimal[] = {"wal_level = minimal", "max_wal_senders = 0", NULL};
     struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){.settings = minimal});
-    examine(hf_test_cluster_conninfo(cluster, NULL), 0, NULL);
+    examine(hf_test_cluster_conninfo(cluster, NULL), NULL, NULL);
     must_find("wal_level", HF_CHECK_FAILED, "wal_level is minimal", "wal_level = replica");
     must_find("wal_senders", HF_CHECK_FAILED, "0 of 0", "restart it");
     must_find("replication_connection", HF_CHECK_FAILED, "max_wal_senders", "wal_level = replica");
@@ -82,7 +82,7 @@ HF_TEST(a_plain_role_is_told_every_right_it_lacks)
 
     hf_test_sql(conn, "CREATE ROLE \"Keeper\" LOGIN");
     snprintf(conninfo, sizeof conninfo, "host=127.0.0.1 port=%u user=Keeper dbname=postgres", cluster->port);
-    examine(conninfo, 0, NULL);
+    examine(conninfo, NULL, NULL);
     must_find("replication_right", HF_CHECK_FAILED, "no REPLICATION", "ALTER ROLE \"Keeper\" REPLICATION;");
     must_find("replication_connection", HF_CHECK_FAILED, "replication role", "ALTER ROLE \"Keeper\" REPLICATION;");
     must_find("settings_visible", HF_CHECK_WARNING, "hidden", "GRANT pg_read_all_settings TO \"Keeper\";");
@@ -98,7 +98,7 @@ HF_TEST(a_plain_role_is_told_every_right_it_lacks)
         snprintf(grant, sizeof grant, "%.*s", (int)(strrchr(remedy, ';') + 1 - remedy), remedy);
         hf_test_sql(conn, grant);
     }
-    examine(conninfo, 0, NULL);
+    examine(conninfo, NULL, NULL);
     for (size_t i = 0; i < HF_LENGTH(ids); i++)
         must_find(ids[i], HF_CHECK_OK, "", "");
     must_find("replication_connection", HF_CHECK_OK, "on timeline 1", "");
@@ -114,7 +114,7 @@ HF_TEST(a_missing_access_line_for_replication_is_found)
 {
     struct hf_test_cluster *cluster =
         hf_test_cluster_start(&(struct hf_test_cluster_options){.hba = "local all all trust\n"});
-    examine(hf_test_cluster_conninfo(cluster, NULL), 0, NULL);
+    examine(hf_test_cluster_conninfo(cluster, NULL), NULL, NULL);
     must_find("replication_connection", HF_CHECK_FAILED, "pg_hba.conf", "local replication postgres scram-sha-256");
 }
 
@@ -125,19 +125,19 @@ HF_TEST(encryption_counts_only_with_a_checked_name)
 
     make_certificate(cluster, certificate, sizeof certificate);
     snprintf(conninfo, sizeof conninfo, "host=127.0.0.1 port=%u user=postgres", cluster->port);
-    examine(conninfo, 0, NULL);
+    examine(conninfo, NULL, NULL);
     must_find("tls", HF_CHECK_WARNING, "the server's name is not checked: sslmode is prefer", "sslmode=verify-full");
 
     snprintf(conninfo, sizeof conninfo,
              "host=localhost hostaddr=127.0.0.1 port=%u user=postgres sslmode=verify-full sslrootcert=%s",
              cluster->port, certificate);
-    examine(conninfo, 0, NULL);
+    examine(conninfo, NULL, NULL);
     must_find("tls", HF_CHECK_OK, "TLSv1", "");
 
     snprintf(conninfo, sizeof conninfo,
              "host=elsewhere hostaddr=127.0.0.1 port=%u user=postgres sslmode=verify-full sslrootcert=%s",
              cluster->port, certificate);
-    examine(conninfo, 0, NULL);
+    examine(conninfo, NULL, NULL);
     must_find("connection", HF_CHECK_FAILED, "does not match host name \"elsewhere\"", "sslrootcert=");
 }
 
@@ -208,9 +208,9 @@ HF_TEST(the_environment_holds_what_a_restore_must_know)
     assert_non_null(strstr(hf_buf_text(&kept), "# a comment that only the file has"));
 
     // A backup into the same sink goes on from there.
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     hf_assert_ok(hf_test_take_backup(hf_test_cluster_conninfo(cluster, NULL), 0, sink, &facts, &err), &err);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
     hf_test_sql(conn, "SELECT pg_drop_replication_slot('theirs')");
     PQfinish(conn);
 }
@@ -238,10 +238,10 @@ HF_TEST(what_the_role_may_not_see_is_named)
 }
 
 static void
-examine(const char *conninfo, uint64_t identifier, const struct hf_appliance_abilities *abilities)
+examine(const char *conninfo, const char *identity, const struct hf_appliance_abilities *abilities)
 {
     const struct hf_source_target target = {
-        .name = "clinic", .conninfo = conninfo, .slot_tag = HF_TEST_SLOT_TAG, .system_identifier = identifier};
+        .name = "clinic", .conninfo = conninfo, .slot_tag = HF_TEST_SLOT_TAG, .identity = identity};
     struct hf_error err;
     hf_assert_ok(hf_source_postgres.doctor(&target, abilities, &checks, &err), &err);
 }

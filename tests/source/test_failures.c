@@ -47,9 +47,9 @@ HF_TEST(a_wrong_password_is_called_one)
                                               .progress = &sink->progress,
                                               .label = "x",
                                               .fast_checkpoint = true};
-    struct hf_backup_facts facts;
-    hf_assert_ok(hf_source_postgres.backup(&request, &facts, &err), &err);
-    hf_backup_facts_done(&facts);
+    struct hf_postgres_facts facts;
+    hf_assert_ok(hf_postgres_take_backup(&request, &facts, &err), &err);
+    hf_postgres_facts_done(&facts);
     hf_secret_done(&password);
 }
 
@@ -182,9 +182,9 @@ HF_TEST(a_link_that_falls_silent_is_given_up)
                                               .label = "x",
                                               .fast_checkpoint = true,
                                               .silence_ms = 1500};
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
-    assert_false(hf_source_postgres.backup(&request, &facts, &err));
+    assert_false(hf_postgres_take_backup(&request, &facts, &err));
     assert_int_equal(err.kind, HF_ERR_UNAVAILABLE);
     assert_non_null(strstr(err.message, "no answer for 1"));
 }
@@ -207,7 +207,7 @@ HF_TEST(a_killed_backup_leaves_no_slot)
     pid_t child = fork();
     if (child == 0) {
         struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-        struct hf_backup_facts facts;
+        struct hf_postgres_facts facts;
         sink->slow_us = 20000;
         (void)!hf_test_take_backup(hf_test_cluster_conninfo(source, NULL), 0, sink, &facts, NULL);
         _exit(0);
@@ -247,7 +247,7 @@ HF_TEST(a_byte_altered_on_its_way_is_found_by_the_manifest)
     char expected[1100];
 
     sink->alter_at = 9000000;
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
     assert_false(hf_test_take_backup(hf_test_cluster_conninfo(common_cluster(), NULL), 0, sink, &facts, &err));
     assert_int_equal(err.kind, HF_ERR_CORRUPT);
@@ -302,14 +302,14 @@ HF_TEST(labels_and_tags_that_would_need_quoting_are_refused)
     struct hf_source_target target = {.name = "clinic", .conninfo = "host=/nowhere", .slot_tag = HF_TEST_SLOT_TAG};
     struct hf_backup_request request = {
         .target = &target, .sink = &sink->sink, .faults = &sink->faults, .progress = &sink->progress, .label = "it's"};
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
-    assert_false(hf_source_postgres.backup(&request, &facts, &err));
+    assert_false(hf_postgres_take_backup(&request, &facts, &err));
     assert_int_equal(err.kind, HF_ERR_USAGE);
     assert_non_null(strstr(err.message, "label \"it's\""));
     request.label = "fine";
     target.slot_tag = "Upper";
-    assert_false(hf_source_postgres.backup(&request, &facts, &err));
+    assert_false(hf_postgres_take_backup(&request, &facts, &err));
     assert_non_null(strstr(err.message, "slot tag \"Upper\""));
 }
 
@@ -327,7 +327,7 @@ static void
 must_fail(const char *conninfo, uint64_t identifier, struct hf_test_folder_sink *sink, enum hf_error_kind kind,
           const char *message, const char *hint)
 {
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     if (sink == NULL)

@@ -3,7 +3,7 @@
 
 #include "base/digest.h"
 #include "base/id.h"
-#include "server/source/facts.h"
+#include "server/source/postgres/facts.h"
 #include "server/source/postgres/inventory.h"
 #include "server/source/postgres/manifest.h"
 #include "server/source/postgres/wal_format.h"
@@ -87,8 +87,8 @@ read_manifest(struct hf_error *err)
 static bool
 make_facts(struct hf_error *err)
 {
-    struct hf_backup_tablespace tablespace = {16400, (char[]){"/srv"}};
-    const struct hf_backup_facts facts = {.tablespaces = &tablespace, .tablespace_count = 1};
+    struct hf_postgres_tablespace tablespace = {16400, (char[]){"/srv"}};
+    const struct hf_postgres_facts facts = {.tablespaces = &tablespace, .tablespace_count = 1};
     struct hf_page_fault fault = {(char[]){"base/5/1"}, 1, 2, HF_PAGE_BAD};
     struct hf_page_faults faults;
     _cleanup_(hf_json_freep) json_t *object = NULL;
@@ -96,7 +96,9 @@ make_facts(struct hf_error *err)
     hf_page_faults_init(&faults);
     faults.items = &fault;
     faults.count = 1;
-    return hf_facts_to_json(&facts, &faults, &(struct hf_facts_extra){0}, &object, err);
+    _cleanup_(hf_backup_facts_done) struct hf_backup_facts shared = {0};
+    return hf_postgres_facts_share(&facts, &shared, err) &&
+           hf_facts_to_json(&shared, &faults, &(struct hf_facts_extra){.engine = "postgresql"}, &object, err);
 }
 
 static bool

@@ -17,7 +17,7 @@ HF_TEST(every_release_from_13_to_18_is_taken)
 {
     for (unsigned version = 13; version <= 18; version++) {
         struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-        struct hf_backup_facts facts;
+        struct hf_postgres_facts facts;
         struct hf_error err;
 
         hf_test_fake_fill(&fake, version);
@@ -34,7 +34,7 @@ HF_TEST(every_release_from_13_to_18_is_taken)
         assert_int_equal(hf_test_folder_sink_find(sink, "backup_manifest")->digest.size, fake.manifest.length);
         // The last segment is whole, its end zeros.
         assert_int_equal(hf_test_folder_sink_find(sink, "pg_wal/000000010000000000000006")->digest.size, 1024 * 1024);
-        hf_backup_facts_done(&facts);
+        hf_postgres_facts_done(&facts);
     }
 }
 
@@ -43,13 +43,13 @@ HF_TEST(messages_of_any_size_make_the_same_backup)
     static const size_t pieces[] = {1, 511, 512, 65000};
     for (size_t i = 0; i < HF_LENGTH(pieces); i++) {
         struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-        struct hf_backup_facts facts;
+        struct hf_postgres_facts facts;
         struct hf_error err;
 
         hf_test_fake_fill(&fake, i % 2 == 0 ? 15 : 14);
         fake.piece = pieces[i];
         hf_assert_ok(hf_test_take_backup(hf_test_fake_start(&fake), 0, sink, &facts, &err), &err);
-        hf_backup_facts_done(&facts);
+        hf_postgres_facts_done(&facts);
     }
 }
 
@@ -71,11 +71,11 @@ HF_TEST(only_what_is_on_stable_storage_is_reported_as_flushed)
                                                   .label = "x",
                                                   .wal_wait_ms = 10000,
                                                   .wal_stable = i == 0 ? NULL : &stable};
-        struct hf_backup_facts facts;
+        struct hf_postgres_facts facts;
         struct hf_error err;
-        hf_assert_ok(hf_source_postgres.backup(&request, &facts, &err), &err);
+        hf_assert_ok(hf_postgres_take_backup(&request, &facts, &err), &err);
         assert_int_equal(hf_test_fake_flushed(), reported[i]);
-        hf_backup_facts_done(&facts);
+        hf_postgres_facts_done(&facts);
     }
 }
 
@@ -283,12 +283,12 @@ HF_TEST(floods_and_absurd_lengths_stay_within_bounds)
     hf_test_fake_fill(&fake, 15);
     fake.notices = 200000;
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
     hf_assert_ok(hf_test_take_backup(hf_test_fake_start(&fake), 0, sink, &facts, &err), &err);
     assert_true(strlen(facts.notices) <= 8192);
     assert_non_null(strstr(facts.notices, "WARNING: take notice\n"));
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 
     static const uint32_t absurd[] = {3, 0x7fffffff, 0xffffffff};
     for (size_t i = 0; i < HF_LENGTH(absurd); i++) {
@@ -317,7 +317,7 @@ static void
 must_refuse(enum hf_error_kind kind, const char *message)
 {
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
 
     if (hf_test_take_backup(hf_test_fake_start(&fake), 0, sink, &facts, &err))

@@ -31,8 +31,8 @@ receiving_init(struct receiving *receiving, struct test_vault *vault, const stru
     *receiving = (struct receiving){.vault = vault};
     receiving_point(receiving, cluster);
     PGconn *conn = hf_test_cluster_connect(cluster, NULL);
-    receiving->system_identifier =
-        strtoull(hf_test_sql_text(conn, "SELECT system_identifier FROM pg_control_system()"), NULL, 10);
+    snprintf(receiving->identity, sizeof receiving->identity, "%s",
+             hf_test_sql_text(conn, "SELECT system_identifier FROM pg_control_system()"));
     PQfinish(conn);
 }
 
@@ -49,7 +49,7 @@ receiving_run(struct receiving *receiving)
                                             .conninfo = receiving->conninfo,
                                             .slot_tag = "test",
                                             .stream_slot = "holdfast_test_stream",
-                                            .system_identifier = receiving->system_identifier};
+                                            .identity = receiving->identity};
     const struct hf_stream_options options = {.vault = receiving->vault->vault,
                                               .source = "clinic",
                                               .signing = &receiving->vault->signing,

@@ -11,7 +11,7 @@
 struct receiving {
     struct test_vault *vault; // borrowed
     char conninfo[512];
-    uint64_t system_identifier;
+    char identity[HF_SOURCE_IDENTITY_BYTES];
     uint64_t seal_bytes; // 0: 1 MiB
     int64_t seal_ms;     // 0: 1 s
 

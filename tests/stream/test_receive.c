@@ -484,7 +484,7 @@ HF_TEST(another_database_and_an_older_state_of_this_one_are_refused_and_nothing_
     assert_int_equal(receiving.why.kind, HF_ERR_CONFLICT);
     assert_non_null(strstr(receiving.why.message, "the server's log differs from the archive's at "));
 
-    receiving.system_identifier++;
+    receiving.identity[0] ^= 1;
     receiving_start(&receiving);
     pthread_join(receiving.thread, NULL);
     assert_int_equal(receiving.why.kind, HF_ERR_CONFLICT);

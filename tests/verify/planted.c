@@ -260,7 +260,9 @@ back_up(struct planted *planted, const struct hf_heal *heal, size_t heal_count)
     if (planted->server_version != 0)
         facts.server_version = planted->server_version;
     _cleanup_(hf_json_freep) json_t *json = NULL;
-    hf_assert_ok(hf_facts_to_json(&facts, &faults, &(struct hf_facts_extra){.superuser = "postgres"}, &json, &err),
+    hf_assert_ok(hf_facts_to_json(&facts, &faults,
+                                  &(struct hf_facts_extra){.engine = "postgresql", .superuser = "postgres"}, &json,
+                                  &err),
                  &err);
     hf_assert_ok(hf_session_commit(&session, json, &outcome, &err), &err);
     hf_backup_facts_done(&facts);

@@ -31,7 +31,7 @@ enum section { SECTION_NONE, SECTION_TAR, SECTION_MANIFEST, SECTION_END };
 
 struct backup {
     const struct hf_backup_request *request; // borrowed from the caller
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     PGconn *conn;
     struct hf_wal_receiver *wal;
     struct hf_inventory *inventory;
@@ -79,6 +79,13 @@ static void done(struct backup *backup);
 bool
 hf_postgres_backup(const struct hf_backup_request *request, struct hf_backup_facts *ret, struct hf_error *err)
 {
+    _cleanup_(hf_postgres_facts_done) struct hf_postgres_facts facts = {0};
+    return hf_postgres_take_backup(request, &facts, err) && hf_postgres_facts_share(&facts, ret, err);
+}
+
+bool
+hf_postgres_take_backup(const struct hf_backup_request *request, struct hf_postgres_facts *ret, struct hf_error *err)
+{
     if (!hf_postgres_check_label(request->label, LABEL_MOST, err) ||
         !hf_postgres_check_slot_tag(request->target->slot_tag, err))
         return false;
@@ -103,7 +110,7 @@ hf_postgres_backup(const struct hf_backup_request *request, struct hf_backup_fac
 
     backup.facts.stopped_at = hf_time_now_ms();
     *ret = backup.facts;
-    backup.facts = (struct hf_backup_facts){0};
+    backup.facts = (struct hf_postgres_facts){0};
     return true;
 }
 
@@ -132,7 +139,7 @@ static bool
 read_sizes(struct backup *backup, struct hf_error *err)
 {
     const struct hf_postgres_patience patience = patience_of(backup);
-    struct hf_backup_facts *facts = &backup->facts;
+    struct hf_postgres_facts *facts = &backup->facts;
     uint64_t block, segment, wal_segment;
     char checksums[16];
 
@@ -270,7 +277,7 @@ add_tablespace(struct backup *backup, const PGresult *rows, int row, struct hf_e
     if (!hf_inventory_add_tablespace(backup->inventory, path, err))
         return false;
 
-    struct hf_backup_tablespace *tablespace = &backup->facts.tablespaces[backup->facts.tablespace_count];
+    struct hf_postgres_tablespace *tablespace = &backup->facts.tablespaces[backup->facts.tablespace_count];
     tablespace->location = strdup(location);
     if (tablespace->location == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a tablespace");
@@ -581,7 +588,7 @@ check_label(struct backup *backup, struct hf_error *err)
 static bool
 check_control(struct backup *backup, struct hf_error *err)
 {
-    struct hf_backup_facts *facts = &backup->facts;
+    struct hf_postgres_facts *facts = &backup->facts;
     struct hf_postgres_control control;
 
     if (backup->kept.control.length == 0)
@@ -609,7 +616,7 @@ check_control(struct backup *backup, struct hf_error *err)
 static bool
 check_manifest(const struct backup *backup, struct hf_error *err)
 {
-    const struct hf_backup_facts *facts = &backup->facts;
+    const struct hf_postgres_facts *facts = &backup->facts;
     bool starts = false, stops = false;
 
     if (backup->manifest.version >= 2 && backup->manifest.system_identifier != facts->system_identifier)
@@ -675,5 +682,5 @@ done(struct backup *backup)
     hf_tar_kept_done(&backup->kept);
     hf_inventory_freep(&backup->inventory);
     hf_buf_done(&backup->notices);
-    hf_backup_facts_done(&backup->facts);
+    hf_postgres_facts_done(&backup->facts);
 }

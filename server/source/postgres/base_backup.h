@@ -11,10 +11,14 @@
  * 'm' the manifest begins.  13 and 14 send one COPY a tar and one for the manifest, and leave out the zero
  * blocks at a tar's end.  Behind the receiving of bytes both are the same.
  *
- * The functions are those of struct hf_source_engine.
  */
 #pragma once
-#include "server/source/source.h"
+#include "server/source/postgres/facts.h"
+
+/* As struct hf_source_engine says of backup(), but tells all.  Owner of *ret: the caller, hf_postgres_facts_done(). */
+HF_MUST_CHECK bool hf_postgres_take_backup(const struct hf_backup_request *request, struct hf_postgres_facts *ret,
+                                           struct hf_error *err);
+/* Of struct hf_source_engine. */
 
 HF_MUST_CHECK bool hf_postgres_backup(const struct hf_backup_request *request, struct hf_backup_facts *ret,
                                       struct hf_error *err);

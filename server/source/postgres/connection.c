@@ -325,10 +325,11 @@ hf_postgres_identify(PGconn *conn, const struct hf_source_target *target, const 
     if (timeline == 0)
         return hf_fail(err, HF_ERR_CORRUPT, "the server says it is on timeline 0");
 
-    if (target->system_identifier != 0 && target->system_identifier != identity.system_identifier)
-        return hf_fail(err, HF_ERR_CONFLICT,
-                       "\"%s\" is now another database: its system identifier is %" PRIu64 ", it was %" PRIu64,
-                       target->name, identity.system_identifier, target->system_identifier) ||
+    char text[HF_SOURCE_IDENTITY_BYTES];
+    snprintf(text, sizeof text, "%" PRIu64, identity.system_identifier);
+    if (target->identity != NULL && strcmp(target->identity, text) != 0)
+        return hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is now another database: its system identifier is %s, it was %s",
+                       target->name, text, target->identity) ||
                hf_fail_hint(err,
                             "If the server was replaced, upgraded or made anew, add it as a new source under another "
                             "name: \"holdfast source add\". Nothing was stored.");

@@ -657,7 +657,7 @@ check_replication_connection(struct doctor *doctor)
     struct hf_postgres_identity identity;
     struct hf_error why;
 
-    anyone.system_identifier = 0; // judged in its own check
+    anyone.identity = NULL; // judged in its own check
     if (!hf_postgres_connect(&anyone, HF_POSTGRES_BACKUP, &patience, &conn, &why) ||
         !hf_postgres_identify(conn, &anyone, &patience, &identity, &why)) {
         find_error(check, HF_CHECK_FAILED, &why);
@@ -671,16 +671,17 @@ static void
 check_system_identifier(struct doctor *doctor, const struct hf_postgres_identity *identity)
 {
     struct hf_check *check = add(doctor, "system_identifier", "It is the database we know");
-    uint64_t known = doctor->target->system_identifier;
+    const char *known = doctor->target->identity;
+    char text[HF_SOURCE_IDENTITY_BYTES];
 
-    if (known != 0 && known != identity->system_identifier) {
-        find(check, HF_CHECK_FAILED, "its system identifier is %" PRIu64 ", it was %" PRIu64,
-             identity->system_identifier, known);
+    snprintf(text, sizeof text, "%" PRIu64, identity->system_identifier);
+    if (known != NULL && strcmp(known, text) != 0) {
+        find(check, HF_CHECK_FAILED, "its system identifier is %s, it was %s", text, known);
         mend(check, "If the server was replaced, upgraded or made anew, add it as a new source under another "
                     "name: \"holdfast source add\".");
         return;
     }
-    find(check, HF_CHECK_OK, "its system identifier is %" PRIu64, identity->system_identifier);
+    find(check, HF_CHECK_OK, "its system identifier is %s", text);
 }
 
 static struct hf_check *

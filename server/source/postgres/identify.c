@@ -20,8 +20,7 @@ hf_postgres_ask_identity(const struct hf_source_target *target, struct hf_source
     if (!hf_postgres_connect(target, HF_POSTGRES_BACKUP, &patience, &conn, err) ||
         !hf_postgres_identify(conn, target, &patience, &server, err))
         return false;
-    identity.system_identifier = server.system_identifier;
-    snprintf(identity.text, sizeof identity.text, "%" PRIu64, identity.system_identifier);
+    snprintf(identity.text, sizeof identity.text, "%" PRIu64, server.system_identifier);
     identity.server_version = (uint32_t)PQserverVersion(conn);
     if (!ask_superuser(target, &identity))
         identity.superuser[0] = 0; // a restore then tries the usual name

@@ -14,7 +14,7 @@
  * A segment in which a timeline begins has the bytes of the one before up to that place, as the server makes it.
  */
 #pragma once
-#include "server/source/facts.h"
+#include "server/source/postgres/facts.h"
 #include "server/source/postgres/wal_format.h"
 #include "server/stream/archive.h"
 
