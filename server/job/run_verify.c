@@ -248,7 +248,7 @@ fill_options(struct hf_worker *worker, const json_t *source, struct hf_verify_op
         .scratch_memory_bytes = (uint64_t)settings->scratch.memory,
         .packages = (const char *const *)settings->sandbox.postgres_prefixes,
         .sandbox_memory_bytes = (uint64_t)settings->sandbox.memory,
-        .phase_ms = (uint64_t)settings->sandbox.phase_minutes * 60000,
+        .phase_ms = (uint64_t)settings->sandbox.phase_ms,
         .host_uid = COPY_UID_FIRST + (uint32_t)getpid() % COPY_UIDS,
         .host_gid = COPY_UID_FIRST + (uint32_t)getpid() % COPY_UIDS,
         .cancel = hf_worker_cancel(worker),

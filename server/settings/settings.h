@@ -121,7 +121,7 @@ struct hf_settings {
     struct {
         const char *lowest_level; // "L1", "L2", "L3r", "L3"
         int64_t memory;           // bytes
-        int64_t phase_minutes;
+        int64_t phase_ms;
         char **postgres_prefixes; // ends with NULL; NULL for none
     } sandbox;
     size_t key_command_count;

@@ -22,7 +22,7 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "sandbox:\n"
                                  "  lowest_level: L3\n"
                                  "  memory: 4GiB\n"
-                                 "  phase_minutes: 90\n"
+                                 "  phase: 90m\n"
                                  "  postgres_prefixes: [/opt/pg16, /opt/pg17]\n"
                                  "sources:\n"
                                  "  clinic:\n"
@@ -103,7 +103,7 @@ HF_TEST(every_setting_of_a_whole_file_arrives_where_it_belongs)
     assert_int_equal(settings->scratch.memory, 512 * HF_MIB);
     assert_string_equal(settings->sandbox.lowest_level, "L3");
     assert_int_equal(settings->sandbox.memory, 4 * HF_GIB);
-    assert_int_equal(settings->sandbox.phase_minutes, 90);
+    assert_int_equal(settings->sandbox.phase_ms, 90 * 60000);
     assert_string_equal(settings->sandbox.postgres_prefixes[0], "/opt/pg16");
     assert_string_equal(settings->sandbox.postgres_prefixes[1], "/opt/pg17");
     assert_null(settings->sandbox.postgres_prefixes[2]);
@@ -146,7 +146,7 @@ HF_TEST(what_a_file_does_not_say_has_its_default)
     assert_int_equal(settings->scratch.memory, HF_GIB);
     assert_string_equal(settings->sandbox.lowest_level, "L2");
     assert_int_equal(settings->sandbox.memory, 2 * HF_GIB);
-    assert_int_equal(settings->sandbox.phase_minutes, 60);
+    assert_int_equal(settings->sandbox.phase_ms, 60 * 60000);
     assert_null(settings->sandbox.postgres_prefixes);
 
     const struct hf_source_settings *clinic = hf_settings_source(settings, "clinic");
@@ -215,7 +215,7 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
 
         {LEAST "workers:\t2\n", "holdfast.yaml:4: there is a tab; indent and separate with spaces"},
         {LEAST "workers: &n 2\n", "holdfast.yaml:4: anchors (\"&n\") are not allowed; write the value out"},
-        {LEAST "sandbox: &s\n  phase_minutes: 1\n",
+        {LEAST "sandbox: &s\n  phase: 1h\n",
          "holdfast.yaml:4: anchors (\"&s\") are not allowed; write the value out"},
         {LEAST "workers: *n\n", "holdfast.yaml:4: aliases (\"*name\") are not allowed; write the value out"},
         {LEAST "workers: !!int 2\n", "holdfast.yaml:4: tags (\"tag:yaml.org,2002:int\") are not allowed"},
