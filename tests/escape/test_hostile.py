@@ -366,6 +366,7 @@ def cases_66_67_and_75_names_and_errors_that_attack_whoever_reads_them():
 def case_67_files_whose_names_hold_control_bytes_are_refused_and_odd_bytes_are_kept():
     cluster = Cluster()
     main.add_source(cluster, "--verify-after-backup", "no", name="files")
+    known.add("files")
     for name in (b"16999\x1b[2J", b"17000\n.1", b"..\\17001"):
         path = stray_file(cluster, name)
         host = Host(aim)

@@ -215,8 +215,7 @@ HF_TEST(whatever_is_not_a_setting_is_refused_with_its_line)
 
         {LEAST "workers:\t2\n", "holdfast.yaml:4: there is a tab; indent and separate with spaces"},
         {LEAST "workers: &n 2\n", "holdfast.yaml:4: anchors (\"&n\") are not allowed; write the value out"},
-        {LEAST "sandbox: &s\n  phase: 1h\n",
-         "holdfast.yaml:4: anchors (\"&s\") are not allowed; write the value out"},
+        {LEAST "sandbox: &s\n  phase: 1h\n", "holdfast.yaml:4: anchors (\"&s\") are not allowed; write the value out"},
         {LEAST "workers: *n\n", "holdfast.yaml:4: aliases (\"*name\") are not allowed; write the value out"},
         {LEAST "workers: !!int 2\n", "holdfast.yaml:4: tags (\"tag:yaml.org,2002:int\") are not allowed"},
         {LEAST "sandbox: {postgres_prefixes: !x [/a]}\n", "holdfast.yaml:4: tags (\"!x\") are not allowed"},
