@@ -46,7 +46,7 @@ struct hf_cli_command {
     const char *words; // "source add"
     const char *sentence;
     struct hf_cli_argument arguments[HF_CLI_ARGUMENTS_MOST];
-    struct hf_cli_option options[16];
+    struct hf_cli_option options[24];
     bool setting_options;                                                  // and one for each setting of a source
     const char *request;                                                   // the daemon's command; NULL: done here
     bool (*local)(struct hf_cli *cli, json_t **ret, struct hf_error *err); // when request is NULL

@@ -97,10 +97,18 @@ const struct hf_cli_command hf_cli_commands[] = {
      .request = "verify",
      .show = hf_show_verify},
     {.words = "restore",
-     .sentence = "Restores a backup to an empty folder, ready to be started; or any moment that the stream covers.",
+     .sentence = "Restores a backup to an empty folder, ready to be started; or any moment that the stream covers; or "
+                 "part of it.",
      .arguments = {SOURCE},
      .options =
          {{"--to", "DIR", "to", HF_CLI_PATH, "The folder; empty or new.  What is written there is not encrypted."},
+          {"--inspect", NULL, "inspect", HF_CLI_FLAG,
+           "Writes no folder: starts it in a sandbox, read-only, and says how psql reaches it; until it is "
+           "interrupted."},
+          {"--minutes", "N", "minutes", HF_CLI_NUMBER, "With --inspect: ends after so long; 60 if nothing is said."},
+          {"--database", "NAME", "database", HF_CLI_TEXT,
+           "Only this database, as a dump for pg_restore in the new file that --to names."},
+          {"--table", "SCHEMA.TABLE", "table", HF_CLI_TEXTS, "With --database: only this table; may be repeated."},
           {"--at", "TIME", "at", HF_CLI_TEXT,
            "All commits up to this time, with a zone, such as 2026-11-22T14:03:07+01:00."},
           {"--lsn", "LSN", "lsn", HF_CLI_TEXT, "All that was written to the log before this position."},
@@ -116,7 +124,7 @@ const struct hf_cli_command hf_cli_commands[] = {
           {"--allow-damage", NULL, "allow_damage", HF_CLI_FLAG,
            "Restores what is left of a damaged backup; lost pages are filled with a mark and listed beside it."},
           DETACH},
-     .request = "restore",
+     .local = hf_cli_restore,
      .show = hf_show_restore},
     {.words = "stream",
      .sentence = "Receives the log of a source as it is written, until it is stopped.",

@@ -37,6 +37,7 @@ static bool show_check_row(struct hf_cli *cli, const json_t *check, struct hf_bu
 static bool add_indented(struct hf_buf *out, const char *text, struct hf_error *err);
 static bool add_backup_row(struct hf_table *table, const json_t *backup, struct hf_error *err);
 static bool add_status_row(struct hf_table *table, const json_t *source, struct hf_error *err);
+static bool show_part(const json_t *result, struct hf_buf *out, struct hf_error *err);
 static bool show_moment(const json_t *recovery, struct hf_buf *out, struct hf_error *err);
 static bool show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err);
 static bool list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err);
@@ -244,6 +245,8 @@ hf_show_restore(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
     char text[TEXT_BYTES];
     if (text_of(result, "job") != NULL)
         return hf_show_backup(cli, result, out, err);
+    if (text_of(result, "ended") != NULL || text_of(result, "database") != NULL)
+        return show_part(result, out, err);
     return add_line(out, "restored to", text_of(result, "to"), err) &&
            add_line(out, "backup", text_of(result, "backup"), err) &&
            add_line(out, "state", text_of(result, "state"), err) &&
@@ -257,6 +260,23 @@ hf_show_restore(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
                          "\nThe folder is not encrypted.  Start PostgreSQL %s on it; the settings that the "
                          "server had lie in holdfast_config/.\n",
                          word_of(result, "server_version"));
+}
+
+/* What was looked into, or handed out as a dump. */
+static bool
+show_part(const json_t *result, struct hf_buf *out, struct hf_error *err)
+{
+    char text[TEXT_BYTES];
+    return add_line(out, "dumped to", text_of(result, "to"), err) &&
+           add_line(out, "database", text_of(result, "database"), err) &&
+           add_line(out, "backup", text_of(result, "backup"), err) &&
+           add_line(out, "state", text_of(result, "state"), err) &&
+           add_line(out, "written", bytes_of(result, "bytes", text), err) &&
+           show_moment(json_object_get(result, "recovery"), out, err) &&
+           (text_of(result, "ended") == NULL ||
+            hf_buf_add_text(out, "\nThe copy is gone, with its sandbox and its scratch.\n", err)) &&
+           (text_of(result, "database") == NULL ||
+            hf_buf_add_text(out, "\nThe file is not encrypted.  pg_restore reads it.\n", err));
 }
 
 /* Which moment it comes to when it is started. */

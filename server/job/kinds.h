@@ -69,6 +69,11 @@ bool hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **r
                         struct hf_error *err);
 bool hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+/* A restore into a sandbox, to be looked into; and one from which a part is handed out. */
+bool hf_inspect_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_inspect_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_dump_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_dump_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_check_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_check_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                        struct hf_error *err);
