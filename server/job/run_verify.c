@@ -85,7 +85,7 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
     struct hf_id backup, vault;
     const char *state_before, *requested_by;
     int64_t logical_bytes, stored_bytes;
-    json_t *source;
+    json_t *source, *settings;
     if (!hf_json_object(request, "source", "the request", &source, err) ||
         !hf_json_id(request, "backup", "the request", &backup, err) ||
         !hf_json_id(request, "vault", "the request", &vault, err) ||
@@ -124,6 +124,8 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
                                         .lowest = options.lowest};
     bool ok = hf_backup_state_parse(state_before, &before, err) &&
               hf_json_string(source, "name", "the request", &subject.source_name, err) &&
+              hf_json_object(source, "settings", "the request", &settings, err) &&
+              hf_json_string(settings, "engine", "the request", &subject.engine, err) &&
               hf_vault_read(opened.vault, NULL, NULL, &log, err);
     if (ok) {
         static const enum hf_backup_event events[] = {[HF_ATTEMPT_PASSED] = HF_BACKUP_PASSED,

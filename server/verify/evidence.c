@@ -4,10 +4,12 @@
 #include <string.h>
 
 #include "base/time.h"
-#include "server/source/postgres/wal_format.h"
-#include "server/verify/verify.h"
+#include "server/verify/engine.h"
 
-/* Which controls a passed attempt speaks to, and through which checks.  Shipped as data: no code decides. */
+/*
+ * Which controls a passed attempt speaks to, and through which checks.  Shipped as data: no code decides.  Of checks that
+ * the engine does not make nothing is said.
+ */
 static const struct {
     const char *framework, *ref;
     const char *because[6];
@@ -39,6 +41,7 @@ static bool add_sandbox(json_t *content, const struct hf_verify_subject *subject
 static bool add_people(json_t *content, const struct hf_verify_subject *subject, struct hf_error *err);
 static bool add_controls(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err);
 static enum hf_verdict control_verdict(const struct hf_verify_outcome *outcome, const char *const *because);
+static const struct hf_verify_check *check_of(const struct hf_verify_outcome *outcome, const char *id);
 static bool set(json_t *object, const char *member, json_t *value, struct hf_error *err);
 static bool set_known(json_t *object, const char *member, json_t *value, bool known, const char *why,
                       struct hf_error *err);
@@ -90,8 +93,8 @@ add_subject(json_t *content, const struct hf_verify_subject *subject, const stru
     json_t *group = json_object();
     if (!set(content, "subject", group, err) || !set(group, "source_id", hf_json_id_text(&subject->source_id), err) ||
         !set(group, "source_name", name(subject->source_name), err) ||
-        !set(group, "engine", json_string("postgresql"), err) ||
-        !set(group, "version", name(outcome->facts.server_version), err) ||
+        !set(group, "engine", json_string(outcome->engine != NULL ? outcome->engine->name : subject->engine), err) ||
+        !set(group, "version", name(outcome->facts.shared.server_version), err) ||
         !set(group, "lineage", name(subject->identity), err))
         return false;
     if (outcome->relations.database_count == 0)
@@ -115,8 +118,9 @@ static bool
 add_backup(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
            struct hf_error *err)
 {
-    const struct hf_recovery_facts *facts = &outcome->facts;
-    char start[HF_LSN_TEXT_BYTES], stop[HF_LSN_TEXT_BYTES];
+    const struct hf_shared_facts *facts = &outcome->facts.shared;
+    const char *unread = "the backup's facts do not tell it";
+    const char *timeline = outcome->engine != NULL ? "this engine has no timelines" : unread;
     json_t *group = json_object();
     return set(content, "backup", group, err) && set(group, "backup_id", hf_json_id_text(&subject->backup), err) &&
            set(group, "vault_id", hf_json_id_text(&subject->vault), err) &&
@@ -125,9 +129,11 @@ add_backup(json_t *content, const struct hf_verify_subject *subject, const struc
            hf_evidence_set_unknown(group, "manifest_hash", "the log entry's hash covers the manifest", err) &&
            set(group, "started_at", hf_evidence_time(facts->started_at), err) &&
            set(group, "ended_at", hf_evidence_time(facts->finished_at), err) &&
-           set(group, "start_position", json_string(hf_lsn_format(facts->start_lsn, start)), err) &&
-           set(group, "stop_position", json_string(hf_lsn_format(facts->stop_lsn, stop)), err) &&
-           set(group, "timeline", json_integer(facts->timeline), err) &&
+           set_known(group, "start_position", name(facts->start_position), facts->start_position[0] != 0, unread,
+                     err) &&
+           set_known(group, "stop_position", name(facts->stop_position), facts->stop_position[0] != 0, unread, err) &&
+           set_known(group, "timeline", json_integer(outcome->facts.timeline), outcome->facts.timeline != 0, timeline,
+                     err) &&
            set(group, "bytes_logical", json_integer((json_int_t)subject->logical_bytes), err) &&
            set(group, "bytes_stored", json_integer((json_int_t)subject->stored_bytes), err) &&
            set(group, "cipher", json_string(subject->cipher), err) &&
@@ -163,8 +169,7 @@ add_restore(json_t *content, const struct hf_verify_subject *subject, const stru
         !set(group, "key_slot", name(subject->key_slot), err) ||
         !set(group, "requested_at", hf_evidence_time(outcome->requested_at), err) ||
         !set(group, "bytes_restored", json_integer((json_int_t)outcome->bytes_restored), err) ||
-        !set_known(group, "bytes_replayed",
-                   json_integer((json_int_t)(outcome->facts.wal_end_lsn - outcome->facts.start_lsn)),
+        !set_known(group, "bytes_replayed", json_integer((json_int_t)outcome->facts.log_bytes),
                    outcome->recovery_ms >= 0, "it did not replay", err) ||
         !set_known(group, "engine_version", name(outcome->engine_version), outcome->engine_version[0] != 0,
                    "no server answered", err) ||
@@ -188,7 +193,7 @@ static bool
 add_figures(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err)
 {
     json_t *group = json_object();
-    const int64_t commit = outcome->facts.wal_last_commit_at;
+    const int64_t commit = outcome->facts.last_commit_at;
     return set(content, "rto_rpo", group, err) &&
            set_known(group, "time_to_recover_ms", json_integer(outcome->recovery_ms), outcome->recovery_ms >= 0,
                      "it never served", err) &&
@@ -250,7 +255,8 @@ add_controls(json_t *content, const struct hf_verify_outcome *outcome, struct hf
             !set(row, "verdict", json_string(hf_verdict_name(control_verdict(outcome, controls[i].because))), err))
             return false;
         for (size_t n = 0; n < HF_LENGTH(controls[i].because) && controls[i].because[n] != NULL; n++)
-            if (json_array_append_new(because, json_string(controls[i].because[n])) != 0)
+            if (check_of(outcome, controls[i].because[n]) != NULL &&
+                json_array_append_new(because, json_string(controls[i].because[n])) != 0)
                 return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory");
         if (json_array_append(list, row) != 0)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory");
@@ -258,22 +264,33 @@ add_controls(json_t *content, const struct hf_verify_outcome *outcome, struct hf
     return true;
 }
 
-/* Failed if one failed; passed only if all passed; else the weakest of them. */
+/* Failed if one failed; passed only if all passed, at least one; else the weakest of them. */
 static enum hf_verdict
 control_verdict(const struct hf_verify_outcome *outcome, const char *const *because)
 {
     enum hf_verdict verdict = HF_VERDICT_PASSED;
-    for (size_t n = 0; n < HF_LENGTH(controls[0].because) && because[n] != NULL; n++)
-        for (size_t i = 0; i < outcome->report.count; i++) {
-            const struct hf_verify_check *check = &outcome->report.checks[i];
-            if (strcmp(check->id, because[n]) != 0 || check->verdict == HF_VERDICT_PASSED)
-                continue;
-            if (check->verdict == HF_VERDICT_FAILED)
-                return HF_VERDICT_FAILED;
-            if (verdict != HF_VERDICT_NOT_RUN)
-                verdict = check->verdict;
-        }
-    return verdict;
+    bool any = false;
+    for (size_t n = 0; n < HF_LENGTH(controls[0].because) && because[n] != NULL; n++) {
+        const struct hf_verify_check *check = check_of(outcome, because[n]);
+        any = any || check != NULL;
+        if (check == NULL || check->verdict == HF_VERDICT_PASSED)
+            continue;
+        if (check->verdict == HF_VERDICT_FAILED)
+            return HF_VERDICT_FAILED;
+        if (verdict != HF_VERDICT_NOT_RUN)
+            verdict = check->verdict;
+    }
+    return any ? verdict : HF_VERDICT_NOT_RUN;
+}
+
+/* NULL when this attempt makes none of that name. */
+static const struct hf_verify_check *
+check_of(const struct hf_verify_outcome *outcome, const char *id)
+{
+    for (size_t i = 0; i < outcome->report.count; i++)
+        if (strcmp(outcome->report.checks[i].id, id) == 0)
+            return &outcome->report.checks[i];
+    return NULL;
 }
 
 static bool

@@ -11,8 +11,10 @@
  *   start      the copy starts in the sandbox and becomes consistent
  *   replay     all stored WAL is replayed, to the byte
  *   promote    it opens for writing on a timeline of its own
- *   relations  every table of every database read, every btree checked (relations.h)
- *   after      shut down: page checksums once more, offline; the commit log holds what the transactions say
+ *   relations  every table of every database read, every index checked
+ *   after      shut down: the pages once more, as files that nobody has open
+ *
+ * Which checks each step makes is the engine's to say: engine.h has the table that an engine fills.
  *
  * What is wrong with the store makes the backup "damaged", what is wrong with the database makes it
  * "failed"; what cannot be judged here (no binaries, no room, other collation, level too low) leaves the
@@ -23,9 +25,10 @@
 #include "sandbox/scratch.h"
 #include "sandbox/sandbox.h"
 #include "server/restore/restore.h"
-#include "server/source/postgres/facts.h"
-#include "server/verify/relations.h"
+#include "server/source/facts.h"
 #include "server/verify/report.h"
+
+struct hf_verify_engine; // engine.h
 
 struct hf_verify_options {
     const char *scratch_folder;    // on disk
@@ -52,6 +55,25 @@ struct hf_verify_phase {
 #define HF_VERIFY_PHASES_MOST  16
 #define HF_VERIFY_DAMAGES_MOST 64
 
+/* What the facts of every engine's backups tell. */
+struct hf_verify_facts {
+    struct hf_shared_facts shared;
+    uint32_t timeline;      // 0: the engine has none
+    uint64_t log_bytes;     // of log that belong to the backup and are replayed with it
+    int64_t last_commit_at; // the newest commit in that log; 0: none
+};
+
+struct hf_database_facts {
+    char name[200];
+    uint64_t bytes, tables, rows;
+};
+
+struct hf_relations_outcome {
+    size_t database_count;
+    struct hf_database_facts *databases; // free()
+    uint64_t rows;
+};
+
 struct hf_verify_outcome {
     enum hf_attempt_result result;
     char reason[768];   // "" when it passed
@@ -62,8 +84,8 @@ struct hf_verify_outcome {
         uint32_t slab;
     } damages[HF_VERIFY_DAMAGES_MOST];
     struct hf_verify_report report;
-    struct hf_recovery_facts facts;
-    bool facts_known;
+    const struct hf_verify_engine *engine; // NULL when the backup's facts could not be read
+    struct hf_verify_facts facts;          // known with the engine
     int64_t requested_at, started_at, finished_at;
     uint64_t duration_ms;
     uint64_t bytes_restored;
@@ -99,6 +121,7 @@ HF_MUST_CHECK bool hf_verify_unfinished(const char *facts, int64_t started_at, c
 struct hf_verify_subject {
     struct hf_id attempt, appliance, source_id, vault, backup;
     const char *source_name, *identity;
+    const char *engine;  // as the source is set up; stands where the backup's facts could not be read
     const char *version; // of this program
     const char *requested_by;
     const char *key_slot; // name of the slot that opened the repository

@@ -191,7 +191,7 @@ HF_TEST(with_checksums_a_page_that_was_damaged_before_the_backup_is_counted_and_
     planted_page(&checked, path_of_checked, CHECKED_PAGE, planted_flip_byte, CHECKED_OFFSET);
     const struct hf_id backup = planted_backup(&checked);
     planted_verify(&checked, &backup, NULL, &outcome);
-    assert_int_equal(outcome.facts.bad_pages, 1);
+    assert_int_equal(outcome.facts.shared.bad_pages, 1);
     planted_expect(&outcome, "page_checksums", "bad_page", path_of_checked, CHECKED_PAGE);
     assert_false(outcome.store_damaged);
     hf_verify_outcome_done(&outcome);

@@ -1,4 +1,4 @@
-#include "server/verify/pages.h"
+#include "server/verify/postgres/pages.h"
 
 #include <dirent.h>
 #include <errno.h>

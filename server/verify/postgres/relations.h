@@ -11,8 +11,8 @@
  */
 #pragma once
 #include <stdatomic.h>
-#include "server/verify/query.h"
-#include "server/verify/report.h"
+#include "server/verify/postgres/query.h"
+#include "server/verify/verify.h"
 
 #define HF_DATABASES_MOST   10000
 #define HF_ZERO_BLOCKS_MOST 65536
@@ -24,11 +24,6 @@ struct hf_zero_block {
     uint32_t block;
 };
 
-struct hf_database_facts {
-    char name[64];
-    uint64_t bytes, tables, rows;
-};
-
 struct hf_relations_options {
     struct hf_query_target target;
     unsigned jobs;                           // connections at once
@@ -37,12 +32,6 @@ struct hf_relations_options {
     bool zero_blocks_cut;           // there were more
     const atomic_bool *cancel;      // or NULL
     _Atomic uint64_t *done, *total; // bytes of relations looked at; or NULL
-};
-
-struct hf_relations_outcome {
-    size_t database_count;
-    struct hf_database_facts *databases; // free()
-    uint64_t rows;
 };
 
 /*

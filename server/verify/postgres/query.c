@@ -1,4 +1,4 @@
-#include "server/verify/query.h"
+#include "server/verify/postgres/query.h"
 
 #include <errno.h>
 #include <stdio.h>

@@ -4,7 +4,7 @@
 #pragma once
 #include <stdatomic.h>
 #include "server/source/postgres/facts.h"
-#include "server/verify/relations.h"
+#include "server/verify/postgres/relations.h"
 #include "server/verify/report.h"
 
 struct hf_pages_watch; // collects while a restore writes, from any threads

@@ -1,4 +1,4 @@
-#include "server/verify/relations.h"
+#include "server/verify/postgres/relations.h"
 
 #include <inttypes.h>
 #include <pthread.h>
