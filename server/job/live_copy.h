@@ -10,7 +10,7 @@
 #pragma once
 #include "sandbox/engine_postgres.h"
 #include "server/job/restore_work.h"
-#include "server/verify/query.h"
+#include "server/verify/postgres/query.h"
 
 struct hf_live_copy;
 
