@@ -3,10 +3,12 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/capability.h>
 #include <linux/securebits.h>
 #include <sched.h>
 #include <seccomp.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -107,6 +109,7 @@ static bool add_call(scmp_filter_ctx filter, const char *name, uint32_t action);
 static bool add_sockets(scmp_filter_ctx filter, bool inet);
 static bool add_arguments(scmp_filter_ctx filter, int program_fd);
 static uint64_t rights_of(enum hf_launch_kind kind, uint64_t handled);
+static bool allow_memory(int ruleset, const struct hf_launch *launch, uint64_t handled, struct hf_error *err);
 static bool allow_beneath(int ruleset, const char *path, uint64_t rights, struct hf_error *err);
 
 bool
@@ -217,6 +220,8 @@ hf_confine_landlock(const struct hf_launch *launch, bool flat, unsigned version,
         if (!allow_beneath(ruleset, flat ? entry->from : entry->to, rights_of(entry->kind, rules.fs), err))
             return false;
     }
+    if (flat && !allow_memory(ruleset, launch, rules.fs, err))
+        return false;
     if (syscall(SYS_landlock_restrict_self, ruleset, 0) != 0)
         return hf_fail_errno(err, HF_ERR_UNAVAILABLE, "could not apply Landlock rules");
     return true;
@@ -358,6 +363,18 @@ rights_of(enum hf_launch_kind kind, uint64_t handled)
         return handled & ~(FS_EXECUTE | FS_MAKE_CHAR | FS_MAKE_BLOCK | FS_IOCTL_DEV);
     }
     return 0;
+}
+
+/* At L1 no tmpfs is mounted: what stands for it is a folder beside the socket's, when the caller made one. */
+static bool
+allow_memory(int ruleset, const struct hf_launch *launch, uint64_t handled, struct hf_error *err)
+{
+    char path[PATH_MAX];
+    if (launch->remove[0] == '\0')
+        return true;
+    if ((size_t)snprintf(path, sizeof path, "%s/memory", launch->remove) >= sizeof path)
+        return hf_fail(err, HF_ERR_USAGE, "the path \"%.100s...\" is too long", launch->remove);
+    return access(path, F_OK) != 0 || allow_beneath(ruleset, path, rights_of(HF_LAUNCH_MEMORY, handled), err);
 }
 
 /* A rule for a single file may only name what can be done to a file. */
