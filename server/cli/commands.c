@@ -113,6 +113,7 @@ const struct hf_cli_command hf_cli_commands[] = {
            "All commits up to this time, with a zone, such as 2026-11-22T14:03:07+01:00."},
           {"--lsn", "LSN", "lsn", HF_CLI_TEXT, "All that was written to the log before this position."},
           {"--xid", "N", "xid", HF_CLI_TEXT, "All up to the commit of this transaction."},
+          {"--before-xid", "N", "before_xid", HF_CLI_TEXT, "All that was committed before this transaction was."},
           {"--restore-point", "NAME", "restore_point", HF_CLI_TEXT,
            "All up to this name, given with pg_create_restore_point()."},
           {"--latest", NULL, "latest", HF_CLI_FLAG, "All there is of the stream."},

@@ -7,9 +7,10 @@
 #include "base/time.h"
 #include "server/cli/table.h"
 
-#define GREEN  "32"
-#define YELLOW "33"
-#define RED    "31"
+#define CLOCKS_APART_MS 5000 // from here on status says it
+#define GREEN           "32"
+#define YELLOW          "33"
+#define RED             "31"
 
 #define LABEL_WIDTH 14
 #define TEXT_BYTES  64
@@ -41,6 +42,7 @@ static bool show_part(const json_t *result, struct hf_buf *out, struct hf_error 
 static bool show_moment(const json_t *recovery, struct hf_buf *out, struct hf_error *err);
 static bool show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err);
 static bool list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err);
+static bool show_clock(const json_t *source, struct hf_buf *out, struct hf_error *err);
 static bool show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err);
 static bool show_damage_rows(const json_t *damages, struct hf_buf *out, struct hf_error *err);
 
@@ -718,6 +720,20 @@ list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err)
     return true;
 }
 
+/* Commits are timed by the server's clock, all else by ours. */
+static bool
+show_clock(const json_t *source, struct hf_buf *out, struct hf_error *err)
+{
+    const json_t *now = json_object_get(json_object_get(source, "stream"), "now");
+    const json_int_t ahead = json_integer_value(json_object_get(now, "server_clock_ahead_ms"));
+    const json_int_t apart = ahead > 0 ? ahead : -ahead;
+    return apart < CLOCKS_APART_MS ||
+           hf_buf_printf(out, err,
+                         "\nClock: the server's clock is %" JSON_INTEGER_FORMAT " s %s this host's, for source %s; "
+                         "restore --at counts by the server's.\n",
+                         apart / 1000, ahead > 0 ? "ahead of" : "behind", word_of(source, "name"));
+}
+
 static bool
 show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
@@ -730,6 +746,11 @@ show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
                            word_of(row, "source"), or_dash(time_of(row, "found_at", when))) ||
             !hf_add_plain(out, word_of(row, "reason"), err) || !hf_buf_add_text(out, "\n", err) ||
             !hf_show_lost(json_object_get(row, "lost"), out, err))
+            return false;
+    }
+    json_array_foreach(json_object_get(result, "sources"), index, row)
+    {
+        if (!show_clock(row, out, err))
             return false;
     }
     json_array_foreach(json_object_get(result, "gaps"), index, row)

@@ -62,8 +62,9 @@ int64_t hf_job_started_at(const struct hf_job *job);
 void hf_job_set_vault(struct hf_job *job, const struct hf_id *vault);
 /*
  * Holds a backup against collection until the job has ended, with a PIN in its vault's log whose reader is the job; in
- * prepare().  CONFLICT: the backup is given up already.
+ * prepare(), at most HF_JOB_PINS_MOST of one vault.  CONFLICT: the backup is given up already.
  */
+#define HF_JOB_PINS_MOST 16
 HF_MUST_CHECK bool hf_job_pin(struct hf_daemon *daemon, struct hf_job *job, const struct hf_id *vault,
                               const struct hf_id *backup, struct hf_error *err);
 /* None until prepare() set it or the worker asked for it. */

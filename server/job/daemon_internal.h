@@ -56,8 +56,9 @@ struct hf_job {
     struct hf_buf question, answer; // one at a time
     size_t answered;                // bytes of `answer` written
     struct hf_oracle_rights rights;
-    bool vault_given;                         // by its one question for a vault
-    struct hf_id pinned_vault, pinned_backup; // none, or what hf_job_pin() holds
+    bool vault_given; // by its one question for a vault
+    size_t pin_count; // what hf_job_pin() holds, of one vault
+    struct hf_id pinned_vault, pinned_backups[HF_JOB_PINS_MOST];
 };
 
 /* One connection. */

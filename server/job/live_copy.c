@@ -242,7 +242,9 @@ aim(struct hf_live_copy *copy, struct hf_postgres_settings *settings, struct hf_
         hf_lsn_format(target->position, copy->value);
         return true;
     case HF_WAL_TO_TRANSACTION:
+    case HF_WAL_BEFORE_TRANSACTION:
         settings->target = HF_POSTGRES_TO_XID;
+        settings->target_exclusive = target->kind == HF_WAL_BEFORE_TRANSACTION;
         snprintf(copy->value, sizeof copy->value, "%" PRIu32, target->transaction);
         return true;
     case HF_WAL_TO_RESTORE_POINT:

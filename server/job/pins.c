@@ -1,5 +1,7 @@
 #include "server/job/daemon_internal.h"
 
+#include <assert.h>
+
 #include "base/log.h"
 
 static bool write_pin(struct hf_daemon *daemon, enum hf_log_kind kind, const struct hf_id *vault,
@@ -18,10 +20,11 @@ hf_job_pin(struct hf_daemon *daemon, struct hf_job *job, const struct hf_id *vau
         hf_log_warning(NULL, "the backup is read without being held: this machine cannot write into the log");
         return true;
     }
+    assert(job->pin_count < HF_JOB_PINS_MOST && (job->pin_count == 0 || hf_id_equal(vault, &job->pinned_vault)));
     if (!write_pin(daemon, HF_LOG_PIN, vault, &job->id, backup, err))
         return hf_fail_within(err, "the backup cannot be held while it is read");
     job->pinned_vault = *vault;
-    job->pinned_backup = *backup;
+    job->pinned_backups[job->pin_count++] = *backup;
     return true;
 }
 
@@ -29,12 +32,11 @@ void
 hf_job_unpin(struct hf_daemon *daemon, struct hf_job *job)
 {
     struct hf_error err;
-    if (hf_id_is_none(&job->pinned_backup))
-        return;
-    if (!write_pin(daemon, HF_LOG_UNPIN, &job->pinned_vault, &job->id, &job->pinned_backup, &err))
-        hf_log_warning(&err, "the backup that job %s \"%s\" has read stays pinned until the next collection",
-                       job->kind->name, job->subject);
-    job->pinned_backup = HF_ID_NONE;
+    for (; job->pin_count > 0; job->pin_count--)
+        if (!write_pin(daemon, HF_LOG_UNPIN, &job->pinned_vault, &job->id, &job->pinned_backups[job->pin_count - 1],
+                       &err))
+            hf_log_warning(&err, "a backup that job %s \"%s\" has held stays pinned until the next collection",
+                           job->kind->name, job->subject);
 }
 
 bool

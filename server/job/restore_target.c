@@ -18,6 +18,7 @@ static const struct kind {
     {HF_WAL_TO_TIME, "--at", "at", "time"},
     {HF_WAL_TO_POSITION, "--lsn", "lsn", "lsn"},
     {HF_WAL_TO_TRANSACTION, "--xid", "xid", "xid"},
+    {HF_WAL_BEFORE_TRANSACTION, "--before-xid", "before_xid", "before xid"},
     {HF_WAL_TO_RESTORE_POINT, "--restore-point", "restore_point", "restore point"},
     {HF_WAL_TO_THE_END, "--latest", "latest", "latest"},
 };
@@ -50,7 +51,8 @@ hf_restore_target_parse(const json_t *arguments, struct hf_restore_target *ret, 
             return false;
     }
     if (chosen == NULL && (timeline != NULL || action != NULL))
-        return hf_fail(err, HF_ERR_USAGE, "\"%s\" needs a moment: --at, --lsn, --xid, --restore-point or --latest",
+        return hf_fail(err, HF_ERR_USAGE,
+                       "\"%s\" needs a moment: --at, --lsn, --xid, --before-xid, --restore-point or --latest",
                        timeline != NULL ? "--timeline" : "--action");
     if (timeline != NULL && (json_integer_value(timeline) < 1 || json_integer_value(timeline) > TIMELINE_MOST))
         return hf_fail(err, HF_ERR_USAGE, "a timeline is a number from 1 on");
@@ -74,7 +76,7 @@ hf_restore_target_to_json(const struct hf_restore_target *target, json_t **ret, 
     else if (target->log.kind == HF_WAL_TO_RESTORE_POINT)
         value = target->log.point;
     snprintf(transaction, sizeof transaction, "%" PRIu32, target->log.transaction);
-    if (target->log.kind == HF_WAL_TO_TRANSACTION)
+    if (target->log.kind == HF_WAL_TO_TRANSACTION || target->log.kind == HF_WAL_BEFORE_TRANSACTION)
         value = transaction;
     *ret = json_pack("{s:s, s:s, s:I, s:s}", "kind", kind_of(target->log.kind)->name, "value", value, "timeline",
                      (json_int_t)target->timeline, "action", target->action);
@@ -106,23 +108,6 @@ hf_restore_target_from_json(const json_t *json, struct hf_restore_target *ret, s
     return hf_fail(err, HF_ERR_USAGE, "there is no moment of the kind \"%.32s\"", name);
 }
 
-/* Of transactions and restore points a row tells nothing: the log will. */
-bool
-hf_restore_target_suits(const struct hf_restore_target *target, const struct hf_backup_row *row)
-{
-    uint64_t stop;
-    struct hf_error ignored;
-    if (row->state != HF_BACKUP_PROVEN || row->pruned_at >= 0 || row->shredded_at >= 0)
-        return false;
-    if (target->timeline != 0 && row->timeline > (int64_t)target->timeline)
-        return false;
-    if (target->log.kind == HF_WAL_TO_TIME)
-        return row->finished_at <= target->log.time;
-    if (target->log.kind == HF_WAL_TO_POSITION)
-        return row->stop_lsn != NULL && hf_lsn_parse(row->stop_lsn, &stop, &ignored) && stop <= target->log.position;
-    return true;
-}
-
 static bool
 parse_value(const struct kind *kind, const char *text, struct hf_wal_target *ret, struct hf_error *err)
 {
@@ -130,7 +115,7 @@ parse_value(const struct kind *kind, const char *text, struct hf_wal_target *ret
         return hf_fail(err, HF_ERR_USAGE, "\"%s\" wants a text", kind->option);
     if (kind->kind == HF_WAL_TO_TIME)
         return hf_time_parse(text, &ret->time, err);
-    if (kind->kind == HF_WAL_TO_TRANSACTION)
+    if (kind->kind == HF_WAL_TO_TRANSACTION || kind->kind == HF_WAL_BEFORE_TRANSACTION)
         return parse_transaction(text, &ret->transaction, err);
     if (kind->kind == HF_WAL_TO_RESTORE_POINT)
         return parse_point(text, ret->point, err);

@@ -1,14 +1,13 @@
 /*
  * restore_target.h - the moment a restore is to reach: from the words of a command to the request of a worker
  *
- * The command's arguments, of which at most one of the first five is there:
- *   at (RFC 3339 with a zone), lsn, xid, restore_point (texts), latest (true); timeline (number), action (text)
+ * The command's arguments, of which at most one of the first six is there:
+ *   at (RFC 3339 with a zone), lsn, xid, before_xid, restore_point (texts), latest (true); timeline (number), action (text)
  *
- * The request's member "target": null, or {kind ("time", "lsn", "xid", "restore point", "latest"), value (text: times
+ * The request's member "target": null, or {kind ("time", "lsn", "xid", "before xid", "restore point", "latest"), value (text: times
  * in UTC), timeline (0: the newest of the archive), action ("promote", "pause", "shutdown")}.
  */
 #pragma once
-#include "catalog/view.h"
 #include "server/source/postgres/replay.h"
 
 struct hf_restore_target {
@@ -24,6 +23,3 @@ HF_MUST_CHECK bool hf_restore_target_parse(const json_t *arguments, struct hf_re
 HF_MUST_CHECK bool hf_restore_target_to_json(const struct hf_restore_target *target, json_t **ret,
                                              struct hf_error *err);
 HF_MUST_CHECK bool hf_restore_target_from_json(const json_t *json, struct hf_restore_target *ret, struct hf_error *err);
-
-/* Could this backup be the start?  It is proven, and as far as its row tells it ended before the target. */
-bool hf_restore_target_suits(const struct hf_restore_target *target, const struct hf_backup_row *row);

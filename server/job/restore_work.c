@@ -3,18 +3,19 @@
 #include <string.h>
 
 #include "base/time.h"
+#include "server/job/restore_start.h"
 
-static bool prove_log(struct hf_restore_work *work, const struct hf_restore_options *options, struct hf_error *err);
+static bool find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
+                       const struct hf_restore_options *options, struct hf_progress_relay *relay, struct hf_error *err);
 static bool write_rest(void *context, const char *target, struct hf_error *err);
-static bool read_facts(struct hf_vault *vault, const struct hf_id *backup, struct hf_recovery_facts *ret,
-                       struct hf_error *err);
 
 bool
 hf_restore_work_begin(struct hf_worker *worker, const json_t *request, struct hf_restore_options *options,
                       struct hf_progress_relay *relay, struct hf_restore_work *work, struct hf_error *err)
 {
     const struct hf_recovery_facts *facts = &work->facts;
-    if (!hf_json_id(request, "backup", "the request", &work->backup, err) ||
+    struct hf_restore_starts starts;
+    if (!hf_restore_starts_from_json(json_object_get(request, "starts"), &starts, err) ||
         !hf_json_id(request, "vault", "the request", &work->vault, err) ||
         !hf_json_string(request, "state", "the request", &work->state, err) ||
         !hf_restore_target_from_json(json_object_get(request, "target"), &work->moment, err))
@@ -22,17 +23,12 @@ hf_restore_work_begin(struct hf_worker *worker, const json_t *request, struct hf
     options->finish = write_rest;
     options->finish_context = work;
     if (!hf_open_repository(worker, &work->vault, &work->opened, err) ||
-        !read_facts(work->opened.vault, &work->backup, &work->facts, err) ||
+        !find_start(work, &starts, options, relay, err) ||
         !hf_restore_plan(work->opened.vault, &work->backup, options, &work->plan, &work->size, err))
         return false;
     work->needs =
         (struct hf_restore_needs){facts->server_version_num, facts->max_connections,    facts->max_worker_processes,
                                   facts->max_wal_senders,    facts->max_prepared_xacts, facts->max_locks_per_xact};
-    if (work->moment.wanted) {
-        atomic_store(&relay->phase, "prove log");
-        if (!prove_log(work, options, err))
-            return false;
-    }
     if (strcmp(work->state, "proven") != 0)
         hf_worker_note(worker, HF_LOG_WARNING, "this backup is %s: nobody has seen it start", work->state);
     return true;
@@ -69,10 +65,21 @@ hf_restore_work_describe(const struct hf_restore_work *work, const json_t *reque
            hf_json_set(result, "recovery", HF_TAKE(recovery), err);
 }
 
+/* The only backup there is to choose; or, with a moment, the newest from which the log leads there. */
 static bool
-prove_log(struct hf_restore_work *work, const struct hf_restore_options *options, struct hf_error *err)
+find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
+           const struct hf_restore_options *options, struct hf_progress_relay *relay, struct hf_error *err)
 {
-    if (!hf_archive_open(work->opened.vault, NULL, &work->archive, err))
+    const struct hf_vault_state *state;
+    if (!hf_vault_read(work->opened.vault, NULL, NULL, &state, err))
+        return false;
+    if (!work->moment.wanted) {
+        work->backup = starts->backups[0];
+        return hf_restore_start_facts(state, &work->backup, &work->facts, err);
+    }
+    atomic_store(&relay->phase, "prove log");
+    if (!hf_archive_open(work->opened.vault, NULL, &work->archive, err) ||
+        !hf_vault_read(work->opened.vault, NULL, NULL, &state, err))
         return false;
     work->replaying = (struct hf_replay_options){.archive = work->archive,
                                                  .facts = &work->facts,
@@ -83,7 +90,10 @@ prove_log(struct hf_restore_work *work, const struct hf_restore_options *options
                                                  .uid = options->uid,
                                                  .gid = options->gid,
                                                  .cancel = options->cancel};
-    return hf_replay_prove(&work->replaying, &work->replay, err);
+    if (!hf_restore_starts_prove(starts, state, &work->replaying, &work->facts, &work->backup, &work->replay, err))
+        return false;
+    atomic_store(&relay->phase, "plan");
+    return true;
 }
 
 /* A folder that was cut off before its log and its target were there would replay to a wrong moment. */
@@ -93,19 +103,4 @@ write_rest(void *context, const char *target, struct hf_error *err)
     struct hf_restore_work *work = context;
     return hf_restore_configure(work->plan, target, &work->needs, err) &&
            (work->replay == NULL || hf_replay_write(work->replay, target, &work->log_bytes, err));
-}
-
-static bool
-read_facts(struct hf_vault *vault, const struct hf_id *backup, struct hf_recovery_facts *ret, struct hf_error *err)
-{
-    char text[HF_ID_TEXT_BYTES];
-    const struct hf_vault_state *state;
-    _cleanup_(hf_json_freep) json_t *facts = NULL;
-    if (!hf_vault_read(vault, NULL, NULL, &state, err))
-        return false;
-    const struct hf_vault_backup *found = hf_vault_state_backup(state, backup);
-    if (found == NULL)
-        return hf_fail(err, HF_ERR_NOT_FOUND, "the vault has no backup \"%s\"", hf_id_format(backup, text));
-    return hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", &facts, err) &&
-           hf_facts_from_json(facts, ret, err);
 }

@@ -230,17 +230,18 @@ send_state(struct receiving *receiving, const struct hf_error *problem)
                                 : 0;
     hf_worker_report(
         receiving->worker,
-        json_pack("{s:b, s:o?, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b}", "connected",
-                  problem == NULL, "problem",
-                  problem == NULL
-                      ? NULL
-                      : hf_json_foreign_text(problem->message, strlen(problem->message), HF_ERROR_MESSAGE_BYTES),
-                  "timeline", (json_int_t)report->server_timeline, "received", position_or_null(positions->received),
-                  "durable", position_or_null(positions->durable), "sealed", position_or_null(positions->sealed),
-                  "server_end", position_or_null(report->server_end), "lag_bytes", (json_int_t)behind, "caught_up_at",
-                  (json_int_t)report->caught_up_at, "newest_commit_at", (json_int_t)positions->newest_time,
-                  "journal_bytes", (json_int_t)positions->journal_bytes, "sequence", (json_int_t)positions->sequence,
-                  "gaps", (json_int_t)receiving->gaps, "from_standby", (int)report->from_standby));
+        json_pack(
+            "{s:b, s:o?, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "connected",
+            problem == NULL, "problem",
+            problem == NULL ? NULL
+                            : hf_json_foreign_text(problem->message, strlen(problem->message), HF_ERROR_MESSAGE_BYTES),
+            "timeline", (json_int_t)report->server_timeline, "received", position_or_null(positions->received),
+            "durable", position_or_null(positions->durable), "sealed", position_or_null(positions->sealed),
+            "server_end", position_or_null(report->server_end), "lag_bytes", (json_int_t)behind, "caught_up_at",
+            (json_int_t)report->caught_up_at, "newest_commit_at", (json_int_t)positions->newest_time, "journal_bytes",
+            (json_int_t)positions->journal_bytes, "sequence", (json_int_t)positions->sequence, "gaps",
+            (json_int_t)receiving->gaps, "from_standby", (int)report->from_standby, "server_clock_ahead_ms",
+            report->clock_known ? json_integer(report->server_clock_ahead_ms) : json_null()));
 }
 
 static json_t *

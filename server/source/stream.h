@@ -17,6 +17,8 @@ struct hf_stream_report {
     int64_t caught_up_at; // last moment at which all that the server had was durable here; 0: not yet
     uint32_t server_timeline;
     bool from_standby;
+    bool clock_known; // the next one was measured, within the last minute or two
+    int64_t server_clock_ahead_ms;
 };
 
 /* Everything is borrowed. */

@@ -146,6 +146,7 @@ class Cluster:
           "host replication all 127.0.0.1/32 trust\n"
 
     binaries = POSTGRES
+    environment = {}  # of the server, besides its locale
 
     def __init__(self, settings="", hba=HBA, address=None, binaries=POSTGRES, init=("--data-checksums",)):
         self.binaries = binaries
@@ -206,7 +207,7 @@ class Cluster:
         with open(os.path.join(self.folder, "server.log"), "ab") as log:
             self.process = subprocess.Popen([os.path.join(self.binaries, "postgres"), "-D", self.data], stdout=log,
                                             stderr=log, stdin=subprocess.DEVNULL, cwd=self.folder,
-                                            env={"LC_ALL": "C.UTF-8"}, start_new_session=True, **self._become())
+                                            env={"LC_ALL": "C.UTF-8", **self.environment}, start_new_session=True, **self._become())
         wait_for("the server", self._answers)
 
     def _answers(self):

@@ -149,14 +149,24 @@ def to_a_transaction_it_holds_that_one_and_none_behind():
     row = CHANCE.choice(ledger[160:230])
     must_hold(row[0], "--xid", str(row[1]))
     row = CHANCE.choice(ledger[40:140])
-    must_hold(row[0], "--xid", str(row[1]), "--backup", backups[0])
-    must_refuse("--xid", str(row[1]), says=["no end of transaction"])
+    assert must_hold(row[0], "--xid", str(row[1]))["backup"] == backups[0]
+    must_refuse("--xid", str(row[1]), "--backup", backups[1], says=["no end of transaction"])
+    must_refuse("--xid", "4000000000", says=["no end of transaction 4000000000"])
+
+
+@test
+def before_a_transaction_it_holds_none_of_it():
+    row = CHANCE.choice(ledger[160:230])
+    answer = must_hold(row[0] - 1, "--before-xid", str(row[1]))
+    assert answer["backup"] == backups[1] and answer["recovery"]["kind"] == "before xid", answer
+    row = CHANCE.choice(ledger[40:140])
+    assert must_hold(row[0] - 1, "--before-xid", str(row[1]))["backup"] == backups[0]
 
 
 @test
 def to_a_restore_point_it_holds_what_was_there_when_it_was_named():
     name, last = next(iter(points.items()))
-    must_hold(last, "--restore-point", name, "--backup", backups[0])
+    assert must_hold(last, "--restore-point", name)["backup"] == backups[0]
     must_refuse("--restore-point", "never named", says=['no restore point "never named"', "Nearest"])
 
 

@@ -31,7 +31,7 @@ HF_TEST(a_well_kept_source_passes)
         assert_string_equal(checks.items[i].remedy, "");
         assert_true(checks.items[i].detail[0] != '\0');
     }
-    assert_int_equal(checks.count, 21);
+    assert_int_equal(checks.count, 22);
     assert_int_equal(hf_checks_worst(&checks), HF_CHECK_OK);
     must_find("connection", HF_CHECK_OK, "PostgreSQL 15.", "");
 }

@@ -560,6 +560,7 @@ finish_wal(struct backup *backup, struct hf_error *err)
     backup->facts.wal_end_lsn = received.end_lsn;
     backup->facts.wal_commits = received.commits;
     backup->facts.wal_last_commit_at = received.last_commit_at;
+    backup->facts.clock = received.clock;
     backup->facts.bytes_received += received.bytes;
     backup->facts.files = hf_inventory_files(backup->inventory) + received.segments + received.history_file + 1;
     return true;

@@ -5,23 +5,12 @@
 #include <stdarg.h>
 #include <string.h>
 
-#include "server/source/postgres/connection.h"
-#include "server/source/postgres/leftovers.h"
-#include "server/source/postgres/stream_slot.h"
+#include "server/source/postgres/doctor_internal.h"
 
-#define ANSWER_MS      (60 * 1000)
 #define SENDERS_NEEDED 2 // BASE_BACKUP, and the log beside it
 #define SLOTS_NEEDED   1
 
-struct doctor {
-    const struct hf_source_target *target;          // borrowed from the caller
-    const struct hf_appliance_abilities *abilities; // or NULL
-    struct hf_checks *checks;
-    PGconn *conn;
-    char role[140]; // quoted
-};
-
-static const struct hf_postgres_patience patience = {.silence_ms = ANSWER_MS};
+static const struct hf_postgres_patience patience = {.silence_ms = DOCTOR_ANSWER_MS};
 
 static bool check_connection(struct doctor *doctor, struct hf_error *err);
 static void check_password_place(struct doctor *doctor);
@@ -30,10 +19,6 @@ static void check_replication_right(struct doctor *doctor);
 static void check_wal_level(struct doctor *doctor);
 static void check_wal_senders(struct doctor *doctor);
 static void check_replication_slots(struct doctor *doctor);
-static void check_slot_wal_limit(struct doctor *doctor);
-static void check_leftover_slots(struct doctor *doctor);
-static void check_stream_slot(struct doctor *doctor);
-static void check_synchronous(struct doctor *doctor);
 static void check_full_page_writes(struct doctor *doctor);
 static void check_fsync(struct doctor *doctor);
 static void check_data_checksums(struct doctor *doctor);
@@ -51,13 +36,6 @@ static void check_locales(struct doctor *doctor);
 static void check_replication_connection(struct doctor *doctor);
 static void check_system_identifier(struct doctor *doctor, const struct hf_postgres_identity *identity);
 
-static struct hf_check *add(struct doctor *doctor, const char *id, const char *title);
-static void find(struct hf_check *check, enum hf_check_verdict verdict, const char *format, ...) HF_PRINTF(3, 4);
-static void mend(struct hf_check *check, const char *format, ...) HF_PRINTF(2, 3);
-static void find_error(struct hf_check *check, enum hf_check_verdict verdict, const struct hf_error *why);
-static bool ask(struct doctor *doctor, struct hf_check *check, const char *sql, PGresult **ret);
-static bool ask_text(struct doctor *doctor, struct hf_check *check, const char *sql, char *ret, size_t size);
-static bool ask_numbers(struct doctor *doctor, struct hf_check *check, const char *sql, int64_t *ret, int count);
 static bool ask_switch(struct doctor *doctor, struct hf_check *check, const char *setting, bool *ret_on);
 static const char *connection_setting(PGconn *conn, const char *keyword, char *text, size_t size);
 
@@ -72,10 +50,11 @@ hf_postgres_doctor(const struct hf_source_target *target, const struct hf_applia
         check_wal_level,
         check_wal_senders,
         check_replication_slots,
-        check_slot_wal_limit,
-        check_leftover_slots,
-        check_stream_slot,
-        check_synchronous,
+        doctor_check_slot_wal_limit,
+        doctor_check_leftover_slots,
+        doctor_check_stream_slot,
+        doctor_check_synchronous,
+        doctor_check_clock,
         check_full_page_writes,
         check_fsync,
         check_data_checksums,
@@ -108,7 +87,8 @@ hf_postgres_doctor(const struct hf_source_target *target, const struct hf_applia
 static bool
 check_connection(struct doctor *doctor, struct hf_error *err)
 {
-    struct hf_check *check = add(doctor, "connection", "The server can be reached, and its release is supported");
+    struct hf_check *check =
+        doctor_add(doctor, "connection", "The server can be reached, and its release is supported");
     struct hf_error why;
 
     PQconninfoOption *options = PQconninfoParse(doctor->target->conninfo, NULL);
@@ -116,19 +96,19 @@ check_connection(struct doctor *doctor, struct hf_error *err)
         return hf_fail(err, HF_ERR_USAGE, "the connection string of \"%s\" cannot be read", doctor->target->name);
     PQconninfoFree(options);
     if (!hf_postgres_connect(doctor->target, HF_POSTGRES_SQL, &patience, &doctor->conn, &why)) {
-        find_error(check, HF_CHECK_FAILED, &why);
+        doctor_find_error(check, HF_CHECK_FAILED, &why);
         return true;
     }
     hf_postgres_quote_name(PQuser(doctor->conn), doctor->role, sizeof doctor->role);
-    find(check, HF_CHECK_OK, "PostgreSQL %s, as %s, on %s", PQparameterStatus(doctor->conn, "server_version"),
-         doctor->role, PQhost(doctor->conn) == NULL ? "the default host" : PQhost(doctor->conn));
+    doctor_find(check, HF_CHECK_OK, "PostgreSQL %s, as %s, on %s", PQparameterStatus(doctor->conn, "server_version"),
+                doctor->role, PQhost(doctor->conn) == NULL ? "the default host" : PQhost(doctor->conn));
     return true;
 }
 
 static void
 check_password_place(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "password_place", "No password stands in the connection string");
+    struct hf_check *check = doctor_add(doctor, "password_place", "No password stands in the connection string");
     PQconninfoOption *options = PQconninfoParse(doctor->target->conninfo, NULL);
     bool found = false;
 
@@ -136,438 +116,319 @@ check_password_place(struct doctor *doctor)
         found = found || (strcmp(option->keyword, "password") == 0 && option->val != NULL);
     PQconninfoFree(options);
     if (found) {
-        find(check, HF_CHECK_WARNING, "the connection string holds the password");
-        mend(check,
-             "Put it into a file of mode 0600 with the line host:port:*:%s:password and name that file with "
-             "passfile=... in the connection string.",
-             doctor->role);
+        doctor_find(check, HF_CHECK_WARNING, "the connection string holds the password");
+        doctor_mend(check,
+                    "Put it into a file of mode 0600 with the line host:port:*:%s:password and name that file with "
+                    "passfile=... in the connection string.",
+                    doctor->role);
         return;
     }
-    find(check, HF_CHECK_OK, "there is none");
+    doctor_find(check, HF_CHECK_OK, "there is none");
 }
 
 /* A pooler between us and the server hands statements to sessions as it likes: no backup goes through one. */
 static void
 check_direct_connection(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "direct_connection", "There is no connection pooler in between");
+    struct hf_check *check = doctor_add(doctor, "direct_connection", "There is no connection pooler in between");
     int64_t pid;
 
-    if (!ask_numbers(doctor, check, "SELECT pg_backend_pid()", &pid, 1))
+    if (!doctor_ask_numbers(doctor, check, "SELECT pg_backend_pid()", &pid, 1))
         return;
     if (pid != PQbackendPID(doctor->conn)) {
-        find(check, HF_CHECK_FAILED, "the session that answers is not the one that was opened");
-        mend(check, "Name the database server itself in the connection string, not the pooler.");
+        doctor_find(check, HF_CHECK_FAILED, "the session that answers is not the one that was opened");
+        doctor_mend(check, "Name the database server itself in the connection string, not the pooler.");
         return;
     }
-    find(check, HF_CHECK_OK, "the server answers itself");
+    doctor_find(check, HF_CHECK_OK, "the server answers itself");
 }
 
 static void
 check_replication_right(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "replication_right", "The role may take backups");
+    struct hf_check *check = doctor_add(doctor, "replication_right", "The role may take backups");
     char text[8];
 
-    if (!ask_text(doctor, check, "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user", text,
-                  sizeof text))
+    if (!doctor_ask_text(doctor, check, "SELECT rolreplication OR rolsuper FROM pg_roles WHERE rolname = current_user",
+                         text, sizeof text))
         return;
     if (text[0] != 't') {
-        find(check, HF_CHECK_FAILED, "the role %s has no REPLICATION attribute", doctor->role);
-        mend(check, "Run on the source: ALTER ROLE %s REPLICATION;", doctor->role);
+        doctor_find(check, HF_CHECK_FAILED, "the role %s has no REPLICATION attribute", doctor->role);
+        doctor_mend(check, "Run on the source: ALTER ROLE %s REPLICATION;", doctor->role);
         return;
     }
-    find(check, HF_CHECK_OK, "the role %s has REPLICATION", doctor->role);
+    doctor_find(check, HF_CHECK_OK, "the role %s has REPLICATION", doctor->role);
 }
 
 static void
 check_wal_level(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "wal_level", "The log holds what a backup needs");
+    struct hf_check *check = doctor_add(doctor, "wal_level", "The log holds what a backup needs");
     char level[32];
 
-    if (!ask_text(doctor, check, "SHOW wal_level", level, sizeof level))
+    if (!doctor_ask_text(doctor, check, "SHOW wal_level", level, sizeof level))
         return;
     if (strcmp(level, "minimal") == 0) {
-        find(check, HF_CHECK_FAILED, "wal_level is minimal");
-        mend(check,
-             "Set wal_level = replica and max_wal_senders = 10 in postgresql.conf on the source and restart it.");
+        doctor_find(check, HF_CHECK_FAILED, "wal_level is minimal");
+        doctor_mend(
+            check, "Set wal_level = replica and max_wal_senders = 10 in postgresql.conf on the source and restart it.");
         return;
     }
-    find(check, HF_CHECK_OK, "wal_level is %s", level);
+    doctor_find(check, HF_CHECK_OK, "wal_level is %s", level);
 }
 
 static void
 check_wal_senders(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "wal_senders", "Two WAL senders are free");
+    struct hf_check *check = doctor_add(doctor, "wal_senders", "Two WAL senders are free");
     int64_t numbers[2];
 
-    if (!ask_numbers(doctor, check,
-                     "SELECT current_setting('max_wal_senders')::int8, (SELECT count(*) FROM pg_stat_replication)",
-                     numbers, 2))
+    if (!doctor_ask_numbers(
+            doctor, check,
+            "SELECT current_setting('max_wal_senders')::int8, (SELECT count(*) FROM pg_stat_replication)", numbers, 2))
         return;
     int64_t most = numbers[0], used = numbers[1];
     if (most - used < SENDERS_NEEDED) {
-        find(check, HF_CHECK_FAILED, "%" PRId64 " of %" PRId64 " WAL senders are taken, a backup needs %d", used, most,
-             SENDERS_NEEDED);
-        mend(check, "Set max_wal_senders = %" PRId64 " in postgresql.conf on the source and restart it.",
-             used + SENDERS_NEEDED + 2);
+        doctor_find(check, HF_CHECK_FAILED, "%" PRId64 " of %" PRId64 " WAL senders are taken, a backup needs %d", used,
+                    most, SENDERS_NEEDED);
+        doctor_mend(check, "Set max_wal_senders = %" PRId64 " in postgresql.conf on the source and restart it.",
+                    used + SENDERS_NEEDED + 2);
         return;
     }
-    find(check, HF_CHECK_OK, "%" PRId64 " of %" PRId64 " are taken", used, most);
+    doctor_find(check, HF_CHECK_OK, "%" PRId64 " of %" PRId64 " are taken", used, most);
 }
 
 static void
 check_replication_slots(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "replication_slots", "A replication slot is free");
+    struct hf_check *check = doctor_add(doctor, "replication_slots", "A replication slot is free");
     int64_t numbers[2];
 
-    if (!ask_numbers(
+    if (!doctor_ask_numbers(
             doctor, check,
             "SELECT current_setting('max_replication_slots')::int8, (SELECT count(*) FROM pg_replication_slots)",
             numbers, 2))
         return;
     int64_t most = numbers[0], used = numbers[1];
     if (most - used < SLOTS_NEEDED) {
-        find(check, HF_CHECK_FAILED, "%" PRId64 " of %" PRId64 " replication slots exist, a backup needs %d more", used,
-             most, SLOTS_NEEDED);
-        mend(check,
-             "Set max_replication_slots = %" PRId64 " in postgresql.conf on the source and restart it, or drop "
-             "a slot nobody uses: SELECT slot_name FROM pg_replication_slots WHERE NOT active;",
-             used + SLOTS_NEEDED + 2);
+        doctor_find(check, HF_CHECK_FAILED,
+                    "%" PRId64 " of %" PRId64 " replication slots exist, a backup needs %d more", used, most,
+                    SLOTS_NEEDED);
+        doctor_mend(check,
+                    "Set max_replication_slots = %" PRId64 " in postgresql.conf on the source and restart it, or drop "
+                    "a slot nobody uses: SELECT slot_name FROM pg_replication_slots WHERE NOT active;",
+                    used + SLOTS_NEEDED + 2);
         return;
     }
-    find(check, HF_CHECK_OK, "%" PRId64 " of %" PRId64 " exist", used, most);
-}
-
-static void
-check_slot_wal_limit(struct doctor *doctor)
-{
-    struct hf_check *check = add(doctor, "slot_wal_limit", "What a slot may keep of the log is limited");
-    char limit[32];
-
-    if (!ask_text(doctor, check, "SHOW max_slot_wal_keep_size", limit, sizeof limit))
-        return;
-    if (strcmp(limit, "-1") == 0) {
-        find(check, doctor->target->stream_slot != NULL ? HF_CHECK_FAILED : HF_CHECK_WARNING,
-             "max_slot_wal_keep_size is -1: a slot whose reader is away fills the disk");
-        mend(check, "Set max_slot_wal_keep_size to what the disk can spare, such as 64GB, in postgresql.conf on the "
-                    "source and run SELECT pg_reload_conf();");
-        return;
-    }
-    find(check, HF_CHECK_OK, "max_slot_wal_keep_size is %s", limit);
-}
-
-static void
-check_leftover_slots(struct doctor *doctor)
-{
-    struct hf_check *check = add(doctor, "leftover_slots", "No slot of ours is without a reader");
-    struct hf_leftovers leftovers;
-    struct hf_error why;
-
-    if (!hf_postgres_leftovers(doctor->target, false, &leftovers, &why)) {
-        find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
-        return;
-    }
-    for (size_t i = 0; i < leftovers.count; i++) {
-        const struct hf_leftover *slot = &leftovers.items[i];
-        if (!slot->ours || slot->active || slot->temporary)
-            continue;
-        if (doctor->target->stream_slot != NULL && strcmp(slot->name, doctor->target->stream_slot) == 0)
-            continue; // check_stream_slot() looks at it
-        find(check, HF_CHECK_WARNING, "the slot \"%s\" keeps %" PRId64 " bytes of log and nobody reads it", slot->name,
-             slot->kept_bytes);
-        mend(check, "If its stream is gone for good, run on the source: SELECT pg_drop_replication_slot('%s');",
-             slot->name);
-        return;
-    }
-    find(check, HF_CHECK_OK, "there is none");
-}
-
-static void
-check_stream_slot(struct doctor *doctor)
-{
-    const char *slot = doctor->target->stream_slot;
-    const struct hf_leftover *ours = NULL;
-    struct hf_leftovers leftovers;
-    struct hf_slot_state state;
-    struct hf_error why;
-
-    if (slot == NULL)
-        return;
-    struct hf_check *check = add(doctor, "stream_slot", "The slot of the stream keeps the log for us");
-    if (!hf_stream_slot_look(doctor->target, slot, &patience, &state, &why) ||
-        !hf_postgres_leftovers(doctor->target, false, &leftovers, &why)) {
-        find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
-        return;
-    }
-    for (size_t i = 0; i < leftovers.count; i++)
-        if (strcmp(leftovers.items[i].name, slot) == 0)
-            ours = &leftovers.items[i];
-    if (!state.exists) {
-        find(check, HF_CHECK_WARNING, "the slot \"%s\" is not there yet", slot);
-        mend(check, "It is made when holdfastd receives the stream: look at \"holdfast status\".");
-    } else if (state.lost) {
-        find(check, HF_CHECK_FAILED, "the slot \"%s\" has lost its log: it held more than max_slot_wal_keep_size",
-             slot);
-        mend(check, "The receiver makes it anew and records a gap. Raise max_slot_wal_keep_size in postgresql.conf.");
-    } else if (!state.active) {
-        find(check, HF_CHECK_FAILED, "nobody reads the slot \"%s\", which keeps %" PRId64 " bytes of log", slot,
-             ours == NULL ? 0 : ours->kept_bytes);
-        mend(check, "Start holdfastd, or look at \"holdfast status\" for why it does not receive.");
-    } else {
-        find(check, HF_CHECK_OK, "\"%s\" is read, and keeps %" PRId64 " bytes", slot,
-             ours == NULL ? 0 : ours->kept_bytes);
-    }
-}
-
-/* Whether a commit waits for our disk: what the server itself says of our connection. */
-static void
-check_synchronous(struct doctor *doctor)
-{
-    static const char asking[] =
-        "SELECT current_setting('synchronous_standby_names'), current_setting('synchronous_commit'), "
-        "coalesce((SELECT r.sync_state || ' as ' || r.application_name FROM pg_replication_slots s "
-        "JOIN pg_stat_replication r ON r.pid = s.active_pid WHERE s.slot_name = $1), ''), "
-        "EXISTS (SELECT 1 FROM pg_replication_slots WHERE slot_name = $1 AND active)";
-    const char *const values[] = {doctor->target->stream_slot};
-    _cleanup_(hf_postgres_clearp) PGresult *row = NULL;
-    struct hf_error why;
-
-    if (doctor->target->stream_slot == NULL)
-        return;
-    struct hf_check *check = add(doctor, "synchronous", "Whether a commit waits until we have it");
-    if (!hf_postgres_query(doctor->conn, &patience, "ask for the synchronous standbys", asking, values, 1, &row,
-                           &why)) {
-        find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
-        return;
-    }
-    const char *names = PQgetvalue(row, 0, 0), *commit = PQgetvalue(row, 0, 1), *state = PQgetvalue(row, 0, 2);
-    const bool active = PQgetvalue(row, 0, 3)[0] == 't';
-    const bool paired = strncmp(state, "sync", 4) == 0 || strncmp(state, "quorum", 6) == 0;
-    if (names[0] == '\0') {
-        find(check, HF_CHECK_OK,
-             "no: commits wait for nobody, and what is lost with the server is what we had not got");
-    } else if (paired && strcmp(commit, "remote_apply") == 0) {
-        find(check, HF_CHECK_FAILED, "we are %s, and synchronous_commit is remote_apply, which no archive can answer",
-             state);
-        mend(check, "Set synchronous_commit = on in postgresql.conf on the source and run SELECT pg_reload_conf();");
-    } else if (paired) {
-        find(check, HF_CHECK_OK, "yes: we are %s", state);
-    } else if (active && state[0] == '\0') {
-        find(check, HF_CHECK_NOT_DETERMINABLE, "the server does not show the role whether we are one of \"%.200s\"",
-             names);
-        mend(check, "Run on the source: GRANT pg_monitor TO %s;", doctor->role);
-    } else if (strstr(names, HF_POSTGRES_STREAM_NAME) != NULL) {
-        find(check, HF_CHECK_FAILED, "synchronous_standby_names asks for us, and we are %s",
-             state[0] == '\0' ? "not connected" : state);
-        mend(check, "Commits on the source may be waiting: start holdfastd, or look at \"holdfast status\".");
-    } else {
-        find(check, HF_CHECK_OK, "no: synchronous_standby_names names others%s%s", state[0] == '\0' ? "" : ", we are ",
-             state);
-    }
+    doctor_find(check, HF_CHECK_OK, "%" PRId64 " of %" PRId64 " exist", used, most);
 }
 
 static void
 check_full_page_writes(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "full_page_writes", "Torn pages can be repaired from the log");
+    struct hf_check *check = doctor_add(doctor, "full_page_writes", "Torn pages can be repaired from the log");
     bool on;
 
     if (!ask_switch(doctor, check, "full_page_writes", &on))
         return;
     if (!on) {
-        find(check, HF_CHECK_WARNING,
-             "full_page_writes is off: a crash of the source can damage it for good, and a "
-             "backup of a standby is not possible");
-        mend(check, "Set full_page_writes = on in postgresql.conf on the source and run SELECT pg_reload_conf();");
+        doctor_find(check, HF_CHECK_WARNING,
+                    "full_page_writes is off: a crash of the source can damage it for good, and a "
+                    "backup of a standby is not possible");
+        doctor_mend(check,
+                    "Set full_page_writes = on in postgresql.conf on the source and run SELECT pg_reload_conf();");
         return;
     }
-    find(check, HF_CHECK_OK, "full_page_writes is on");
+    doctor_find(check, HF_CHECK_OK, "full_page_writes is on");
 }
 
 static void
 check_fsync(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "fsync", "The source waits for its disk");
+    struct hf_check *check = doctor_add(doctor, "fsync", "The source waits for its disk");
     bool on;
 
     if (!ask_switch(doctor, check, "fsync", &on))
         return;
     if (!on) {
-        find(check, HF_CHECK_WARNING,
-             "fsync is off: a power failure of the source loses committed data, which no "
-             "backup can bring back");
-        mend(check, "Set fsync = on in postgresql.conf on the source and run SELECT pg_reload_conf();");
+        doctor_find(check, HF_CHECK_WARNING,
+                    "fsync is off: a power failure of the source loses committed data, which no "
+                    "backup can bring back");
+        doctor_mend(check, "Set fsync = on in postgresql.conf on the source and run SELECT pg_reload_conf();");
         return;
     }
-    find(check, HF_CHECK_OK, "fsync is on");
+    doctor_find(check, HF_CHECK_OK, "fsync is on");
 }
 
 static void
 check_data_checksums(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "data_checksums", "Pages carry checksums");
+    struct hf_check *check = doctor_add(doctor, "data_checksums", "Pages carry checksums");
     bool on;
 
     if (!ask_switch(doctor, check, "data_checksums", &on))
         return;
     if (!on) {
-        find(check, HF_CHECK_WARNING,
-             "data_checksums is off: a page the disk has altered is noticed only when its "
-             "header is hit, or in the sandbox");
-        mend(check, "Stop the source and run pg_checksums --enable -D on its data directory (it reads everything).");
+        doctor_find(check, HF_CHECK_WARNING,
+                    "data_checksums is off: a page the disk has altered is noticed only when its "
+                    "header is hit, or in the sandbox");
+        doctor_mend(check,
+                    "Stop the source and run pg_checksums --enable -D on its data directory (it reads everything).");
         return;
     }
-    find(check, HF_CHECK_OK, "data_checksums is on");
+    doctor_find(check, HF_CHECK_OK, "data_checksums is on");
 }
 
 static void
 check_block_size(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "block_size", "The page size is supported");
+    struct hf_check *check = doctor_add(doctor, "block_size", "The page size is supported");
     char size[16];
 
-    if (!ask_text(doctor, check, "SHOW block_size", size, sizeof size))
+    if (!doctor_ask_text(doctor, check, "SHOW block_size", size, sizeof size))
         return;
     if (strcmp(size, "8192") != 0) {
-        find(check, HF_CHECK_FAILED, "the server was built with pages of %s bytes, only 8192 is supported", size);
-        mend(check, "There is none but to move the data to a server built with pages of 8192 bytes.");
+        doctor_find(check, HF_CHECK_FAILED, "the server was built with pages of %s bytes, only 8192 is supported",
+                    size);
+        doctor_mend(check, "There is none but to move the data to a server built with pages of 8192 bytes.");
         return;
     }
-    find(check, HF_CHECK_OK, "8192 bytes");
+    doctor_find(check, HF_CHECK_OK, "8192 bytes");
 }
 
 static void
 check_standby(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "standby", "The source is the primary");
+    struct hf_check *check = doctor_add(doctor, "standby", "The source is the primary");
     char text[8];
 
-    if (!ask_text(doctor, check, "SELECT pg_is_in_recovery()", text, sizeof text))
+    if (!doctor_ask_text(doctor, check, "SELECT pg_is_in_recovery()", text, sizeof text))
         return;
     if (text[0] == 't') {
-        find(check, HF_CHECK_WARNING,
-             "it is a standby: a backup waits for log from the primary to end, and fails when "
-             "the standby is promoted");
-        mend(check,
-             "That is fine when it is meant.  On a quiet primary run SELECT pg_switch_wal(); while a backup waits.");
+        doctor_find(check, HF_CHECK_WARNING,
+                    "it is a standby: a backup waits for log from the primary to end, and fails when "
+                    "the standby is promoted");
+        doctor_mend(
+            check,
+            "That is fine when it is meant.  On a quiet primary run SELECT pg_switch_wal(); while a backup waits.");
         return;
     }
-    find(check, HF_CHECK_OK, "it is no standby");
+    doctor_find(check, HF_CHECK_OK, "it is no standby");
 }
 
 static void
 check_tls(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "tls", "The way to the source is encrypted and its name is checked");
+    struct hf_check *check = doctor_add(doctor, "tls", "The way to the source is encrypted and its name is checked");
     const char *host = PQhost(doctor->conn);
     char mode[32];
 
     if (host != NULL && host[0] == '/') {
-        find(check, HF_CHECK_OK, "a Unix socket: it leaves no host");
+        doctor_find(check, HF_CHECK_OK, "a Unix socket: it leaves no host");
         return;
     }
     connection_setting(doctor->conn, "sslmode", mode, sizeof mode);
     if (!PQsslInUse(doctor->conn)) {
-        find(check, HF_CHECK_WARNING,
-             "the connection is not encrypted: whoever is on the way reads all data (sslmode is %s)", mode);
-        mend(check, "Set ssl = on with a certificate on the source, and sslmode=verify-full with sslrootcert=... in "
+        doctor_find(check, HF_CHECK_WARNING,
+                    "the connection is not encrypted: whoever is on the way reads all data (sslmode is %s)", mode);
+        doctor_mend(check,
+                    "Set ssl = on with a certificate on the source, and sslmode=verify-full with sslrootcert=... in "
                     "the connection string.");
         return;
     }
     if (strcmp(mode, "verify-full") != 0) {
-        find(check, HF_CHECK_WARNING, "it is encrypted (%s), but the server's name is not checked: sslmode is %s",
-             PQsslAttribute(doctor->conn, "protocol"), mode);
-        mend(check, "Put sslmode=verify-full and sslrootcert=... into the connection string.");
+        doctor_find(check, HF_CHECK_WARNING,
+                    "it is encrypted (%s), but the server's name is not checked: sslmode is %s",
+                    PQsslAttribute(doctor->conn, "protocol"), mode);
+        doctor_mend(check, "Put sslmode=verify-full and sslrootcert=... into the connection string.");
         return;
     }
-    find(check, HF_CHECK_OK, "%s, and the certificate names the host", PQsslAttribute(doctor->conn, "protocol"));
+    doctor_find(check, HF_CHECK_OK, "%s, and the certificate names the host", PQsslAttribute(doctor->conn, "protocol"));
 }
 
 static void
 check_settings_visible(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "settings_visible", "All settings can be captured");
+    struct hf_check *check = doctor_add(doctor, "settings_visible", "All settings can be captured");
     char text[8];
 
-    if (!ask_text(doctor, check, "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')", text,
-                  sizeof text))
+    if (!doctor_ask_text(doctor, check, "SELECT pg_has_role(current_user, 'pg_read_all_settings', 'USAGE')", text,
+                         sizeof text))
         return;
     if (text[0] != 't') {
-        find(check, HF_CHECK_WARNING, "some settings are hidden from the role %s: a restore lacks them", doctor->role);
-        mend(check, "Run on the source: GRANT pg_read_all_settings TO %s;", doctor->role);
+        doctor_find(check, HF_CHECK_WARNING, "some settings are hidden from the role %s: a restore lacks them",
+                    doctor->role);
+        doctor_mend(check, "Run on the source: GRANT pg_read_all_settings TO %s;", doctor->role);
         return;
     }
-    find(check, HF_CHECK_OK, "the role %s may read them all", doctor->role);
+    doctor_find(check, HF_CHECK_OK, "the role %s may read them all", doctor->role);
 }
 
 static void
 check_access_rules_visible(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "access_rules_visible", "The access rules can be captured");
+    struct hf_check *check = doctor_add(doctor, "access_rules_visible", "The access rules can be captured");
     char text[8];
 
-    if (!ask_text(doctor, check,
-                  "SELECT has_function_privilege('pg_hba_file_rules()', 'EXECUTE') AND "
-                  "has_table_privilege('pg_hba_file_rules', 'SELECT') AND "
-                  "has_function_privilege('pg_show_all_file_settings()', 'EXECUTE') AND "
-                  "has_table_privilege('pg_file_settings', 'SELECT')",
-                  text, sizeof text))
+    if (!doctor_ask_text(doctor, check,
+                         "SELECT has_function_privilege('pg_hba_file_rules()', 'EXECUTE') AND "
+                         "has_table_privilege('pg_hba_file_rules', 'SELECT') AND "
+                         "has_function_privilege('pg_show_all_file_settings()', 'EXECUTE') AND "
+                         "has_table_privilege('pg_file_settings', 'SELECT')",
+                         text, sizeof text))
         return;
     if (text[0] != 't') {
-        find(check, HF_CHECK_WARNING, "pg_hba_file_rules or pg_file_settings is hidden from the role %s", doctor->role);
-        mend(check,
-             "Run in the database \"%s\": GRANT EXECUTE ON FUNCTION pg_hba_file_rules(), "
-             "pg_show_all_file_settings() TO %s; GRANT SELECT ON pg_hba_file_rules, pg_file_settings TO %s;",
-             PQdb(doctor->conn), doctor->role, doctor->role);
+        doctor_find(check, HF_CHECK_WARNING, "pg_hba_file_rules or pg_file_settings is hidden from the role %s",
+                    doctor->role);
+        doctor_mend(check,
+                    "Run in the database \"%s\": GRANT EXECUTE ON FUNCTION pg_hba_file_rules(), "
+                    "pg_show_all_file_settings() TO %s; GRANT SELECT ON pg_hba_file_rules, pg_file_settings TO %s;",
+                    PQdb(doctor->conn), doctor->role, doctor->role);
         return;
     }
-    find(check, HF_CHECK_OK, "the role %s may read them", doctor->role);
+    doctor_find(check, HF_CHECK_OK, "the role %s may read them", doctor->role);
 }
 
 static void
 check_config_files_readable(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "config_files_readable", "The configuration files can be captured");
+    struct hf_check *check = doctor_add(doctor, "config_files_readable", "The configuration files can be captured");
     char text[8];
 
-    if (!ask_text(doctor, check,
-                  "SELECT pg_has_role(current_user, 'pg_read_server_files', 'USAGE') AND "
-                  "has_function_privilege('pg_read_binary_file(text, bigint, bigint)', 'EXECUTE')",
-                  text, sizeof text))
+    if (!doctor_ask_text(doctor, check,
+                         "SELECT pg_has_role(current_user, 'pg_read_server_files', 'USAGE') AND "
+                         "has_function_privilege('pg_read_binary_file(text, bigint, bigint)', 'EXECUTE')",
+                         text, sizeof text))
         return;
     if (text[0] != 't') {
-        find(check, HF_CHECK_WARNING, "the role %s may not read them: only the settings are captured, without comments",
-             doctor->role);
-        mend(check,
-             "If the files shall be kept, run in the database \"%s\": GRANT pg_read_server_files TO %s; GRANT "
-             "EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) TO %s; (it may then read every file "
-             "the server can).",
-             PQdb(doctor->conn), doctor->role, doctor->role);
+        doctor_find(check, HF_CHECK_WARNING,
+                    "the role %s may not read them: only the settings are captured, without comments", doctor->role);
+        doctor_mend(check,
+                    "If the files shall be kept, run in the database \"%s\": GRANT pg_read_server_files TO %s; GRANT "
+                    "EXECUTE ON FUNCTION pg_read_binary_file(text, bigint, bigint) TO %s; (it may then read every file "
+                    "the server can).",
+                    PQdb(doctor->conn), doctor->role, doctor->role);
         return;
     }
-    find(check, HF_CHECK_OK, "the role %s may read them", doctor->role);
+    doctor_find(check, HF_CHECK_OK, "the role %s may read them", doctor->role);
 }
 
 static void
 check_tablespaces(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "tablespaces", "Tablespaces can be restored");
+    struct hf_check *check = doctor_add(doctor, "tablespaces", "Tablespaces can be restored");
     _cleanup_(hf_postgres_clearp) PGresult *rows = NULL;
 
-    if (!ask(doctor, check,
-             "SELECT spcname, pg_tablespace_location(oid) AS location FROM pg_tablespace WHERE spcname NOT IN "
-             "('pg_default', 'pg_global') ORDER BY spcname",
-             &rows))
+    if (!doctor_ask(doctor, check,
+                    "SELECT spcname, pg_tablespace_location(oid) AS location FROM pg_tablespace WHERE spcname NOT IN "
+                    "('pg_default', 'pg_global') ORDER BY spcname",
+                    &rows))
         return;
     int outside = 0;
     for (int row = 0; row < PQntuples(rows); row++)
         if (PQgetvalue(rows, row, 1)[0] == '/')
             outside++;
-    find(check, HF_CHECK_OK, "%d outside the data directory; a restore puts each where it is told", outside);
+    doctor_find(check, HF_CHECK_OK, "%d outside the data directory; a restore puts each where it is told", outside);
 }
 
 static void
@@ -579,21 +440,22 @@ check_extensions(struct doctor *doctor)
 
     if (doctor->abilities == NULL || doctor->abilities->has_extension == NULL)
         return;
-    struct hf_check *check = add(doctor, "extensions", "This appliance has the source's extensions");
-    if (!ask(doctor, check, "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname", &rows))
+    struct hf_check *check = doctor_add(doctor, "extensions", "This appliance has the source's extensions");
+    if (!doctor_ask(doctor, check, "SELECT datname FROM pg_database WHERE datallowconn ORDER BY datname", &rows))
         return;
     for (int row = 0; row < PQntuples(rows); row++)
         if (!list_missing_extensions(doctor, PQgetvalue(rows, row, 0), &missing, &why)) {
-            find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
+            doctor_find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
             return;
         }
     if (missing.length > 0) {
-        find(check, HF_CHECK_WARNING, "missing here: %s", hf_buf_text(&missing));
-        mend(check,
-             "Install the packages that hold them on this appliance; until then what needs them cannot be verified.");
+        doctor_find(check, HF_CHECK_WARNING, "missing here: %s", hf_buf_text(&missing));
+        doctor_mend(
+            check,
+            "Install the packages that hold them on this appliance; until then what needs them cannot be verified.");
         return;
     }
-    find(check, HF_CHECK_OK, "all are here");
+    doctor_find(check, HF_CHECK_OK, "all are here");
 }
 
 /* Adds "name (database)"; what does not fit is left out, the first name is enough to act on. */
@@ -625,14 +487,15 @@ check_locales(struct doctor *doctor)
 
     if (doctor->abilities == NULL || doctor->abilities->has_locale == NULL)
         return;
-    struct hf_check *check = add(doctor, "locales", "This appliance has the source's locales");
+    struct hf_check *check = doctor_add(doctor, "locales", "This appliance has the source's locales");
     bool providers = hf_postgres_major(doctor->conn) >= 15;
-    if (!ask(doctor, check,
-             providers ? "SELECT DISTINCT datlocprovider::text, datcollate FROM pg_database UNION SELECT DISTINCT "
-                         "datlocprovider::text, datctype FROM pg_database ORDER BY 1, 2"
-                       : "SELECT DISTINCT 'c', datcollate FROM pg_database UNION SELECT DISTINCT 'c', datctype FROM "
-                         "pg_database ORDER BY 1, 2",
-             &rows))
+    if (!doctor_ask(doctor, check,
+                    providers
+                        ? "SELECT DISTINCT datlocprovider::text, datcollate FROM pg_database UNION SELECT DISTINCT "
+                          "datlocprovider::text, datctype FROM pg_database ORDER BY 1, 2"
+                        : "SELECT DISTINCT 'c', datcollate FROM pg_database UNION SELECT DISTINCT 'c', datctype FROM "
+                          "pg_database ORDER BY 1, 2",
+                    &rows))
         return;
     for (int row = 0; row < PQntuples(rows); row++) {
         const char *provider = PQgetvalue(rows, row, 0), *locale = PQgetvalue(rows, row, 1);
@@ -640,18 +503,18 @@ check_locales(struct doctor *doctor)
             (void)!hf_buf_printf(&missing, &unheard, "%s%s", missing.length == 0 ? "" : ", ", locale);
     }
     if (missing.length > 0) {
-        find(check, HF_CHECK_WARNING, "missing here: %s", hf_buf_text(&missing));
-        mend(check, "Generate these locales on this appliance; until then text indexes cannot be verified.");
+        doctor_find(check, HF_CHECK_WARNING, "missing here: %s", hf_buf_text(&missing));
+        doctor_mend(check, "Generate these locales on this appliance; until then text indexes cannot be verified.");
         return;
     }
-    find(check, HF_CHECK_OK, "all are here");
+    doctor_find(check, HF_CHECK_OK, "all are here");
 }
 
 /* As a backup will connect: only this tells whether pg_hba.conf lets replication in. */
 static void
 check_replication_connection(struct doctor *doctor)
 {
-    struct hf_check *check = add(doctor, "replication_connection", "A backup can connect");
+    struct hf_check *check = doctor_add(doctor, "replication_connection", "A backup can connect");
     _cleanup_(hf_postgres_closep) PGconn *conn = NULL;
     struct hf_source_target anyone = *doctor->target;
     struct hf_postgres_identity identity;
@@ -660,32 +523,32 @@ check_replication_connection(struct doctor *doctor)
     anyone.identity = NULL; // judged in its own check
     if (!hf_postgres_connect(&anyone, HF_POSTGRES_BACKUP, &patience, &conn, &why) ||
         !hf_postgres_identify(conn, &anyone, &patience, &identity, &why)) {
-        find_error(check, HF_CHECK_FAILED, &why);
+        doctor_find_error(check, HF_CHECK_FAILED, &why);
         return;
     }
-    find(check, HF_CHECK_OK, "the replication protocol answers, on timeline %u", identity.timeline);
+    doctor_find(check, HF_CHECK_OK, "the replication protocol answers, on timeline %u", identity.timeline);
     check_system_identifier(doctor, &identity);
 }
 
 static void
 check_system_identifier(struct doctor *doctor, const struct hf_postgres_identity *identity)
 {
-    struct hf_check *check = add(doctor, "system_identifier", "It is the database we know");
+    struct hf_check *check = doctor_add(doctor, "system_identifier", "It is the database we know");
     const char *known = doctor->target->identity;
     char text[HF_SOURCE_IDENTITY_BYTES];
 
     snprintf(text, sizeof text, "%" PRIu64, identity->system_identifier);
     if (known != NULL && strcmp(known, text) != 0) {
-        find(check, HF_CHECK_FAILED, "its system identifier is %s, it was %s", text, known);
-        mend(check, "If the server was replaced, upgraded or made anew, add it as a new source under another "
-                    "name: \"holdfast source add\".");
+        doctor_find(check, HF_CHECK_FAILED, "its system identifier is %s, it was %s", text, known);
+        doctor_mend(check, "If the server was replaced, upgraded or made anew, add it as a new source under another "
+                           "name: \"holdfast source add\".");
         return;
     }
-    find(check, HF_CHECK_OK, "its system identifier is %s", text);
+    doctor_find(check, HF_CHECK_OK, "its system identifier is %s", text);
 }
 
-static struct hf_check *
-add(struct doctor *doctor, const char *id, const char *title)
+struct hf_check *
+doctor_add(struct doctor *doctor, const char *id, const char *title)
 {
     assert(doctor->checks->count < HF_CHECKS_MOST);
     struct hf_check *check = &doctor->checks->items[doctor->checks->count++];
@@ -693,8 +556,8 @@ add(struct doctor *doctor, const char *id, const char *title)
     return check;
 }
 
-static void
-find(struct hf_check *check, enum hf_check_verdict verdict, const char *format, ...)
+void
+doctor_find(struct hf_check *check, enum hf_check_verdict verdict, const char *format, ...)
 {
     va_list arguments;
 
@@ -704,8 +567,8 @@ find(struct hf_check *check, enum hf_check_verdict verdict, const char *format, 
     va_end(arguments);
 }
 
-static void
-mend(struct hf_check *check, const char *format, ...)
+void
+doctor_mend(struct hf_check *check, const char *format, ...)
 {
     va_list arguments;
 
@@ -714,54 +577,54 @@ mend(struct hf_check *check, const char *format, ...)
     va_end(arguments);
 }
 
-static void
-find_error(struct hf_check *check, enum hf_check_verdict verdict, const struct hf_error *why)
+void
+doctor_find_error(struct hf_check *check, enum hf_check_verdict verdict, const struct hf_error *why)
 {
-    find(check, verdict, "%s", why->message);
-    mend(check, "%s", why->hint);
+    doctor_find(check, verdict, "%s", why->message);
+    doctor_mend(check, "%s", why->hint);
 }
 
 /* False: the check says why it could not be made. */
-static bool
-ask(struct doctor *doctor, struct hf_check *check, const char *sql, PGresult **ret)
+bool
+doctor_ask(struct doctor *doctor, struct hf_check *check, const char *sql, PGresult **ret)
 {
     struct hf_error why;
 
     if (hf_postgres_query(doctor->conn, &patience, "find this out", sql, NULL, 0, ret, &why))
         return true;
-    find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
+    doctor_find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
     return false;
 }
 
-static bool
-ask_text(struct doctor *doctor, struct hf_check *check, const char *sql, char *ret, size_t size)
+bool
+doctor_ask_text(struct doctor *doctor, struct hf_check *check, const char *sql, char *ret, size_t size)
 {
     _cleanup_(hf_postgres_clearp) PGresult *row = NULL;
     struct hf_error why;
     const char *value;
 
-    if (!ask(doctor, check, sql, &row))
+    if (!doctor_ask(doctor, check, sql, &row))
         return false;
     if (!hf_postgres_field(row, 0, 0, "value", &value, &why)) {
-        find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
+        doctor_find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
         return false;
     }
     snprintf(ret, size, "%s", value);
     return true;
 }
 
-static bool
-ask_numbers(struct doctor *doctor, struct hf_check *check, const char *sql, int64_t *ret, int count)
+bool
+doctor_ask_numbers(struct doctor *doctor, struct hf_check *check, const char *sql, int64_t *ret, int count)
 {
     _cleanup_(hf_postgres_clearp) PGresult *row = NULL;
     struct hf_error why;
 
-    if (!ask(doctor, check, sql, &row))
+    if (!doctor_ask(doctor, check, sql, &row))
         return false;
     for (int i = 0; i < count; i++) {
         uint64_t value;
         if (!hf_postgres_field_number(row, 0, i, "number", INT64_MAX, &value, &why)) {
-            find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
+            doctor_find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
             return false;
         }
         ret[i] = (int64_t)value;
@@ -775,7 +638,7 @@ ask_switch(struct doctor *doctor, struct hf_check *check, const char *setting, b
     char sql[64], value[16];
 
     snprintf(sql, sizeof sql, "SHOW %s", setting); // a name of ours
-    if (!ask_text(doctor, check, sql, value, sizeof value))
+    if (!doctor_ask_text(doctor, check, sql, value, sizeof value))
         return false;
     *ret_on = strcmp(value, "on") == 0;
     return true;

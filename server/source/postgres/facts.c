@@ -6,6 +6,8 @@
 
 #include "base/lsn.h"
 
+#define CLOCK_MOST_MS (INT64_C(200) * 366 * 24 * 3600 * 1000) // farther apart than any two clocks
+
 static bool make_own(const struct hf_postgres_facts *facts, json_t **ret, struct hf_error *err);
 static bool add_tablespaces(json_t *json, const struct hf_postgres_facts *facts, struct hf_error *err);
 static bool set_integer(json_t *json, const char *member, uint64_t value, struct hf_error *err);
@@ -85,8 +87,18 @@ hf_facts_from_json(const json_t *json, struct hf_recovery_facts *ret, struct hf_
     const char *superuser = json_string_value(json_object_get(json, "superuser"));
     if (superuser != NULL)
         snprintf(facts.superuser, sizeof facts.superuser, "%s", superuser);
+    const json_t *ahead = json_object_get(json, "server_clock_ahead_ms");
+    if (ahead != NULL && !hf_json_integer(json, "server_clock_ahead_ms", "facts", -CLOCK_MOST_MS, CLOCK_MOST_MS,
+                                          &facts.server_clock_ahead_ms, err))
+        return false;
     *ret = facts;
     return true;
+}
+
+int64_t
+hf_facts_server_time(const struct hf_recovery_facts *facts, int64_t at)
+{
+    return at + facts->server_clock_ahead_ms;
 }
 
 static bool
@@ -106,6 +118,7 @@ make_own(const struct hf_postgres_facts *facts, json_t **ret, struct hf_error *e
         !hf_json_set(own, "data_checksums", json_boolean(facts->data_checksums), err) ||
         !set_integer(own, "wal_commits", facts->wal_commits, err) ||
         !set_integer(own, "wal_last_commit_at", (uint64_t)facts->wal_last_commit_at, err) ||
+        (facts->clock.known && !hf_json_set(own, "server_clock_ahead_ms", json_integer(facts->clock.ahead_ms), err)) ||
         !set_integer(own, "max_connections", facts->max_connections, err) ||
         !set_integer(own, "max_worker_processes", facts->max_worker_processes, err) ||
         !set_integer(own, "max_wal_senders", facts->max_wal_senders, err) ||

@@ -5,10 +5,12 @@
  * ("0/2000028"):
  *   system_identifier (text: it does not fit all JSON readers), wal_first_lsn, wal_end_lsn, timeline, stop_timeline,
  *   wal_segment_bytes, block_bytes, segment_blocks, data_checksums, wal_commits, wal_last_commit_at, max_connections,
- *   max_worker_processes, max_wal_senders, max_prepared_xacts, max_locks_per_xact, tablespaces [{oid, location}]
+ *   max_worker_processes, max_wal_senders, max_prepared_xacts, max_locks_per_xact, tablespaces [{oid, location}],
+ *   server_clock_ahead_ms (what the server's clock showed more than this host's, measured; not there: not known)
  */
 #pragma once
 #include "server/source/facts.h"
+#include "server/source/postgres/clock.h"
 
 struct hf_postgres_tablespace {
     uint32_t oid;
@@ -26,6 +28,7 @@ struct hf_postgres_facts {
     uint64_t wal_end_lsn;       // end of the last complete record in it; at or after stop_lsn
     uint64_t wal_commits;       // commit records in it
     int64_t wal_last_commit_at; // newest of these, by the source's clock; 0 when there is none
+    struct hf_server_clock clock;
     uint32_t wal_segment_bytes, block_bytes, segment_blocks;
     bool data_checksums;
     bool from_standby;
@@ -59,8 +62,11 @@ struct hf_recovery_facts {
     bool data_checksums;
     uint32_t max_connections, max_worker_processes, max_wal_senders, max_prepared_xacts, max_locks_per_xact;
     int64_t started_at, finished_at;
-    int64_t wal_last_commit_at; // 0: none
+    int64_t wal_last_commit_at;    // 0: none
+    int64_t server_clock_ahead_ms; // 0 also when it was not measured
     uint64_t bad_pages;
     char superuser[64]; // "" when not known
 };
 HF_MUST_CHECK bool hf_facts_from_json(const json_t *json, struct hf_recovery_facts *ret, struct hf_error *err);
+/* A moment of this host's clock during the backup, as the server's clock showed it: targets are times of that clock. */
+int64_t hf_facts_server_time(const struct hf_recovery_facts *facts, int64_t at);

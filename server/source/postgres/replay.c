@@ -61,6 +61,7 @@ static bool put_histories(const struct hf_replay *replay, int folder, struct hf_
 static bool put_file(const struct hf_replay *replay, int folder, const char *name, int flags, const struct hf_buf *text,
                      struct hf_error *err);
 static bool put_settings(const struct hf_replay *replay, int folder, struct hf_error *err);
+static bool is_exclusive(const struct hf_wal_target *target);
 static bool add_target(const struct hf_replay *replay, struct hf_buf *out, struct hf_error *err);
 static bool add_quoted(struct hf_buf *out, const char *text, struct hf_error *err);
 
@@ -127,9 +128,10 @@ static bool
 begins_before(const struct hf_replay_options *options, struct hf_error *err)
 {
     char target[HF_TIME_TEXT_BYTES], end[HF_TIME_TEXT_BYTES];
-    if (options->target.kind != HF_WAL_TO_TIME || options->target.time >= options->facts->finished_at)
+    const int64_t finished_at = hf_facts_server_time(options->facts, options->facts->finished_at);
+    if (options->target.kind != HF_WAL_TO_TIME || options->target.time >= finished_at)
         return true;
-    hf_fail(err, HF_ERR_USAGE, "the backup ended at %s, behind %s", hf_time_format(options->facts->finished_at, end),
+    hf_fail(err, HF_ERR_USAGE, "the backup ended at %s, behind %s", hf_time_format(finished_at, end),
             hf_time_format(options->target.time, target));
     return hf_fail_hint(err, "Name an earlier backup.");
 }
@@ -200,8 +202,10 @@ walk_to_target(struct hf_replay *replay, const struct hf_window *window, struct 
         return false;
     hf_wal_walk_look_for(walk, &options->target);
     struct proof proof = {options, walk, false};
-    if (!hf_stream_read(options->archive, &replay->path, replay->facts.from, window->end, feed, &proof, &why) &&
-        !proof.over) {
+    uint64_t end = window->end;
+    if (options->search_end > replay->facts.from && options->search_end < end)
+        end = options->search_end;
+    if (!hf_stream_read(options->archive, &replay->path, replay->facts.from, end, feed, &proof, &why) && !proof.over) {
         *err = why;
         return hf_fail_within(err, "the log behind the backup is not whole");
     }
@@ -268,7 +272,7 @@ refuse_beyond(const struct hf_replay *replay, const struct hf_window *window, co
         snprintf(where, sizeof where, "the archive ends at %s", end);
     if (target->kind == HF_WAL_TO_TIME)
         snprintf(what, sizeof what, "no commit later than %s", hf_time_format(target->time, behind));
-    else if (target->kind == HF_WAL_TO_TRANSACTION)
+    else if (target->kind == HF_WAL_TO_TRANSACTION || target->kind == HF_WAL_BEFORE_TRANSACTION)
         snprintf(what, sizeof what, "no end of transaction %u", target->transaction);
     else if (target->kind == HF_WAL_TO_RESTORE_POINT)
         snprintf(what, sizeof what, "no restore point \"%s\"", target->point);
@@ -437,7 +441,7 @@ put_settings(const struct hf_replay *replay, int folder, struct hf_error *err)
                        "recovery_target_lsn = ''\n"
                        "recovery_target_inclusive = %s\n"
                        "recovery_target_action = %s\n",
-                       replay->facts.timeline, replay->options->target.kind == HF_WAL_TO_POSITION ? "off" : "on",
+                       replay->facts.timeline, is_exclusive(&replay->options->target) ? "off" : "on",
                        replay->options->action) ||
         !add_target(replay, &text, err) || !put_file(replay, folder, "postgresql.auto.conf", O_APPEND, &text, err))
         return false;
@@ -447,6 +451,13 @@ put_settings(const struct hf_replay *replay, int folder, struct hf_error *err)
     if (!put_file(replay, folder, "recovery.signal", O_TRUNC, &none, err))
         return false;
     return fsync(folder) == 0 || hf_fail_errno(err, HF_ERR_NONE, "could not write the restored folder");
+}
+
+/* Recovery stops before the record that it names. */
+static bool
+is_exclusive(const struct hf_wal_target *target)
+{
+    return target->kind == HF_WAL_TO_POSITION || target->kind == HF_WAL_BEFORE_TRANSACTION;
 }
 
 static bool
@@ -466,6 +477,7 @@ add_target(const struct hf_replay *replay, struct hf_buf *out, struct hf_error *
     case HF_WAL_TO_POSITION:
         return hf_buf_printf(out, err, "recovery_target_lsn = '%s'\n", hf_lsn_format(target->position, text));
     case HF_WAL_TO_TRANSACTION:
+    case HF_WAL_BEFORE_TRANSACTION:
         return hf_buf_printf(out, err, "recovery_target_xid = '%u'\n", target->transaction);
     case HF_WAL_TO_RESTORE_POINT:
         return hf_buf_add_text(out, "recovery_target_name = '", err) && add_quoted(out, target->point, err) &&

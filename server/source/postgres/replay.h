@@ -22,9 +22,10 @@ struct hf_replay_options {
     struct hf_archive *archive;            // borrowed
     const struct hf_recovery_facts *facts; // of the backup; borrowed
     struct hf_wal_target target;
-    uint32_t timeline;  // 0: the archive's newest
-    const char *action; // at the target: promote, pause or shutdown; borrowed
-    bool owner;         // what is written goes to uid and gid
+    uint32_t timeline;   // 0: the archive's newest
+    uint64_t search_end; // the target is not sought from here on; 0: up to the archive's end
+    const char *action;  // at the target: promote, pause or shutdown; borrowed
+    bool owner;          // what is written goes to uid and gid
     uid_t uid;
     gid_t gid;
     const atomic_bool *cancel; // or NULL

@@ -8,17 +8,18 @@
 #include <unistd.h>
 
 #include "base/time.h"
+#include "server/source/postgres/clock.h"
 #include "server/source/postgres/stream_slot.h"
 #include "server/source/postgres/wal_format.h"
 
-#define REPLY_MS          10000 // at least so often: a third of the shortest wal_sender_timeout in use
-#define REPORT_MS         1000
-#define STEP_MS           200 // how soon a cancelled wait ends, and how often the journal's age is looked at
-#define SILENCE_MS        60000
-#define HISTORY_MOST      HF_TIMELINE_FILE_MOST
-#define OVERLAP_MOST      (64 * HF_KIB) // received once more and compared
-#define MESSAGES_AT_ONCE  256           // before we look at what else there is to do
-#define POSTGRES_EPOCH_MS INT64_C(946684800000)
+#define REPLY_MS         10000 // at least so often: a third of the shortest wal_sender_timeout in use
+#define REPORT_MS        1000
+#define CLOCK_MS         60000 // how long the quickest message counts
+#define STEP_MS          200   // how soon a cancelled wait ends, and how often the journal's age is looked at
+#define SILENCE_MS       60000
+#define HISTORY_MOST     HF_TIMELINE_FILE_MOST
+#define OVERLAP_MOST     (64 * HF_KIB) // received once more and compared
+#define MESSAGES_AT_ONCE 256           // before we look at what else there is to do
 
 #define DATA_HEADER  25 // 'w', start, server's end, time
 #define ALIVE_LENGTH 18 // 'k', server's end, time, answer wanted
@@ -47,6 +48,9 @@ struct receiver {
     uint64_t synced_before, whole_before; // as the stream began
     bool missing;                         // the stream failed since the server has removed what comes next
 
+    struct hf_server_clock clock; // since clock_since_ns; a clock that is set is noticed after CLOCK_MS
+    uint64_t clock_since_ns;
+
     struct hf_stream_report report;
     uint64_t began_at; // where the archive ended when the last stream began
     uint64_t replied_ns, reported_ns, acknowledged;
@@ -73,6 +77,7 @@ static uint64_t flushed(struct receiver *receiver);
 static bool reply(struct receiver *receiver, bool wants_answer, struct hf_error *err);
 static bool wait_for_news(struct receiver *receiver, struct hf_error *err);
 static void tell_report(struct receiver *receiver, bool now);
+static void report_clock(struct receiver *receiver);
 static bool record_gap(struct receiver *receiver, const struct hf_error *why, struct hf_error *err);
 static void receiver_done(struct receiver *receiver);
 static uint64_t get_big(const uint8_t *at);
@@ -400,10 +405,12 @@ take_message(struct receiver *receiver, const uint8_t *message, size_t length, s
 {
     if (message[0] == 'w' && length >= DATA_HEADER) {
         receiver->report.server_end = get_big(message + 9);
+        hf_server_clock_note(&receiver->clock, get_big(message + 17));
         return take_log(receiver, get_big(message + 1), message + DATA_HEADER, length - DATA_HEADER, err);
     }
     if (message[0] == 'k' && length == ALIVE_LENGTH) {
         receiver->report.server_end = get_big(message + 1);
+        hf_server_clock_note(&receiver->clock, get_big(message + 9));
         return message[ALIVE_LENGTH - 1] == 0 || reply(receiver, false, err);
     }
     return hf_fail(err, HF_ERR_CORRUPT, "the server sent a message of the kind %02x with %zu bytes in its log stream",
@@ -502,7 +509,7 @@ reply(struct receiver *receiver, bool wants_answer, struct hf_error *err)
     put_big(message + 1, receiver->end);
     put_big(message + 9, stable);
     put_big(message + 17, 0); // nothing is ever applied here
-    put_big(message + 25, (uint64_t)(hf_time_now_ms() - POSTGRES_EPOCH_MS) * 1000);
+    put_big(message + 25, (uint64_t)(hf_time_now_ms() - HF_POSTGRES_EPOCH_MS) * 1000);
     message[REPLY_LENGTH - 1] = wants_answer ? 1 : 0;
     receiver->replied_ns = hf_monotonic_ns();
     receiver->acknowledged = stable;
@@ -542,8 +549,23 @@ tell_report(struct receiver *receiver, bool now)
         report->caught_up_at = hf_time_now_ms();
     if (!now && hf_monotonic_ns() - receiver->reported_ns < REPORT_MS * UINT64_C(1000000))
         return;
+    report_clock(receiver);
     receiver->reported_ns = hf_monotonic_ns();
     receiver->request->report(receiver->request->context, report);
+}
+
+static void
+report_clock(struct receiver *receiver)
+{
+    struct hf_stream_report *report = &receiver->report;
+    if (receiver->clock.known) {
+        report->clock_known = true;
+        report->server_clock_ahead_ms = receiver->clock.ahead_ms;
+    }
+    if (hf_monotonic_ns() - receiver->clock_since_ns > CLOCK_MS * UINT64_C(1000000)) {
+        receiver->clock = (struct hf_server_clock){0};
+        receiver->clock_since_ns = hf_monotonic_ns();
+    }
 }
 
 /* From our end up to where the slot has the log, or up to what we have behind the hole. */

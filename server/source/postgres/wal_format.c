@@ -461,7 +461,7 @@ stops_at_transaction(const struct hf_wal_walk *walk, uint8_t info, bool *ret_beh
     if (info != COMMIT && info != ABORT && !prepared)
         return false;
     *ret_behind = walk->target.kind == HF_WAL_TO_TRANSACTION;
-    if (walk->target.kind == HF_WAL_TO_TRANSACTION)
+    if (walk->target.kind == HF_WAL_TO_TRANSACTION || walk->target.kind == HF_WAL_BEFORE_TRANSACTION)
         return !prepared && hf_get_u32(walk->header + 4) == walk->target.transaction;
     return walk->target.kind == HF_WAL_TO_TIME && find_time(walk, &at_us) && at_us > walk->target.time * 1000;
 }

@@ -9,10 +9,9 @@
 #include "base/time.h"
 #include "server/source/postgres/wal_format.h"
 
-#define REPLY_MS          10000 // at least so often: a third of the shortest wal_sender_timeout in use
-#define GOODBYE_MS        5000  // for the server to end the stream; after that the connection just closes
-#define HISTORY_MOST      (1024 * 1024)
-#define POSTGRES_EPOCH_MS INT64_C(946684800000)
+#define REPLY_MS     10000 // at least so often: a third of the shortest wal_sender_timeout in use
+#define GOODBYE_MS   5000  // for the server to end the stream; after that the connection just closes
+#define HISTORY_MOST (1024 * 1024)
 
 #define DATA_HEADER  25 // 'w', start, server's end, time
 #define ALIVE_LENGTH 18 // 'k', server's end, time, answer wanted
@@ -42,6 +41,7 @@ struct hf_wal_receiver {
     void *segment; // the sink's handle of the open segment, or NULL
     uint64_t segments;
     bool history_file;
+    struct hf_server_clock clock;
 };
 
 static bool make_slot(struct hf_wal_receiver *receiver, struct hf_error *err);
@@ -148,6 +148,7 @@ hf_wal_receiver_finish(struct hf_wal_receiver *receiver, uint64_t stop_lsn, uint
         .segments = receiver->segments,
         .bytes = seen.position - receiver->first,
         .history_file = receiver->history_file,
+        .clock = receiver->clock,
     };
     return true;
 }
@@ -302,8 +303,10 @@ take_message(struct hf_wal_receiver *receiver, const uint8_t *message, size_t le
 {
     if (message[0] == 'w' && length >= DATA_HEADER)
         return take_log(receiver, message, length, err);
-    if (message[0] == 'k' && length == ALIVE_LENGTH)
+    if (message[0] == 'k' && length == ALIVE_LENGTH) {
+        hf_server_clock_note(&receiver->clock, get_big(message + 9));
         return message[ALIVE_LENGTH - 1] == 0 || reply(receiver, err);
+    }
     return hf_fail(err, HF_ERR_CORRUPT, "the server sent a message of the kind %02x with %zu bytes in its log stream",
                    message[0], length);
 }
@@ -317,6 +320,7 @@ take_log(struct hf_wal_receiver *receiver, const uint8_t *message, size_t length
     if (start != receiver->received)
         return hf_fail(err, HF_ERR_CORRUPT, "the server sent log from %s on, %s was next", hf_lsn_format(start, text),
                        hf_lsn_format(receiver->received, expected));
+    hf_server_clock_note(&receiver->clock, get_big(message + 17));
     atomic_fetch_add_explicit(&receiver->options.progress->done, length - DATA_HEADER, memory_order_relaxed);
     return write_log(receiver, message + DATA_HEADER, length - DATA_HEADER, err);
 }
@@ -400,7 +404,7 @@ reply(struct hf_wal_receiver *receiver, struct hf_error *err)
     put_big(message + 1, receiver->received);
     put_big(message + 9, stable < receiver->received ? stable : receiver->received);
     put_big(message + 17, 0); // nothing is ever applied here
-    put_big(message + 25, (uint64_t)(hf_time_now_ms() - POSTGRES_EPOCH_MS) * 1000);
+    put_big(message + 25, (uint64_t)(hf_time_now_ms() - HF_POSTGRES_EPOCH_MS) * 1000);
     receiver->replied_ns = hf_monotonic_ns();
     if (PQputCopyData(receiver->conn, (const char *)message, sizeof message) != 1 || PQflush(receiver->conn) < 0)
         return hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: the connection was lost: %.200s", doing,

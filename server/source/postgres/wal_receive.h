@@ -12,6 +12,7 @@
  */
 #pragma once
 #include "server/source/source.h"
+#include "server/source/postgres/clock.h"
 #include "server/source/postgres/connection.h"
 
 struct hf_wal_receiver_options {
@@ -29,6 +30,7 @@ struct hf_wal_received {
     uint64_t end_lsn;   // end of the last complete record
     uint64_t commits;
     int64_t last_commit_at;
+    struct hf_server_clock clock;
     uint64_t segments, bytes;
     bool history_file; // of the timeline, where it is not the first
 };

@@ -1,0 +1,114 @@
+#!/usr/bin/python3
+"""test_stream_versions.py - every PostgreSQL that is backed up, streamed and restored to moments, exact to the commit.
+
+15 is Debian's; the others lie below HOLDFAST_SERVERS, see tests/support/fetch-servers.  Where one is missing its test is
+skipped, by name.
+"""
+import os
+import random
+import subprocess
+import sys
+
+here = os.path.dirname(os.path.abspath(__file__))
+sys.path.insert(0, os.path.join(here, "../support"))
+sys.path.insert(0, here)
+from appliance import POSTGRES, ROOT, Cluster, folder  # noqa: E402
+from moments import Ledgered  # noqa: E402
+from tap import run, skip, test  # noqa: E402
+
+SERVERS = os.environ.get("HOLDFAST_SERVERS", "")
+STREAMED = "max_slot_wal_keep_size = 2GB\nwal_keep_size = 0\n"
+CHANCE = random.Random(20261123)
+
+
+def binaries_of(major):
+    if major == 15:
+        return POSTGRES
+    place = os.path.join(SERVERS, str(major), "bin")
+    if not os.path.exists(os.path.join(place, "postgres")):
+        skip(f"there is no PostgreSQL {major} here")
+    return place
+
+
+def every_moment(server, major, connection=None, targets=2):
+    """A ledger over a backup and two log segments; then the end of it, and `targets` moments by chance."""
+    try:
+        clinic = Ledgered(server, f"sandbox:\n  postgres_prefixes: [{SERVERS}]\n" if major != 15 else "", connection)
+        clinic.add()
+        clinic.start_receiving()
+        clinic.commit(10)
+        clinic.prove()
+        clinic.commit(25)
+        server.sql("SELECT pg_switch_wal()")
+        clinic.point("half way")
+        clinic.commit(25)
+        clinic.stop_receiving()
+        server.stop()  # a copy needs nothing of it
+
+        clinic.must_hold(60, "--latest")
+        kinds = ["at", "lsn", "xid", "before-xid", "point"]
+        for kind in CHANCE.sample(kinds, targets):
+            words, last = clinic.random_target(CHANCE, clinic.rows[12:55], [kind])
+            clinic.must_hold(last, *words)
+        clinic.appliance.end_daemon()
+    finally:
+        if server.process.poll() is None:
+            server.stop()
+
+
+@test
+def version_13_whose_log_is_received_and_replayed():
+    every_moment(Cluster(STREAMED, binaries=binaries_of(13)), 13)
+
+
+@test
+def version_14_without_page_checksums():
+    every_moment(Cluster(STREAMED, binaries=binaries_of(14), init=()), 14)
+
+
+@test
+def version_15_with_large_segments_over_tls_with_a_password():
+    server = Cluster(STREAMED + "max_wal_size = 512MB\nmin_wal_size = 128MB\n", init=("--data-checksums", "--wal-segsize=64"))
+    certificate, key = make_certificate(server)
+    server.configure(f"ssl = on\nssl_cert_file = '{certificate}'\nssl_key_file = '{key}'\nssl_min_protocol_version = 'TLSv1.3'\n")
+    server.sql("SET password_encryption = 'scram-sha-256'; CREATE ROLE holdfast LOGIN REPLICATION PASSWORD 'a long one'; "
+               "GRANT pg_read_all_settings, pg_monitor TO holdfast")
+    server.set_hba("local all postgres trust\nlocal replication postgres trust\n"
+                   "hostssl all holdfast 127.0.0.1/32 scram-sha-256\nhostssl replication holdfast 127.0.0.1/32 scram-sha-256\n")
+    server.restart()
+    secret = os.path.join(ROOT, "pgpass")
+    with open(secret, "w", encoding="utf-8") as file:
+        file.write(f"127.0.0.1:{server.port}:*:holdfast:a long one\n")
+    os.chmod(secret, 0o600)
+    every_moment(server, 15, f"host=127.0.0.1 port={server.port} user=holdfast dbname=postgres passfile={secret} "
+                             f"sslmode=verify-full sslrootcert={certificate} channel_binding=require", targets=1)
+
+
+def make_certificate(server):
+    place = folder("certificate")
+    certificate, key = os.path.join(place, "server.crt"), os.path.join(place, "server.key")
+    made = subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+                           "-days", "2", "-subj", "/CN=clinic", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", key,
+                           "-out", certificate], capture_output=True, text=True)
+    assert made.returncode == 0, made.stderr
+    os.chmod(key, 0o600)
+    server._own(key)
+    return certificate, key
+
+
+@test
+def version_16_with_small_segments():
+    every_moment(Cluster(STREAMED, binaries=binaries_of(16), init=("--data-checksums", "--wal-segsize=1")), 16)
+
+
+@test
+def version_17_that_summarises_its_log():
+    every_moment(Cluster(STREAMED + "summarize_wal = on\n", binaries=binaries_of(17)), 17)
+
+
+@test
+def version_18_with_large_segments():
+    every_moment(Cluster(STREAMED + "max_wal_size = 512MB\n", binaries=binaries_of(18), init=("--wal-segsize=64",)), 18)
+
+
+run()
