@@ -13,7 +13,6 @@ static void examine(const char *conninfo, const char *identity, const struct hf_
 static void must_find(const char *id, enum hf_check_verdict verdict, const char *detail, const char *remedy);
 static bool has_all_but_hstore(void *context, uint32_t major_version, const char *extension);
 static bool has_no_locale(void *context, const char *provider, const char *locale);
-static void make_certificate(struct hf_test_cluster *cluster, char *certificate, size_t size);
 static json_t *capture(const char *conninfo, const struct hf_backup_sink *sink);
 static const json_t *row_with(const json_t *list, const char *member, const char *value);
 static const char *text_of(const json_t *object, const char *member);
@@ -123,7 +122,7 @@ HF_TEST(encryption_counts_only_with_a_checked_name)
     struct hf_test_cluster *cluster = hf_test_cluster_start(&(struct hf_test_cluster_options){.tcp = true});
     char conninfo[400], certificate[160];
 
-    make_certificate(cluster, certificate, sizeof certificate);
+    hf_test_cluster_encrypt(cluster, certificate, sizeof certificate);
     snprintf(conninfo, sizeof conninfo, "host=127.0.0.1 port=%u user=postgres", cluster->port);
     examine(conninfo, NULL, NULL);
     must_find("tls", HF_CHECK_WARNING, "the server's name is not checked: sslmode is prefer", "sslmode=verify-full");
@@ -269,49 +268,6 @@ has_no_locale(__attribute__((unused)) void *context, const char *provider, const
 {
     assert_string_equal(provider, "c");
     return locale == NULL;
-}
-
-/* For "localhost", signed by itself; the server uses it from now on. */
-static void
-make_certificate(struct hf_test_cluster *cluster, char *certificate, size_t size)
-{
-    char key[160];
-    struct hf_error err;
-    int status;
-
-    snprintf(certificate, size, "%s/server.crt", cluster->folder);
-    snprintf(key, sizeof key, "%s/server.key", cluster->folder);
-    const char *const argv[] = {"openssl",
-                                "req",
-                                "-x509",
-                                "-newkey",
-                                "ec",
-                                "-pkeyopt",
-                                "ec_paramgen_curve:P-256",
-                                "-nodes",
-                                "-subj",
-                                "/CN=localhost",
-                                "-days",
-                                "2",
-                                "-keyout",
-                                key,
-                                "-out",
-                                certificate,
-                                NULL};
-    const struct hf_process_options options = {.argv = argv,
-                                               .stdin_fd = -1,
-                                               .stdout_fd = -1,
-                                               .stderr_fd = -1,
-                                               .become = geteuid() == 0,
-                                               .uid = hf_test_server_uid(),
-                                               .gid = hf_test_server_gid()};
-    hf_assert_ok(hf_process_run(&options, NULL, 0, 30000, NULL, NULL, &status, &err), &err);
-    assert_int_equal(status, 0);
-    char line[400];
-    snprintf(line, sizeof line, "ssl = on\nssl_cert_file = '%s'\nssl_key_file = '%s'", certificate, key);
-    hf_test_cluster_set(cluster, line);
-    hf_test_cluster_stop(cluster, SIGINT);
-    hf_test_cluster_resume(cluster);
 }
 
 static json_t *

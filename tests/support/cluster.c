@@ -446,3 +446,45 @@ fill_environment(const struct hf_test_cluster *cluster, char text[8][160], const
         environment[i] = text[i];
     environment[n] = NULL;
 }
+
+void
+hf_test_cluster_encrypt(struct hf_test_cluster *cluster, char *certificate, size_t size)
+{
+    char key[160];
+    struct hf_error err;
+    int status;
+
+    snprintf(certificate, size, "%s/server.crt", cluster->folder);
+    snprintf(key, sizeof key, "%s/server.key", cluster->folder);
+    const char *const argv[] = {"openssl",
+                                "req",
+                                "-x509",
+                                "-newkey",
+                                "ec",
+                                "-pkeyopt",
+                                "ec_paramgen_curve:P-256",
+                                "-nodes",
+                                "-subj",
+                                "/CN=localhost",
+                                "-days",
+                                "2",
+                                "-keyout",
+                                key,
+                                "-out",
+                                certificate,
+                                NULL};
+    const struct hf_process_options options = {.argv = argv,
+                                               .stdin_fd = -1,
+                                               .stdout_fd = -1,
+                                               .stderr_fd = -1,
+                                               .become = geteuid() == 0,
+                                               .uid = hf_test_server_uid(),
+                                               .gid = hf_test_server_gid()};
+    hf_assert_ok(hf_process_run(&options, NULL, 0, 30000, NULL, NULL, &status, &err), &err);
+    assert_int_equal(status, 0);
+    char line[400];
+    snprintf(line, sizeof line, "ssl = on\nssl_cert_file = '%s'\nssl_key_file = '%s'", certificate, key);
+    hf_test_cluster_set(cluster, line);
+    hf_test_cluster_stop(cluster, SIGINT);
+    hf_test_cluster_resume(cluster);
+}

@@ -50,6 +50,9 @@ void hf_test_cluster_resume(struct hf_test_cluster *cluster); // starts it again
 void hf_test_cluster_set(struct hf_test_cluster *cluster, const char *line);
 void hf_test_cluster_reload(struct hf_test_cluster *cluster); // SIGHUP
 
+/* Encrypts from now on, with a certificate for "localhost" that it signed itself, whose path is put into `certificate`. */
+void hf_test_cluster_encrypt(struct hf_test_cluster *cluster, char *certificate, size_t size);
+
 /* A connection as `postgres` over the socket; database NULL for "postgres".  PQfinish() it. */
 PGconn *hf_test_cluster_connect(const struct hf_test_cluster *cluster, const char *database);
 /* The connection as text for code under test: host, port, user, dbname, password; more is put behind (may be NULL). */

@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "server/source/postgres/connection.h"
 #include "server/source/postgres/control.h"
+#include "server/source/postgres/exchange.h"
 #include "server/source/postgres/inventory.h"
 #include "server/source/postgres/label.h"
 #include "server/source/postgres/manifest.h"
@@ -39,12 +40,12 @@ struct backup {
     struct hf_backup_manifest_summary manifest;
     struct hf_buf notices;
 
-    char *message;        // of the copy, until the next is asked for
-    PGresult *answer;     // what followed the copy, already fetched
-    bool typed;           // messages begin with their type
-    enum section section; // typed: what was announced
-    char archive[64];     // and its name: "base.tar", "16400.tar"
-    size_t archives;      // tars received
+    struct hf_exchange *exchange; // the command and its answers
+    PGresult *answer;             // what followed the copy, already fetched
+    bool typed;                   // messages begin with their type
+    enum section section;         // typed: what was announced
+    char archive[64];             // and its name: "base.tar", "16400.tar"
+    size_t archives;              // tars received
 };
 
 static bool connect_base(struct backup *backup, struct hf_error *err);
@@ -60,9 +61,10 @@ static bool receive_separate(struct backup *backup, struct hf_error *err);
 static bool receive_announced_tar(struct backup *backup, struct hf_error *err);
 static bool receive_tar(struct backup *backup, const char *prefix, struct hf_error *err);
 static bool next_bytes(void *context, const uint8_t **ret_data, size_t *ret_length, struct hf_error *err);
-static bool next_message(struct backup *backup, const uint8_t **ret_data, size_t *ret_length, struct hf_error *err);
-static bool next_answer(struct backup *backup, ExecStatusType wanted, PGresult **ret, struct hf_error *err);
-static bool note_announcement(struct backup *backup, const uint8_t *message, size_t length, struct hf_error *err);
+static bool next_piece(struct backup *backup, struct hf_exchange_piece *ret, struct hf_error *err);
+static bool next_answer(struct backup *backup, const struct hf_postgres_patience *patience, ExecStatusType wanted,
+                        PGresult **ret, struct hf_error *err);
+static bool note_announcement(struct backup *backup, const struct hf_exchange_piece *piece, struct hf_error *err);
 static bool receive_manifest(struct backup *backup, struct hf_error *err);
 static bool store_manifest(struct backup *backup, void *handle, struct hf_error *err);
 static bool note_promise(void *context, const struct hf_backup_manifest_file *file, struct hf_error *err);
@@ -72,7 +74,7 @@ static bool check_label(struct backup *backup, struct hf_error *err);
 static bool check_control(struct backup *backup, struct hf_error *err);
 static bool check_manifest(const struct backup *backup, struct hf_error *err);
 static bool compare(struct backup *backup, struct hf_error *err);
-static void keep_notice(void *context, const PGresult *result);
+static void keep_notice(void *context, const char *severity, const char *message);
 static struct hf_postgres_patience patience_of(const struct backup *backup);
 static void done(struct backup *backup);
 
@@ -124,7 +126,6 @@ connect_base(struct backup *backup, struct hf_error *err)
     if (!hf_postgres_connect(target, HF_POSTGRES_BACKUP, &patience, &backup->conn, err) ||
         !hf_postgres_identify(backup->conn, target, &patience, &identity, err))
         return false;
-    PQsetNoticeReceiver(backup->conn, keep_notice, backup);
     backup->typed = hf_postgres_major(backup->conn) >= TYPED_MESSAGES_SINCE;
     backup->facts.system_identifier = identity.system_identifier;
     backup->facts.server_version = (uint32_t)PQserverVersion(backup->conn);
@@ -183,7 +184,14 @@ static bool
 begin(struct backup *backup, struct hf_error *err)
 {
     _cleanup_(hf_buf_done) struct hf_buf command = HF_BUF_INIT(1024);
-    return format_command(backup, &command, err) && hf_postgres_send(backup->conn, doing, hf_buf_text(&command), err);
+    const struct hf_postgres_patience patience = patience_of(backup);
+    const struct hf_exchange_options options = {.conn = backup->conn,
+                                                .socket = hf_exchange_socket(backup->conn),
+                                                .doing = doing,
+                                                .context = backup,
+                                                .notice = keep_notice};
+    return format_command(backup, &command, err) &&
+           hf_exchange_begin(&options, hf_buf_text(&command), &patience, &backup->exchange, err);
 }
 
 static bool
@@ -216,7 +224,7 @@ read_start(struct backup *backup, struct hf_error *err)
     uint64_t timeline;
 
     patience.silence_ms = CHECKPOINT_MS;
-    if (!hf_postgres_next(backup->conn, &patience, doing, PGRES_TUPLES_OK, &row, err) ||
+    if (!next_answer(backup, &patience, PGRES_TUPLES_OK, &row, err) ||
         !hf_postgres_field(row, 0, 0, "start of the backup", &lsn, err) ||
         !hf_lsn_parse(lsn, &backup->facts.start_lsn, err) ||
         !hf_postgres_field_number(row, 0, 1, "timeline of the backup", UINT32_MAX, &timeline, err))
@@ -235,7 +243,7 @@ read_tablespaces(struct backup *backup, struct hf_error *err)
     _cleanup_(hf_postgres_clearp) PGresult *rows = NULL;
     uint64_t total_kib = 0;
 
-    if (!hf_postgres_next(backup->conn, &patience, doing, PGRES_TUPLES_OK, &rows, err))
+    if (!next_answer(backup, &patience, PGRES_TUPLES_OK, &rows, err))
         return false;
     int count = PQntuples(rows);
     if (count < 1 || count > TABLESPACES_MOST)
@@ -298,7 +306,7 @@ receive_typed(struct backup *backup, struct hf_error *err)
     _cleanup_(hf_postgres_clearp) PGresult *copy = NULL;
     bool manifest = false;
 
-    if (!hf_postgres_next(backup->conn, &patience, doing, PGRES_COPY_OUT, &copy, err))
+    if (!next_answer(backup, &patience, PGRES_COPY_OUT, &copy, err))
         return false;
     for (;;) {
         const uint8_t *data;
@@ -334,6 +342,7 @@ receive_typed(struct backup *backup, struct hf_error *err)
 static bool
 receive_separate(struct backup *backup, struct hf_error *err)
 {
+    const struct hf_postgres_patience patience = patience_of(backup);
     char prefix[HF_POSTGRES_TABLESPACE_PATH_BYTES];
 
     for (size_t i = 0; i <= backup->facts.tablespace_count; i++) {
@@ -341,11 +350,11 @@ receive_separate(struct backup *backup, struct hf_error *err)
         prefix[0] = '\0';
         if (i < backup->facts.tablespace_count)
             hf_postgres_path_of_tablespace(backup->facts.tablespaces[i].oid, prefix);
-        if (!next_answer(backup, PGRES_COPY_OUT, &copy, err) || !receive_tar(backup, prefix, err))
+        if (!next_answer(backup, &patience, PGRES_COPY_OUT, &copy, err) || !receive_tar(backup, prefix, err))
             return false;
     }
     _cleanup_(hf_postgres_clearp) PGresult *copy = NULL;
-    return next_answer(backup, PGRES_COPY_OUT, &copy, err) && receive_manifest(backup, err);
+    return next_answer(backup, &patience, PGRES_COPY_OUT, &copy, err) && receive_manifest(backup, err);
 }
 
 /* Tars come in the order the tablespaces were announced. */
@@ -387,60 +396,53 @@ next_bytes(void *context, const uint8_t **ret_data, size_t *ret_length, struct h
     struct backup *backup = context;
 
     for (;;) {
-        const uint8_t *message;
-        size_t length;
-        if (!next_message(backup, &message, &length, err))
+        struct hf_exchange_piece piece;
+        if (!next_piece(backup, &piece, err))
             return false;
-        if (length == 0)
+        const bool typed = backup->typed && piece.begins && piece.length > 0;
+        if (piece.length == 0) {
             backup->section = SECTION_END;
-        else if (!backup->typed || message[0] == 'd') {
-            size_t type = backup->typed ? 1 : 0;
-            if (length == type)
+        } else if (!typed || piece.data[0] == 'd') {
+            const size_t type = typed ? 1 : 0;
+            if (piece.length == type)
                 continue;
-            *ret_data = message + type;
-            *ret_length = length - type;
-            backup->facts.bytes_received += length - type;
-            atomic_fetch_add_explicit(&backup->request->progress->done, length - type, memory_order_relaxed);
+            *ret_data = piece.data + type;
+            *ret_length = piece.length - type;
+            backup->facts.bytes_received += piece.length - type;
+            atomic_fetch_add_explicit(&backup->request->progress->done, piece.length - type, memory_order_relaxed);
             return true;
-        } else if (!note_announcement(backup, message, length, err))
+        } else if (!note_announcement(backup, &piece, err)) {
             return false;
-        else if (backup->section == SECTION_NONE)
+        } else if (backup->section == SECTION_NONE) {
             continue;
+        }
         *ret_data = NULL;
         *ret_length = 0;
         return true;
     }
 }
 
-/* One message of the copy, borrowed until the next; length 0 at its end. */
+/* Borrowed until the next; length 0 at the copy's end. */
 static bool
-next_message(struct backup *backup, const uint8_t **ret_data, size_t *ret_length, struct hf_error *err)
+next_piece(struct backup *backup, struct hf_exchange_piece *ret, struct hf_error *err)
 {
     const struct hf_postgres_patience patience = patience_of(backup);
-    int length;
 
-    PQfreemem(backup->message);
-    backup->message = NULL;
-    if (!hf_postgres_copy_next(backup->conn, &patience, doing, -1, &backup->message, &length, err))
-        return false;
     // A copy that an error cut off ends like any other: only what follows it tells, and it must tell before the
     // reader of the tar complains about missing bytes.
-    if (length < 0 && !hf_postgres_next_any(backup->conn, &patience, doing, &backup->answer, err))
-        return false;
-    *ret_data = (const uint8_t *)backup->message;
-    *ret_length = length < 0 ? 0 : (size_t)length;
-    return true;
+    return hf_exchange_copy(backup->exchange, &patience, ret, err) &&
+           (ret->length > 0 || hf_exchange_next(backup->exchange, &patience, &backup->answer, err));
 }
 
 /* The next answer, which may have been fetched already. */
 static bool
-next_answer(struct backup *backup, ExecStatusType wanted, PGresult **ret, struct hf_error *err)
+next_answer(struct backup *backup, const struct hf_postgres_patience *patience, ExecStatusType wanted, PGresult **ret,
+            struct hf_error *err)
 {
-    const struct hf_postgres_patience patience = patience_of(backup);
     _cleanup_(hf_postgres_clearp) PGresult *answer = HF_TAKE(backup->answer);
 
-    if (answer == NULL)
-        return hf_postgres_next(backup->conn, &patience, doing, wanted, ret, err);
+    if (answer == NULL && !hf_exchange_next(backup->exchange, patience, &answer, err))
+        return false;
     if (PQresultStatus(answer) != wanted)
         return hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: the server answered %s instead of %s", doing,
                        PQresStatus(PQresultStatus(answer)), PQresStatus(wanted));
@@ -449,24 +451,26 @@ next_answer(struct backup *backup, ExecStatusType wanted, PGresult **ret, struct
 }
 
 static bool
-note_announcement(struct backup *backup, const uint8_t *message, size_t length, struct hf_error *err)
+note_announcement(struct backup *backup, const struct hf_exchange_piece *piece, struct hf_error *err)
 {
-    switch (message[0]) {
+    if (!piece->ends)
+        return hf_fail(err, HF_ERR_CORRUPT, "the server announced something in more than %d bytes", HF_EXCHANGE_WHOLE);
+    switch (piece->data[0]) {
     case 'p': // we count ourselves
         return true;
     case 'm':
         backup->section = SECTION_MANIFEST;
         return true;
     case 'n': {
-        const uint8_t *end = memchr(message + 1, '\0', length - 1);
-        if (end == NULL || (size_t)(end - message - 1) >= sizeof backup->archive)
+        const uint8_t *name = piece->data + 1, *end = memchr(name, '\0', piece->length - 1);
+        if (end == NULL || (size_t)(end - name) >= sizeof backup->archive)
             return hf_fail(err, HF_ERR_CORRUPT, "the server announced a tar without a proper name");
-        memcpy(backup->archive, message + 1, (size_t)(end - message));
+        memcpy(backup->archive, name, (size_t)(end - name) + 1);
         backup->section = SECTION_TAR;
         return true;
     }
     default:
-        return hf_fail(err, HF_ERR_CORRUPT, "the server sent a message of the kind %02x in its backup", message[0]);
+        return hf_fail(err, HF_ERR_CORRUPT, "the server sent a message of the kind %02x in its backup", piece->data[0]);
     }
 }
 
@@ -531,12 +535,12 @@ read_stop(struct backup *backup, struct hf_error *err)
     const char *lsn;
     uint64_t timeline;
 
-    if (!next_answer(backup, PGRES_TUPLES_OK, &row, err) ||
+    if (!next_answer(backup, &patience, PGRES_TUPLES_OK, &row, err) ||
         !hf_postgres_field(row, 0, 0, "end of the backup", &lsn, err) ||
         !hf_lsn_parse(lsn, &backup->facts.stop_lsn, err) ||
         !hf_postgres_field_number(row, 0, 1, "timeline of the backup", UINT32_MAX, &timeline, err) ||
-        !hf_postgres_next(backup->conn, &patience, doing, PGRES_COMMAND_OK, &command, err) ||
-        !hf_postgres_finish(backup->conn, &patience, doing, err))
+        !next_answer(backup, &patience, PGRES_COMMAND_OK, &command, err) ||
+        !hf_exchange_finish(backup->exchange, &patience, err))
         return false;
     backup->facts.stop_timeline = (uint32_t)timeline;
     if (backup->facts.stop_lsn < backup->facts.start_lsn)
@@ -650,15 +654,12 @@ compare(struct backup *backup, struct hf_error *err)
 
 /* What does not fit is dropped: a server may send any number of them. */
 static void
-keep_notice(void *context, const PGresult *result)
+keep_notice(void *context, const char *severity, const char *message)
 {
     struct backup *backup = context;
     struct hf_error unheard;
-    const char *severity = PQresultErrorField(result, PG_DIAG_SEVERITY);
-    const char *message = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
 
-    if (severity != NULL && message != NULL)
-        (void)!hf_buf_printf(&backup->notices, &unheard, "%s: %s\n", severity, message);
+    (void)!hf_buf_printf(&backup->notices, &unheard, "%s: %s\n", severity, message);
 }
 
 static struct hf_postgres_patience
@@ -678,8 +679,8 @@ done(struct backup *backup)
 {
     hf_wal_receiver_closep(&backup->wal);
     hf_postgres_clearp(&backup->answer);
+    hf_exchange_freep(&backup->exchange);
     hf_postgres_closep(&backup->conn);
-    PQfreemem(backup->message);
     hf_tar_kept_done(&backup->kept);
     hf_inventory_freep(&backup->inventory);
     hf_buf_done(&backup->notices);

@@ -111,8 +111,6 @@ static bool fail_connect(const struct hf_source_target *target, PGconn *conn, en
 static void read_connect_refusal(const char *message, struct refusal *ret);
 static void ignore_notice(void *context, const PGresult *result);
 static bool check_release(const struct hf_source_target *target, PGconn *conn, struct hf_error *err);
-static bool check_patience(const struct hf_postgres_patience *patience, uint64_t silent_since, const char *doing,
-                           struct hf_error *err);
 static bool wait_for_bytes(PGconn *conn, short events, int timeout_ms, bool *ret_ready, struct hf_error *err);
 static bool wait_for_answer(PGconn *conn, const struct hf_postgres_patience *patience, const char *doing,
                             struct hf_error *err);
@@ -124,6 +122,31 @@ static void format_access_line(const struct refusal *refusal, PGconn *conn, enum
                                size_t size);
 static bool find_address(const char *words, char *address, size_t size, bool *ret_v6);
 static void copy_line(char *to, size_t size, const char *from);
+
+bool
+hf_postgres_go_on(const struct hf_postgres_patience *patience, uint64_t silent_since_ns, const char *doing,
+                  struct hf_error *err)
+{
+    if (patience->cancel != NULL && atomic_load_explicit(patience->cancel, memory_order_relaxed))
+        return hf_fail(err, HF_ERR_CANCELLED, "cancelled while trying to %s", doing);
+    if (patience->other_ended != NULL && atomic_load_explicit(patience->other_ended, memory_order_relaxed))
+        return hf_fail(err, HF_ERR_CANCELLED, "could not %s: the other connection of this backup has ended", doing);
+    uint64_t silent_ms = (hf_monotonic_ns() - silent_since_ns) / 1000000;
+    if (patience->silence_ms > 0 && silent_ms > patience->silence_ms)
+        return hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: no answer for %" PRIu64 " ms", doing, silent_ms);
+    return true;
+}
+
+bool
+hf_postgres_wait(int socket, short events, const struct hf_postgres_patience *patience, uint64_t silent_since_ns,
+                 const char *doing, struct hf_error *err)
+{
+    struct pollfd waiting = {.fd = socket, .events = events};
+    if (!hf_postgres_go_on(patience, silent_since_ns, doing, err))
+        return false;
+    return poll(&waiting, 1, STEP_MS) >= 0 || errno == EINTR ||
+           hf_fail_errno(err, HF_ERR_UNAVAILABLE, "could not %s: could not wait for the server", doing);
+}
 
 bool
 hf_postgres_connect(const struct hf_source_target *target, enum hf_postgres_use use,
@@ -250,7 +273,7 @@ hf_postgres_copy_next(PGconn *conn, const struct hf_postgres_patience *patience,
     bool looked = false;
 
     for (;;) {
-        if (!check_patience(patience, since, doing, err))
+        if (!hf_postgres_go_on(patience, since, doing, err))
             return false;
 
         char *data = NULL;
@@ -291,11 +314,19 @@ hf_postgres_fail_result(PGconn *conn, const PGresult *result, const char *doing,
     const char *state = PQresultErrorField(result, PG_DIAG_SQLSTATE);
     const char *words = PQresultErrorField(result, PG_DIAG_MESSAGE_PRIMARY);
     const char *more = PQresultErrorField(result, PG_DIAG_MESSAGE_HINT);
-    struct refusal refusal = {0};
-    char cut[SERVER_WORDS];
 
     if (state == NULL || words == NULL)
         return fail_lost(conn, doing, err);
+    return hf_postgres_fail_refused(conn, state, words, more, doing, err);
+}
+
+bool
+hf_postgres_fail_refused(PGconn *conn, const char *state, const char *words, const char *more, const char *doing,
+                         struct hf_error *err)
+{
+    struct refusal refusal = {0};
+    char cut[SERVER_WORDS];
+
     copy_line(refusal.state, sizeof refusal.state, state);
     copy_line(refusal.words, sizeof refusal.words, words);
     copy_line(refusal.more, sizeof refusal.more, more == NULL ? "" : more);
@@ -588,7 +619,7 @@ wait_until_connected(PGconn *conn, uint64_t timeout_ms, const struct hf_postgres
         state = PGRES_POLLING_FAILED;
     while (state != PGRES_POLLING_OK && state != PGRES_POLLING_FAILED) {
         bool ready;
-        if (!check_patience(&connecting, since, "connect", err) ||
+        if (!hf_postgres_go_on(&connecting, since, "connect", err) ||
             !wait_for_bytes(conn, state == PGRES_POLLING_READING ? POLLIN : POLLOUT, STEP_MS, &ready, err))
             return false;
         if (ready)
@@ -671,20 +702,6 @@ check_release(const struct hf_source_target *target, PGconn *conn, struct hf_err
 }
 
 static bool
-check_patience(const struct hf_postgres_patience *patience, uint64_t silent_since, const char *doing,
-               struct hf_error *err)
-{
-    if (patience->cancel != NULL && atomic_load_explicit(patience->cancel, memory_order_relaxed))
-        return hf_fail(err, HF_ERR_CANCELLED, "cancelled while trying to %s", doing);
-    if (patience->other_ended != NULL && atomic_load_explicit(patience->other_ended, memory_order_relaxed))
-        return hf_fail(err, HF_ERR_CANCELLED, "could not %s: the other connection of this backup has ended", doing);
-    uint64_t silent_ms = (hf_monotonic_ns() - silent_since) / 1000000;
-    if (patience->silence_ms > 0 && silent_ms > patience->silence_ms)
-        return hf_fail(err, HF_ERR_UNAVAILABLE, "could not %s: no answer for %" PRIu64 " ms", doing, silent_ms);
-    return true;
-}
-
-static bool
 wait_for_bytes(PGconn *conn, short events, int timeout_ms, bool *ret_ready, struct hf_error *err)
 {
     struct pollfd waiting = {.fd = PQsocket(conn), .events = events};
@@ -703,7 +720,7 @@ wait_for_answer(PGconn *conn, const struct hf_postgres_patience *patience, const
 
     while (PQisBusy(conn)) {
         bool ready;
-        if (!check_patience(patience, since, doing, err))
+        if (!hf_postgres_go_on(patience, since, doing, err))
             return false;
         if (!wait_for_bytes(conn, POLLIN, STEP_MS, &ready, err))
             return hf_fail_within(err, "could not %s", doing);

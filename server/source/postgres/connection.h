@@ -28,6 +28,13 @@ struct hf_postgres_patience {
     uint32_t silence_ms;            // without a byte from the server; 0: for ever
 };
 
+/* CANCELLED when somebody wants an end, UNAVAILABLE when the server has been silent for too long. */
+HF_MUST_CHECK bool hf_postgres_go_on(const struct hf_postgres_patience *patience, uint64_t silent_since_ns,
+                                     const char *doing, struct hf_error *err);
+/* Waits a short while for the socket (poll's events), and asks the above first. */
+HF_MUST_CHECK bool hf_postgres_wait(int socket, short events, const struct hf_postgres_patience *patience,
+                                    uint64_t silent_since_ns, const char *doing, struct hf_error *err);
+
 /*
  * Connects and checks that the release is one we know.  Passwords come from target->password, else from
  * wherever libpq finds them (passfile, service, connection string, environment).
@@ -67,6 +74,9 @@ HF_MUST_CHECK bool hf_postgres_finish(PGconn *conn, const struct hf_postgres_pat
 
 /* What a result with an error says, as an error of ours.  Returns false. */
 bool hf_postgres_fail_result(PGconn *conn, const PGresult *result, const char *doing, struct hf_error *err);
+/* The same of its parts: SQLSTATE, message, and the server's hint or NULL. */
+bool hf_postgres_fail_refused(PGconn *conn, const char *state, const char *words, const char *more, const char *doing,
+                              struct hf_error *err);
 
 /*
  * The next message of a COPY from the server.  *ret_length is -1 at its end, and *ret is NULL then.
