@@ -4,11 +4,14 @@
 #include <poll.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include "base/time.h"
 
 #define HEADER_BYTES 5
 #define BUFFER_BYTES (64 * HF_KIB) // more would be read from memory again instead of from the cache
+#define NAP_NS       60000         // about 100 us, as the kernel rounds it
+#define NAPS_MOST    3
 #define FIELDS_MOST  64
 #define ROWS_MOST    20000
 
@@ -294,6 +297,7 @@ have(struct hf_exchange *exchange, size_t count, const struct hf_postgres_patien
     exchange->end -= exchange->at;
     exchange->at = 0;
     uint64_t since = hf_monotonic_ns();
+    unsigned naps = 0;
     while (exchange->end < count) {
         const ssize_t got = recv(exchange->options.socket, exchange->buffer + exchange->end,
                                  BUFFER_BYTES - exchange->end, MSG_DONTWAIT);
@@ -304,12 +308,16 @@ have(struct hf_exchange *exchange, size_t count, const struct hf_postgres_patien
         if (got < 0 && errno != EAGAIN && errno != EINTR)
             return hf_fail_errno(err, HF_ERR_UNAVAILABLE, "could not %s: the connection was lost",
                                  exchange->options.doing);
-        if (got < 0 &&
-            !hf_postgres_wait(exchange->options.socket, POLLIN, patience, since, exchange->options.doing, err))
-            return false;
         if (got > 0) {
             exchange->end += (size_t)got;
             since = hf_monotonic_ns();
+            naps = 0;
+        } else if (exchange->copying && naps < NAPS_MOST) {
+            // The server writes 8 KiB at a time.  To be woken for each would cost both sides more than the bytes do.
+            naps++;
+            nanosleep(&(struct timespec){.tv_nsec = NAP_NS}, NULL);
+        } else if (!hf_postgres_wait(exchange->options.socket, POLLIN, patience, since, exchange->options.doing, err)) {
+            return false;
         }
     }
     return hf_postgres_go_on(patience, since, exchange->options.doing, err);
