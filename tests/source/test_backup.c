@@ -82,7 +82,7 @@ HF_TEST(an_encrypted_connection_brings_the_same)
     struct hf_test_cluster *cluster =
         hf_test_cluster_start(&(struct hf_test_cluster_options){.tcp = true, .settings = quiet});
     struct hf_test_folder_sink *sink = hf_test_folder_sink_new();
-    struct hf_backup_facts facts;
+    struct hf_postgres_facts facts;
     struct hf_error err;
     char certificate[160], conninfo[400];
 
@@ -94,7 +94,7 @@ HF_TEST(an_encrypted_connection_brings_the_same)
     hf_assert_ok(hf_test_take_backup(conninfo, 0, sink, &facts, &err), &err);
     hf_test_cluster_stop(cluster, SIGKILL);
     must_equal_data(cluster, sink);
-    hf_backup_facts_done(&facts);
+    hf_postgres_facts_done(&facts);
 }
 
 HF_TEST(nothing_is_left_on_the_source)
