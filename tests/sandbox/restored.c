@@ -35,7 +35,7 @@ hf_test_sandbox_gid(void)
 const char *
 hf_test_restore(const struct hf_test_cluster *cluster, bool standby)
 {
-    static char paths[32][96];
+    static char paths[64][96];
     static size_t count;
     struct hf_error err;
     int status;

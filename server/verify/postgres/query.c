@@ -105,6 +105,11 @@ hf_query_run(PGconn *conn, const char *sql, const char *const *parameters, int p
                 rows = bytes = 0;
                 more = false;
             }
+        } else if (status == PGRES_COPY_IN || status == PGRES_COPY_OUT || status == PGRES_COPY_BOTH) {
+            // Nobody asked for it.  libpq would give the same result for ever, so the connection is given up as it is.
+            snprintf(refusal->message, sizeof refusal->message, "it answers with a copy that nobody asked for");
+            PQclear(result);
+            return false;
         } else if (status != PGRES_TUPLES_OK && status != PGRES_COMMAND_OK && ok) {
             take_refusal(conn, result, refusal);
             ok = false;
