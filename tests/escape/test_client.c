@@ -11,7 +11,7 @@
 #include "tests/support/test.h"
 #include "base/buf.h"
 #include "base/time.h"
-#include "server/verify/query.h"
+#include "server/verify/postgres/query.h"
 
 #define PORT        5432
 #define SOON_NS     (UINT64_C(20) * 1000000000)
