@@ -15,7 +15,7 @@
 
 #define PORT        5432
 #define SOON_NS     (UINT64_C(20) * 1000000000)
-#define MEMORY_MOST (128 * 1024) // in KiB: what asking may cost at most
+#define MEMORY_MOST (512 * 1024) // in KiB: what asking may cost at most; libpq keeps a message several times
 
 /* It answers the first connection; then it is gone. */
 struct server {
