@@ -41,6 +41,7 @@ static bool same_as_asked(struct hf_cli *cli, const char *member, const char *va
 static bool write_settings_text(struct hf_cli *cli, struct making *making, struct hf_error *err);
 static bool add_setting(struct hf_buf *text, const char *name, const char *value, struct hf_error *err);
 static bool choose_name(struct hf_cli *cli, struct making *making, struct hf_error *err);
+static bool check_state_is_free(const struct hf_settings *settings, struct hf_error *err);
 static bool make_folders(const struct making *making, struct hf_error *err);
 static bool folder_of(const char *path, char folder[static PATH_MAX], struct hf_error *err);
 static bool make_keys(struct hf_cli *cli, struct making *making, struct hf_error *err);
@@ -166,13 +167,28 @@ choose_name(struct hf_cli *cli, struct making *making, struct hf_error *err)
     return true;
 }
 
+/* A catalog there belongs to a repository that is in use.  A signing key may lie there: its owner brought it. */
+static bool
+check_state_is_free(const struct hf_settings *settings, struct hf_error *err)
+{
+    _cleanup_(hf_freep) char *catalog = hf_path_join(settings->state, HF_STATE_CATALOG);
+    if (catalog == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the state folder");
+    if (access(catalog, F_OK) != 0)
+        return true;
+    hf_fail(err, HF_ERR_CONFLICT, "the state folder \"%s\" is in use for another repository", settings->state);
+    return hf_fail_hint(err, "Name a folder of its own with --state.");
+}
+
 static bool
 make_folders(const struct making *making, struct hf_error *err)
 {
     const struct hf_settings *settings = making->settings;
     char folder[PATH_MAX];
-    if (!hf_dir_make(settings->state, 0711, err) || !folder_of(making->settings_path, folder, err) ||
-        !hf_dir_make(folder, 0755, err))
+    const bool first =
+        making->settings_text.length > 0; // else the settings were there, and what is there is told below
+    if ((first && !check_state_is_free(settings, err)) || !hf_dir_make(settings->state, 0711, err) ||
+        !folder_of(making->settings_path, folder, err) || !hf_dir_make(folder, 0755, err))
         return false;
     if (settings->unlock.key_file == NULL)
         return true;

@@ -47,6 +47,7 @@ struct reading {
 static bool open_catalog(struct hf_records *records, int64_t now, struct hf_error *err);
 static bool replace_damaged(struct hf_records *records, const struct hf_error *damage, int64_t now,
                             struct hf_error *err);
+static bool check_catalog_repository(struct hf_records *records, struct hf_error *err);
 static bool open_repository(struct hf_records *records, struct hf_error *err);
 static bool open_copy(struct hf_records *records, const struct hf_error *why, struct hf_error *err);
 static bool open_signer(struct hf_records *records, struct hf_error *err);
@@ -75,7 +76,7 @@ hf_records_open(const struct hf_settings *settings, int64_t now, struct hf_recor
     records->settings = settings;
 
     if (!open_repository(records, err) || !open_signer(records, err) || !open_catalog(records, now, err) ||
-        !hf_records_read(records, err))
+        !check_catalog_repository(records, err) || !hf_records_read(records, err))
         return false;
     *ret = HF_TAKE(records);
     return true;
@@ -387,6 +388,29 @@ replace_damaged(struct hf_records *records, const struct hf_error *damage, int64
     return hf_catalog_open(records->catalog_path, HF_CATALOG_WRITE, &records->catalog, err) &&
            hf_json_canonical(said, &fact, err) &&
            hf_catalog_fact_put(records->catalog, HF_FACT_CATALOG_DAMAGED, hf_buf_text(&fact), err);
+}
+
+/* Two repositories in one catalog would be one list of backups, half of which are not where they should be. */
+static bool
+check_catalog_repository(struct hf_records *records, struct hf_error *err)
+{
+    const struct hf_id id = hf_repository_id(records->repository);
+    _cleanup_(hf_freep) char *known = NULL;
+    char text[HF_ID_TEXT_BYTES];
+    hf_id_format(&id, text);
+    if (!hf_catalog_fact_get(records->catalog, HF_FACT_REPOSITORY, &known, err))
+        return false;
+    if (known == NULL)
+        return hf_catalog_fact_put(records->catalog, HF_FACT_REPOSITORY, text, err);
+    if (strcmp(known, text) == 0)
+        return true;
+    hf_fail(err, HF_ERR_CONFLICT, "the state folder \"%s\" is in use for another repository than \"%s\"",
+            records->settings->state, records->settings->repository);
+    return hf_fail_hint(
+        err,
+        "Name a folder of its own with \"state:\" in the settings.  If that other repository is no more, "
+        "move \"%s\" away: it is made again.",
+        HF_STATE_CATALOG);
 }
 
 static bool

@@ -22,13 +22,15 @@
 /* Local facts: {"at", "name"} of a damaged catalog; {"at", "differences", "first"} of the last look that found some. */
 #define HF_FACT_CATALOG_DAMAGED     "catalog_damaged"
 #define HF_FACT_CATALOG_DIFFERENCES "catalog_differences"
+#define HF_FACT_REPOSITORY          "repository" // id of the one that the catalog is of
 
 struct hf_records;
 
 /*
  * Opens repository, signing key and catalog, and reads every log.  A damaged catalog is set aside and made again.
  * Errors: those of the repository and the key; CORRUPT when a log is older than what the catalog has seen of it
- * (rollback), naming the vault; DENIED when this appliance's key is not among the repository's signers.
+ * (rollback), naming the vault; DENIED when this appliance's key is not among the repository's signers; CONFLICT when the
+ * catalog in the state folder is of another repository.
  * Without a signing key the machine can list, check and restore; records it writes none (DENIED).
  */
 HF_MUST_CHECK bool hf_records_open(const struct hf_settings *settings, int64_t now, struct hf_records **ret,

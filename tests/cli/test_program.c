@@ -198,6 +198,21 @@ HF_TEST(init_never_touches_a_repository_that_is_there)
     end_daemon(folder);
 }
 
+HF_TEST(init_refuses_a_state_folder_that_is_in_use)
+{
+    const char *folder = made_appliance();
+    _cleanup_(outcome_done) struct outcome status = run(folder, "status"); // makes the catalog
+    assert_int_equal(status.exit, 0);
+    _cleanup_(outcome_done) struct outcome other =
+        run(folder, "init --settings second.yaml --repository second --state state --passphrase-file passphrase");
+    assert_int_equal(other.exit, 1);
+    assert_non_null(strstr(hf_buf_text(&other.errors), "is in use for another repository"));
+    char path[256];
+    snprintf(path, sizeof path, "%s/second", folder);
+    assert_int_not_equal(access(path, F_OK), 0);
+    end_daemon(folder);
+}
+
 HF_TEST(init_without_a_terminal_asks_nobody)
 {
     _cleanup_(outcome_done) struct outcome made = run(hf_test_folder(), "init --state state");

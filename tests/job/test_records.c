@@ -74,6 +74,33 @@ catalog_path(const struct job_bench *bench, char path[static 256])
     snprintf(path, 256, "%s/%s", bench->state, HF_STATE_CATALOG);
 }
 
+HF_TEST(a_state_folder_is_of_one_repository)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    _cleanup_(job_bench_done) struct job_bench other;
+    job_bench_make(&bench, NULL);
+    job_bench_make(&other, NULL);
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = job_bench_settings(&bench);
+    _cleanup_(hf_settings_freep) struct hf_settings *others = job_bench_settings(&other);
+    struct hf_records *records = must_open(settings);
+    char from[256], to[256];
+    struct hf_error err;
+    hf_records_freep(&records);
+    records = must_open(settings); // a second time it is the same one
+    hf_records_freep(&records);
+
+    catalog_path(&bench, from);
+    catalog_path(&other, to);
+    assert_int_equal(rename(from, to), 0);
+    assert_false(hf_records_open(others, 1000, &records, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "is in use for another repository"));
+    assert_non_null(strstr(err.hint, "state:"));
+    assert_int_equal(unlink(to), 0);
+    records = must_open(others);
+    hf_records_freep(&records);
+}
+
 HF_TEST(what_is_appended_is_in_log_and_catalog)
 {
     _cleanup_(job_bench_done) struct job_bench bench;
