@@ -102,6 +102,9 @@ const struct hf_cli_command hf_cli_commands[] = {
      .arguments = {SOURCE},
      .options =
          {{"--to", "DIR", "to", HF_CLI_PATH, "The folder; empty or new.  What is written there is not encrypted."},
+          {"--delta", NULL, "delta", HF_CLI_FLAG,
+           "Onto a copy of the same database that lies there, stopped: writes what differs, removes what is not in "
+           "it."},
           {"--inspect", NULL, "inspect", HF_CLI_FLAG,
            "Writes no folder: starts it in a sandbox, read-only, and says how psql reaches it; until it is "
            "interrupted."},

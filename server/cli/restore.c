@@ -7,7 +7,7 @@ static const struct only_for {
     const char *member, *option, *request;
 } only_for[] = {
     {"minutes", "--minutes", "inspect"},           {"table", "--table", "dump"},      {"owner", "--owner", "restore"},
-    {"allow_damage", "--allow-damage", "restore"}, {"action", "--action", "restore"},
+    {"allow_damage", "--allow-damage", "restore"}, {"action", "--action", "restore"}, {"delta", "--delta", "restore"},
 };
 
 bool

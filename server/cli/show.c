@@ -254,6 +254,9 @@ hf_show_restore(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
            add_line(out, "state", text_of(result, "state"), err) &&
            add_line(out, "written", bytes_of(result, "bytes", text), err) &&
            add_line(out, "files", count_of(result, "files", text), err) &&
+           add_line(out, "pages kept", count_of(json_object_get(result, "delta"), "pages_kept", text), err) &&
+           add_line(out, "pages written", count_of(json_object_get(result, "delta"), "pages_written", text), err) &&
+           add_line(out, "removed", count_of(json_object_get(result, "delta"), "removed", text), err) &&
            add_line(out, "took", duration_of(result, "duration_ms", text), err) &&
            show_moment(json_object_get(result, "recovery"), out, err) &&
            hf_show_lost(json_object_get(result, "lost"), out, err) &&

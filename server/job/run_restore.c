@@ -9,6 +9,7 @@
 
 #include "base/file.h"
 #include "server/job/damage.h"
+#include "server/job/existing_copy.h"
 #include "server/job/restore_choice.h"
 #include "server/job/restore_work.h"
 
@@ -20,6 +21,7 @@ struct lost_list {
 };
 
 static bool add_owner(const json_t *arguments, json_t *request, struct hf_error *err);
+static bool add_delta(json_t *result, const struct hf_restore_outcome *outcome, struct hf_error *err);
 static bool refuse_damage(bool allow_damage, struct hf_error *err);
 static bool lost_list_begin(struct lost_list *list, const char *target, struct hf_error *err);
 static bool lost_list_take(void *context, const struct hf_lost *lost, struct hf_error *err);
@@ -31,6 +33,7 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
 {
     const char *target = json_string_value(json_object_get(hf_job_arguments(job), "to"));
     const bool allow_damage = json_is_true(json_object_get(hf_job_arguments(job), "allow_damage"));
+    const bool delta = json_is_true(json_object_get(hf_job_arguments(job), "delta"));
     struct hf_restore_target moment;
     _cleanup_(hf_json_freep) json_t *request = NULL;
     if (target == NULL || target[0] != '/')
@@ -39,7 +42,10 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
         return false;
     if (allow_damage && moment.wanted)
         return hf_fail(err, HF_ERR_USAGE, "log cannot be replayed over lost pages: --allow-damage and a moment");
+    if (allow_damage && delta)
+        return hf_fail(err, HF_ERR_USAGE, "what is left of a damaged backup goes into an empty folder: no --delta");
     if (!hf_json_set(request, "allow_damage", json_boolean(allow_damage), err) ||
+        !hf_json_set(request, "delta", json_boolean(delta), err) ||
         !hf_json_set(request, "to", json_string(target), err) || !add_owner(hf_job_arguments(job), request, err))
         return false;
     *ret_request = HF_TAKE(request);
@@ -71,13 +77,16 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     _cleanup_(hf_restore_work_done) struct hf_restore_work work = {0};
     _cleanup_(hf_json_freep) json_t *result = json_object();
     _cleanup_(lost_list_done) struct lost_list list = {0};
-    bool allow_damage;
+    bool allow_damage, delta;
+    char identity[24] = "";
+    const struct hf_restore_existing existing = {.identity = identity, .examine = hf_existing_copy_examine};
     struct hf_restore_outcome outcome;
     const char *target;
     if (result == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
     if (!hf_json_string(request, "to", "the request", &target, err) ||
         !hf_json_boolean(request, "allow_damage", "the request", &allow_damage, err) ||
+        !hf_json_boolean(request, "delta", "the request", &delta, err) ||
         (allow_damage && !lost_list_begin(&list, target, err)))
         return false;
 
@@ -92,12 +101,14 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
                                          .gid = (gid_t)json_integer_value(json_object_get(owner, "gid")),
                                          .lost = allow_damage ? lost_list_take : NULL,
                                          .lost_context = &list,
+                                         .existing = delta ? &existing : NULL,
                                          .cancel = hf_worker_cancel(worker),
                                          .done = &relay.done,
                                          .total = &relay.total};
     if (!hf_restore_work_begin(worker, request, &options, &relay, &work, err))
         return refuse_damage(allow_damage, err);
     atomic_store(&relay.phase, "write");
+    snprintf(identity, sizeof identity, "%" PRIu64, work.facts.system_identifier);
     if (!hf_restore_write(work.plan, target, &outcome, err))
         return refuse_damage(allow_damage, err);
     if (!options.owner && geteuid() == 0)
@@ -109,7 +120,7 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
         hf_worker_note(worker, HF_LOG_WARNING, "parts of this backup are lost: \"%s\" lists every page", list.path);
         hf_worker_bad_news(worker);
     }
-    if (!hf_restore_work_describe(&work, request, result, err) ||
+    if (!hf_restore_work_describe(&work, request, result, err) || (delta && !add_delta(result, &outcome, err)) ||
         !hf_json_set(result, "backup", hf_json_id_text(&work.backup), err) ||
         !hf_json_set(result, "state", json_string(work.state), err) ||
         !hf_json_set(result, "to", json_string(target), err) ||
@@ -122,6 +133,17 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
         return false;
     *ret_result = HF_TAKE(result);
     return true;
+}
+
+/* "delta": what the copy that was there saved. */
+static bool
+add_delta(json_t *result, const struct hf_restore_outcome *outcome, struct hf_error *err)
+{
+    return hf_json_set(result, "delta",
+                       json_pack("{s:I, s:I, s:I}", "pages_kept", (json_int_t)outcome->pages_kept, "pages_written",
+                                 (json_int_t)(outcome->pages - outcome->pages_kept), "removed",
+                                 (json_int_t)outcome->removed),
+                       err);
 }
 
 /* Says that there is another way, where there is one. */

@@ -10,6 +10,7 @@
 
 #include "base/file.h"
 #include "base/time.h"
+#include "server/restore/delta.h"
 #include "server/restore/lost_runs.h"
 #include "server/restore/slab_cache.h"
 
@@ -26,6 +27,7 @@ struct planned_file {
     struct hf_manifest_file file; // name NULL; leaves in own memory
     uint64_t first_task;          // number of its first leaf among all
     int fd;                       // -1: not open
+    bool compared;                // it was there: its pages are compared before they are written
     size_t leaves_left;
     uint8_t *tags; // of all its pages, while it is being written
     bool lossy;    // some are lost: there is no digest to hold it against
@@ -57,8 +59,17 @@ struct hf_restore_plan {
     bool failed;
     struct hf_error failure;
     struct hf_slab_cache *cache;
-    uint64_t pages;
+    uint64_t pages, pages_kept, removed;
     struct hf_lost_runs lost_runs;
+    struct hf_delta *delta; // NULL: the target was empty
+};
+
+/* What a worker has for itself. */
+struct desk {
+    struct hf_slab_worker *worker;
+    uint8_t *region;  // REGION_BYTES
+    uint8_t *scratch; // HF_DELTA_SCRATCH; only onto an existing copy
+    bool same[HF_LEAF_PAGES];
 };
 
 struct task {
@@ -85,8 +96,14 @@ static void *write_work(void *context);
 static bool take_task(struct hf_restore_plan *plan, struct task *ret, struct hf_error *err);
 static bool create_file(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err);
 static uint32_t leaf_pages(const struct planned_file *file, size_t leaf);
-static bool write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct task *task,
-                       uint8_t *region, struct hf_error *err);
+static struct desk *make_desk(const struct hf_restore_plan *plan, struct hf_error *err);
+static void desk_freep(struct desk **desk);
+static bool write_leaf(struct hf_restore_plan *plan, struct desk *desk, const struct task *task, struct hf_error *err);
+static bool compare_leaf(struct hf_restore_plan *plan, struct desk *desk, const struct task *task,
+                         const struct hf_leaf *leaf, struct hf_error *err);
+static uint32_t like_run(const bool *same, uint32_t most);
+static bool read_again(const struct planned_file *file, uint64_t first_page, uint32_t pages, uint8_t *to,
+                       struct hf_error *err);
 static bool copy_pages(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
                        const struct hf_extent *extent, uint32_t skip, uint32_t count, uint8_t *to,
                        struct hf_error *err);
@@ -97,7 +114,9 @@ static bool lose_leaf(struct hf_restore_plan *plan, const struct task *task, uin
                       const struct hf_error *why, struct hf_error *err);
 static bool tell_lost(struct hf_restore_plan *plan, struct hf_restore_outcome *outcome, struct hf_error *err);
 static bool write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint8_t *region,
-                         size_t length, bool zeros, struct hf_error *err);
+                         size_t length, bool zeros, const bool *same, struct hf_error *err);
+static bool write_differing(struct hf_restore_plan *plan, const struct planned_file *file, uint64_t first_page,
+                            const uint8_t *region, size_t length, const bool *same, struct hf_error *err);
 static bool end_task(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err);
 static bool check_digest(struct hf_restore_plan *plan, const struct planned_file *file, struct hf_error *err);
 static bool sync_folders(struct hf_restore_plan *plan, struct hf_error *err);
@@ -142,6 +161,7 @@ hf_restore_plan_freep(struct hf_restore_plan **plan)
     }
     free(gone->files);
     free(gone->lost);
+    hf_delta_freep(&gone->delta);
     hf_closep(&gone->target);
     hf_slab_cache_freep(&gone->cache);
     hf_lost_runs_done(&gone->lost_runs);
@@ -188,15 +208,19 @@ hf_restore_write(struct hf_restore_plan *plan, const char *target, struct hf_res
     if (!hf_slab_cache_new(hf_backup_packs(plan->backup), cache_bytes, &plan->cache, err) || !make_folders(plan, err) ||
         !write_files(plan, 0, last, err) || (plan->options.sync && !sync_folders(plan, err)) ||
         (plan->options.finish != NULL && !plan->options.finish(plan->options.finish_context, target, err)) ||
-        !write_files(plan, last, plan->file_count, err) || (plan->options.sync && !sync_folders(plan, err))) {
+        !write_files(plan, last, plan->file_count, err) || (plan->options.sync && !sync_folders(plan, err)) ||
+        (plan->delta != NULL && !hf_delta_end(plan->delta, err))) {
         (void)!unlinkat(plan->target, LAST_FILE, 0); // begun, and then the disk was full or its sync failed
         if (err->system == ENOSPC || err->system == EDQUOT)
             hf_fail_hint(err, "Make room there, empty the folder and restore again; or restore to another disk.");
         return hf_fail_within(err, "restore to \"%s\"", target);
     }
 
-    *ret = (struct hf_restore_outcome){
-        .bytes = plan->size.bytes, .pages = plan->pages, .duration_ms = (hf_monotonic_ns() - started) / 1000000};
+    *ret = (struct hf_restore_outcome){.bytes = plan->size.bytes,
+                                       .pages = plan->pages,
+                                       .pages_kept = plan->pages_kept,
+                                       .removed = plan->removed,
+                                       .duration_ms = (hf_monotonic_ns() - started) / 1000000};
     hf_slab_cache_counts(plan->cache, &ret->slabs_opened, &ret->bytes_opened);
     return tell_lost(plan, ret, err);
 }
@@ -392,15 +416,20 @@ control_file_last(const void *a, const void *b)
 static bool
 open_target(struct hf_restore_plan *plan, const char *target, struct hf_error *err)
 {
-    bool empty;
-    if (!hf_dir_make(target, 0700, err) || !hf_dir_is_empty(target, &empty, err))
+    const struct hf_restore_existing *existing = plan->options.existing;
+    bool empty = true;
+    if (existing == NULL && (!hf_dir_make(target, 0700, err) || !hf_dir_is_empty(target, &empty, err)))
         return hf_fail_within(err, "restore to \"%s\"", target);
     if (!empty) {
         hf_fail(err, HF_ERR_CONFLICT, "folder \"%s\" is not empty", target);
-        return hf_fail_hint(err, "Choose an empty folder, or one that does not exist yet.");
+        return hf_fail_hint(err, "Choose an empty folder, or one that does not exist yet; or, where a copy of the same "
+                                 "database lies: --delta.");
     }
     plan->target = open(target, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    return plan->target >= 0 || hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", target);
+    if (plan->target < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", target);
+    return existing == NULL || (hf_delta_begin(existing, plan->backup, target, plan->target, &plan->delta, err) &&
+                                hf_delta_sweep(plan->delta, plan, &plan->removed, err));
 }
 
 /* The manifest's folders are sorted: a parent comes before what is in it. */
@@ -486,10 +515,8 @@ write_work(void *context)
 {
     struct hf_restore_plan *plan = context;
     struct hf_error err = {0};
-    _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
-    _cleanup_(hf_freep) uint8_t *region = malloc(REGION_BYTES);
-    if (region == NULL || !hf_slab_worker_new(1, &worker, &err)) {
-        hf_fail(&err, HF_ERR_NO_MEMORY, "out of memory for a restore");
+    _cleanup_(desk_freep) struct desk *desk = make_desk(plan, &err);
+    if (desk == NULL) {
         fail(plan, &err);
         return NULL;
     }
@@ -500,8 +527,8 @@ write_work(void *context)
             fail(plan, &err);
             return NULL;
         }
-        if (!take_task(plan, &task, &err) || (task.file != NULL && (!write_leaf(plan, worker, &task, region, &err) ||
-                                                                    !end_task(plan, task.file, &err)))) {
+        if (!take_task(plan, &task, &err) ||
+            (task.file != NULL && (!write_leaf(plan, desk, &task, &err) || !end_task(plan, task.file, &err)))) {
             if (task.file != NULL)
                 hf_fail_within(&err, "file \"%s\"", task.file->path);
             fail(plan, &err);
@@ -510,6 +537,30 @@ write_work(void *context)
         if (task.file == NULL)
             return NULL;
     }
+}
+
+static struct desk *
+make_desk(const struct hf_restore_plan *plan, struct hf_error *err)
+{
+    _cleanup_(desk_freep) struct desk *desk = calloc(1, sizeof *desk);
+    if (desk == NULL || (desk->region = malloc(REGION_BYTES)) == NULL ||
+        (plan->delta != NULL && (desk->scratch = malloc(HF_DELTA_SCRATCH)) == NULL)) {
+        hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a restore");
+        return NULL;
+    }
+    return hf_slab_worker_new(1, &desk->worker, err) ? HF_TAKE(desk) : NULL;
+}
+
+static void
+desk_freep(struct desk **desk)
+{
+    if (*desk == NULL)
+        return;
+    hf_slab_worker_freep(&(*desk)->worker);
+    free((*desk)->region);
+    free((*desk)->scratch);
+    free(*desk);
+    *desk = NULL;
 }
 
 /* The next leaf in order; file NULL: none is left.  The file is made when its first leaf is taken. */
@@ -537,12 +588,16 @@ static bool
 create_file(struct hf_restore_plan *plan, struct planned_file *file, struct hf_error *err)
 {
     const mode_t allowed = (file->file.mode & 0640) | 0600;
-    file->fd = openat(plan->target, file->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, allowed);
+    if (plan->delta != NULL && !hf_delta_open_file(plan->delta, file->path, &file->fd, err))
+        return false;
+    file->compared = file->fd >= 0;
+    if (!file->compared)
+        file->fd = openat(plan->target, file->path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, allowed);
     if (file->fd < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not make file \"%s\"", file->path);
     if (fchmod(file->fd, allowed) != 0 ||
         (plan->options.owner && fchown(file->fd, plan->options.uid, plan->options.gid) != 0) ||
-        (file->file.size > 0 && ftruncate(file->fd, (off_t)file->file.size) != 0))
+        ((file->file.size > 0 || file->compared) && ftruncate(file->fd, (off_t)file->file.size) != 0))
         return hf_fail_errno(err, HF_ERR_NONE, "could not prepare file \"%s\"", file->path);
     file->leaves_left = file->file.leaf_count > 0 ? file->file.leaf_count : 1;
     file->tags = malloc(page_count(&file->file) * HF_TAG_BYTES + 1);
@@ -550,37 +605,42 @@ create_file(struct hf_restore_plan *plan, struct planned_file *file, struct hf_e
 }
 
 static bool
-write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const struct task *task, uint8_t *region,
-           struct hf_error *err)
+write_leaf(struct hf_restore_plan *plan, struct desk *desk, const struct task *task, struct hf_error *err)
 {
     struct planned_file *file = task->file;
+    uint8_t *region = desk->region;
     if (file->file.leaf_count == 0)
         return true;
     _cleanup_(hf_leaf_done) struct hf_leaf leaf;
     hf_leaf_init(&leaf, file->file.page_log2);
     struct hf_error why;
-    if (!hf_backup_leaf(plan->backup, worker, &file->file.leaves[task->leaf], &leaf, &why))
+    if (!hf_backup_leaf(plan->backup, desk->worker, &file->file.leaves[task->leaf], &leaf, &why))
         return lose_leaf(plan, task, region, &why, err);
     if (leaf.page_log2 != file->file.page_log2 || leaf.pages != leaf_pages(file, task->leaf)) {
         hf_fail(&why, HF_ERR_CORRUPT, "its map does not fit");
         return lose_leaf(plan, task, region, &why, err);
     }
+    if (!compare_leaf(plan, desk, task, &leaf, err))
+        return false;
 
     const uint64_t leaf_start = (uint64_t)task->leaf * HF_LEAF_PAGES;
     const uint32_t region_pages = (uint32_t)(REGION_BYTES >> leaf.page_log2);
     uint32_t page = 0, in_region = 0;
-    bool zeros = true;
+    bool zeros = !file->compared;
     for (size_t i = 0; i < leaf.extent_count; i++) {
         const struct hf_extent *extent = &leaf.extents[i];
         for (uint32_t skip = 0; skip < extent->count;) {
             const uint32_t left = extent->count - skip, room = region_pages - in_region;
-            const uint32_t part = left < room ? left : room;
+            const bool *same = desk->same + extent->start + skip;
+            const uint32_t part = like_run(same, left < room ? left : room);
             uint8_t *to = region + ((size_t)in_region << leaf.page_log2);
             bool read = extent->type != HF_EXTENT_LOST;
-            if (extent->type == HF_EXTENT_ZEROS)
+            if (*same)
+                read = read_again(file, leaf_start + extent->start + skip, part, to, &why);
+            else if (extent->type == HF_EXTENT_ZEROS)
                 memset(to, 0, (size_t)part << leaf.page_log2);
             else if (read)
-                read = copy_pages(plan, worker, &leaf, extent, skip, part, to, &why);
+                read = copy_pages(plan, desk->worker, &leaf, extent, skip, part, to, &why);
             else
                 hf_fail(&why, HF_ERR_CORRUPT, "%u of its pages are lost", extent->count);
             if (!read && !lose_pages(plan, file, leaf_start + extent->start + skip, part, &why, err))
@@ -592,15 +652,46 @@ write_leaf(struct hf_restore_plan *plan, struct hf_slab_worker *worker, const st
             skip += part;
             if (in_region == region_pages || page + in_region == leaf.pages) {
                 if (!write_region(plan, file, leaf_start + page, region, (size_t)in_region << leaf.page_log2, zeros,
-                                  err))
+                                  desk->same + page, err))
                     return false;
                 page += in_region;
                 in_region = 0;
-                zeros = true;
+                zeros = !file->compared;
             }
         }
     }
     return true;
+}
+
+/* Of a file that was not there nothing is the same. */
+static bool
+compare_leaf(struct hf_restore_plan *plan, struct desk *desk, const struct task *task, const struct hf_leaf *leaf,
+             struct hf_error *err)
+{
+    const struct planned_file *file = task->file;
+    memset(desk->same, 0, sizeof desk->same);
+    return !file->compared ||
+           hf_delta_compare(plan->delta, desk->worker, leaf, file->fd, (uint64_t)task->leaf * HF_LEAF_PAGES,
+                            file->file.size, desk->scratch, desk->same, err);
+}
+
+/* How many pages from the first on have its fate: stay, or are written. */
+static uint32_t
+like_run(const bool *same, uint32_t most)
+{
+    uint32_t run = 1;
+    while (run < most && same[run] == same[0])
+        run++;
+    return run;
+}
+
+/* What lies there and stays: for the digest and the page check, which see every page. */
+static bool
+read_again(const struct planned_file *file, uint64_t first_page, uint32_t pages, uint8_t *to, struct hf_error *err)
+{
+    const uint64_t at = first_page << file->file.page_log2, left = file->file.size - at;
+    const uint64_t whole = (uint64_t)pages << file->file.page_log2;
+    return hf_pread_all(file->fd, to, (size_t)(left < whole ? left : whole), at, file->path, err);
 }
 
 static bool
@@ -663,7 +754,7 @@ lose_leaf(struct hf_restore_plan *plan, const struct task *task, uint8_t *region
     for (uint32_t page = 0, part; page < pages; page += part) {
         part = pages - page < most ? pages - page : most;
         fill_lost(region, (size_t)1 << file->file.page_log2, (size_t)part << file->file.page_log2);
-        if (!write_region(plan, file, first + page, region, (size_t)part << file->file.page_log2, false, err))
+        if (!write_region(plan, file, first + page, region, (size_t)part << file->file.page_log2, false, NULL, err))
             return false;
     }
     return true;
@@ -703,7 +794,7 @@ tell_lost(struct hf_restore_plan *plan, struct hf_restore_outcome *outcome, stru
 /* length counts whole pages; the file's size says where the last one ends.  Zeros stay a hole. */
 static bool
 write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t first_page, uint8_t *region,
-             size_t length, bool zeros, struct hf_error *err)
+             size_t length, bool zeros, const bool *same, struct hf_error *err)
 {
     const uint64_t at = first_page << file->file.page_log2;
     if (at + length > file->file.size)
@@ -713,12 +804,38 @@ write_region(struct hf_restore_plan *plan, struct planned_file *file, uint64_t f
                  file->tags + first_page * HF_TAG_BYTES);
     if (plan->options.page_check != NULL)
         plan->options.page_check(plan->options.context, file->path, file->file.size, first_page, region, length);
-    if (!zeros && !hf_pwrite_all(file->fd, region, length, at, file->path, err))
+    if (file->compared && same != NULL) {
+        if (!write_differing(plan, file, first_page, region, length, same, err))
+            return false;
+    } else if (!zeros && !hf_pwrite_all(file->fd, region, length, at, file->path, err)) {
         return false;
+    }
     if (plan->options.done != NULL)
         atomic_fetch_add(plan->options.done, length);
     pthread_mutex_lock(&plan->lock);
     plan->pages += (length + page_bytes - 1) / page_bytes;
+    pthread_mutex_unlock(&plan->lock);
+    return true;
+}
+
+static bool
+write_differing(struct hf_restore_plan *plan, const struct planned_file *file, uint64_t first_page,
+                const uint8_t *region, size_t length, const bool *same, struct hf_error *err)
+{
+    const uint8_t log2 = file->file.page_log2;
+    const uint32_t pages = (uint32_t)((length + ((size_t)1 << log2) - 1) >> log2);
+    uint64_t kept = 0;
+    for (uint32_t page = 0, run; page < pages; page += run) {
+        run = like_run(same + page, pages - page);
+        const size_t from = (size_t)page << log2, to = (size_t)(page + run) << log2;
+        if (same[page])
+            kept += run;
+        else if (!hf_pwrite_all(file->fd, region + from, (to < length ? to : length) - from,
+                                (first_page << log2) + from, file->path, err))
+            return false;
+    }
+    pthread_mutex_lock(&plan->lock);
+    plan->pages_kept += kept;
     pthread_mutex_unlock(&plan->lock);
     return true;
 }

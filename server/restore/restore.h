@@ -26,6 +26,19 @@ typedef void hf_restore_page_check(void *context, const char *path, uint64_t fil
 /* Adds what the folder needs besides the backup, durably. */
 typedef bool hf_restore_finish(void *context, const char *target, struct hf_error *err);
 
+/*
+ * A copy that is there already and is to become the backup (delta.h).  `examine` says whether it may: CONFLICT while a
+ * server runs on it, or when it is another database than `identity`; NOT_FOUND when there is none.  `unfinished`: an
+ * earlier restore onto it was cut off, which the folder says of itself, with its identity.
+ */
+typedef bool hf_restore_examine(void *context, const char *target, bool unfinished, const char *identity,
+                                struct hf_error *err);
+struct hf_restore_existing {
+    const char *identity;
+    hf_restore_examine *examine;
+    void *context;
+};
+
 #define HF_RESTORE_LOST_MARK                                                                                           \
     "lost: this page could not be read from the repository\n" // again and again, cut at its end
 
@@ -40,6 +53,7 @@ struct hf_restore_options {
     void *context;
     hf_lost_visitor *lost; // NULL: a loss fails the restore; else it is told, after writing and in order
     void *lost_context;
+    const struct hf_restore_existing *existing; // NULL: the target is empty; not together with `lost`; borrowed
     hf_restore_finish *finish; // called before global/pg_control is there: a server starts on all of it or not at all
     void *finish_context;
     const atomic_bool *cancel;      // or NULL
@@ -76,9 +90,12 @@ struct hf_restore_outcome {
     uint64_t bytes_opened; // plaintext of the slabs that were opened: over bytes, the read amplification
     uint64_t duration_ms;
     uint64_t pages_lost; // filled with the mark
+    uint64_t pages_kept,
+        removed; // onto an existing copy: pages that lay there already, and entries that the backup has not
 };
 /*
- * Writes into `target`, which must be missing or an empty folder (CONFLICT otherwise, nothing changed).
+ * Writes into `target`, which must be missing or an empty folder (CONFLICT otherwise, nothing changed), or the copy that
+ * options->existing tells of.
  * After a failure what was written is left for inspection, with no file that makes it look complete:
  * global/pg_control is written last.
  */

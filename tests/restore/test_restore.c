@@ -288,7 +288,9 @@ HF_TEST(a_folder_that_holds_anything_is_refused_and_left_as_it_was)
     assert_false(restore(&stored, &err));
     assert_int_equal(err.kind, HF_ERR_CONFLICT);
     assert_message(&err, "folder \"%s\" is not empty", stored.target);
-    assert_string_equal(err.hint, "Choose an empty folder, or one that does not exist yet.");
+    assert_string_equal(err.hint,
+                        "Choose an empty folder, or one that does not exist yet; or, where a copy of the same "
+                        "database lies: --delta.");
     assert_int_equal(stat(stored.target, &after), 0);
     assert_int_equal(after.st_mode, before.st_mode);
     assert_int_equal(after.st_mtim.tv_nsec, before.st_mtim.tv_nsec);
