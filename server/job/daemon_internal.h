@@ -18,11 +18,13 @@
 #include "server/job/daemon.h"
 #include "server/job/kinds.h"
 #include "server/job/lock.h"
+#include "server/job/order.h"
 #include "server/job/oracle.h"
 
 #define HF_REQUESTED_BY_BYTES 64
 #define HF_PERSON_BYTES       256
 #define HF_BY_SCHEDULE        "schedule" // who asked, when nobody did
+#define HF_BY_PERSON          "uid "     // ... and when somebody did, by the uid
 
 /* Local facts (catalog/local.h). */
 #define HF_FACT_CLOCK        "clock" // server/retention/clock.h: an earlier reading
@@ -36,6 +38,7 @@ struct hf_job {
     char subject[HF_JOB_SUBJECT_BYTES];
     char requested_by[HF_REQUESTED_BY_BYTES];
     json_t *arguments;
+    struct hf_job_order order; // of a kind that is sandboxed
     enum hf_job_state state;
     int64_t queued_at, started_at;
     bool bad_news;
@@ -117,6 +120,8 @@ const struct hf_job_kind *hf_jobs_kind(const struct hf_daemon *daemon, const cha
 /* Starts whatever may start, and kills what had its grace. */
 void hf_jobs_advance(struct hf_daemon *daemon);
 size_t hf_jobs_running(const struct hf_daemon *daemon);
+/* Processors that one more copy in a sandbox may use beside those that run or wait. */
+unsigned hf_jobs_sandbox_share(const struct hf_daemon *daemon);
 /* When hf_jobs_advance() wants to be called at the latest, monotonic; 0: no wish. */
 uint64_t hf_jobs_deadline_ns(const struct hf_daemon *daemon);
 /* A descriptor of its worker is ready. */

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/local.h"
+#include "catalog/view.h"
 #include "server/job/daemon_internal.h"
 
 /* What a daemon that was killed left behind. */
@@ -24,7 +25,10 @@ static bool record_job(struct hf_daemon *daemon, const struct hf_job *job, struc
 static bool keep_job(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
 static bool make_job(const struct hf_job_kind *kind, const char *requested_by, struct hf_job **ret,
                      struct hf_error *err);
+static bool take_order(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err);
+static bool keep_order(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool take_lost(void *context, const struct hf_job_row *row, struct hf_error *err);
+static unsigned copies(const struct hf_daemon *daemon, enum hf_job_state state);
 static struct hf_job *next_to_start(const struct hf_daemon *daemon);
 static bool may_start(const struct hf_daemon *daemon, const struct hf_job *job);
 static void start_job(struct hf_daemon *daemon, struct hf_job *job);
@@ -70,7 +74,8 @@ hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_
     if (job->arguments == NULL)
         hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
     if (job->arguments == NULL || !name_subject(daemon, kind, job->arguments, job->subject, err) ||
-        !record_job(daemon, job, err) || !keep_job(daemon, job, err)) {
+        (kind->sandboxed && !take_order(daemon, job, err)) || !record_job(daemon, job, err) ||
+        !keep_job(daemon, job, err)) {
         free_job(job);
         return false;
     }
@@ -161,6 +166,13 @@ hf_jobs_running(const struct hf_daemon *daemon)
     for (size_t i = 0; i < daemon->job_count; i++)
         running += daemon->jobs[i]->state == HF_JOB_RUNNING ? 1 : 0;
     return running;
+}
+
+unsigned
+hf_jobs_sandbox_share(const struct hf_daemon *daemon)
+{
+    const struct hf_sandbox_budget budget = hf_sandbox_budget_of(daemon->settings);
+    return hf_sandbox_budget_share(&budget, copies(daemon, HF_JOB_RUNNING) + copies(daemon, HF_JOB_QUEUED));
 }
 
 uint64_t
@@ -369,6 +381,33 @@ make_job(const struct hf_job_kind *kind, const char *requested_by, struct hf_job
     return true;
 }
 
+/* Which of those that wait is the most urgent is settled when it is queued. */
+static bool
+take_order(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err)
+{
+    struct hf_catalog *catalog = hf_daemon_catalog(daemon);
+    const enum hf_backup_state proven = HF_BACKUP_PROVEN;
+    bool found, any_proven;
+    struct hf_job_order ignored;
+    job->order = (struct hf_job_order){.asked = strncmp(job->requested_by, HF_BY_PERSON, strlen(HF_BY_PERSON)) == 0,
+                                       .newest_at = -1};
+    if (!hf_catalog_newest_backup(catalog, job->subject, NULL, &found, keep_order, &job->order, err) ||
+        !hf_catalog_newest_backup(catalog, job->subject, &proven, &any_proven, keep_order, &ignored, err))
+        return false;
+    job->order.never_proven = found && !any_proven;
+    return true;
+}
+
+static bool
+keep_order(void *context, const struct hf_backup_row *row, struct hf_error *err)
+{
+    struct hf_job_order *order = context;
+    (void)err;
+    order->newest_open = row->state == HF_BACKUP_UNPROVEN;
+    order->newest_at = row->started_at >= 0 ? row->started_at : row->committed_at;
+    return true;
+}
+
 /* One that nobody runs any more, as its kind's conclude() is to see it; a kind of another version has none. */
 static bool
 take_lost(void *context, const struct hf_job_row *row, struct hf_error *err)
@@ -398,10 +437,16 @@ take_lost(void *context, const struct hf_job_row *row, struct hf_error *err)
 static struct hf_job *
 next_to_start(const struct hf_daemon *daemon)
 {
-    for (size_t i = 0; i < daemon->job_count; i++)
-        if (daemon->jobs[i]->state == HF_JOB_QUEUED && may_start(daemon, daemon->jobs[i]))
-            return daemon->jobs[i];
-    return NULL;
+    struct hf_job *next = NULL;
+    for (size_t i = 0; i < daemon->job_count; i++) {
+        struct hf_job *job = daemon->jobs[i];
+        if (job->state != HF_JOB_QUEUED || !may_start(daemon, job))
+            continue;
+        if (next == NULL ||
+            (next->kind->sandboxed && job->kind->sandboxed && hf_job_goes_before(&job->order, &next->order)))
+            next = job;
+    }
+    return next;
 }
 
 /* A check that reads what a collection removes would call it damage. */
@@ -411,14 +456,32 @@ is_apart(const struct hf_job_kind *kind, const struct hf_job_kind *other)
     return kind->apart != NULL && strcmp(kind->apart, other->name) == 0;
 }
 
+static bool
+takes_place(const struct hf_job_kind *kind)
+{
+    return !kind->background && !kind->sandboxed;
+}
+
+/* How many jobs with a copy in a sandbox are in that state. */
+static unsigned
+copies(const struct hf_daemon *daemon, enum hf_job_state state)
+{
+    unsigned count = 0;
+    for (size_t i = 0; i < daemon->job_count; i++)
+        count += daemon->jobs[i]->kind->sandboxed && daemon->jobs[i]->state == state;
+    return count;
+}
+
 /* Locks are per source and kind: two backups of one source wait for each other, a backup and a verification do not. */
 static bool
 may_start(const struct hf_daemon *daemon, const struct hf_job *job)
 {
     size_t places = 0;
     for (size_t i = 0; i < daemon->job_count; i++)
-        places += daemon->jobs[i]->state == HF_JOB_RUNNING && !daemon->jobs[i]->kind->background;
-    if (!job->kind->background && places >= (size_t)daemon->settings->jobs_at_once)
+        places += daemon->jobs[i]->state == HF_JOB_RUNNING && takes_place(daemon->jobs[i]->kind);
+    if (job->kind->sandboxed && copies(daemon, HF_JOB_RUNNING) >= hf_sandbox_budget_of(daemon->settings).places)
+        return false;
+    if (takes_place(job->kind) && places >= (size_t)daemon->settings->jobs_at_once)
         return false;
     for (size_t i = 0; i < daemon->job_count; i++) {
         const struct hf_job *other = daemon->jobs[i];

@@ -36,6 +36,7 @@ struct hf_job_kind {
     bool source_optional; // without that argument it is about the appliance
     bool endless;         // runs as long as nobody stops it; of one source only one at a time
     unsigned needs;       // of enum hf_job_needs
+    bool sandboxed;       // runs a copy in a sandbox: takes a place of that budget (order.h), none of jobs_at_once
     bool background;      // takes no place of jobs_at_once, and keeps out of everybody's way by itself
     enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
     const char *apart;                         // never runs beside a job of this kind; NULL: none

@@ -3,23 +3,20 @@
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/time.h"
 #include "catalog/view.h"
+#include "sandbox/uids.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/damage.h"
 #include "server/job/evidence.h"
 #include "server/job/open_repository.h"
 #include "server/verify/verify.h"
 
-/*
- * Uids of copies when we are root: above the ranges that containers and systemd hand out, one for each
- * verification that runs at a time.
- */
-#define COPY_UID_FIRST 1879100000u
-#define COPY_UIDS      65536u
+#define MEMORY_MOST (4 * HF_GIB) // of this process: whoever answers from the sandbox does not decide that
 
 /* The backup that was asked for: named, or the newest. */
 struct chosen {
@@ -31,8 +28,9 @@ struct chosen {
 
 static bool choose(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool find_backup(struct hf_daemon *daemon, struct hf_job *job, struct chosen *ret, struct hf_error *err);
-static bool fill_options(struct hf_worker *worker, const json_t *request, struct hf_verify_options *ret,
-                         struct hf_error *err);
+static bool limit_memory(struct hf_error *err);
+static bool fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned processors,
+                         struct hf_verify_options *ret, struct hf_error *err);
 static bool unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret,
                    struct hf_error *err);
 static bool answer_unopened(struct hf_worker *worker, const struct hf_error *why, json_t **ret, struct hf_error *err);
@@ -64,6 +62,7 @@ hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         !hf_json_set(request, "logical_bytes", json_integer(chosen.logical_bytes), err) ||
         !hf_json_set(request, "stored_bytes", json_integer(chosen.stored_bytes), err) ||
         !hf_json_set(request, "requested_by", json_string(hf_job_requested_by(job)), err) ||
+        !hf_json_set(request, "processors", json_integer(hf_jobs_sandbox_share(daemon)), err) ||
         !hf_json_set(job->arguments, "backup", hf_json_id_text(&chosen.backup), err) ||
         !hf_job_note_arguments(daemon, job, err) || // for conclude, after a crash too: which it was
         !hf_job_pin(daemon, job, &chosen.vault, &chosen.backup, err))
@@ -84,7 +83,9 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
     _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
     struct hf_id backup, vault;
     const char *state_before, *requested_by;
-    int64_t logical_bytes, stored_bytes;
+    int64_t logical_bytes, stored_bytes, processors;
+    uid_t uid;
+    _cleanup_(hf_closep) int uid_lock = -1; // let go after the sandbox and its files are gone
     json_t *source, *settings;
     if (!hf_json_object(request, "source", "the request", &source, err) ||
         !hf_json_id(request, "backup", "the request", &backup, err) ||
@@ -92,13 +93,15 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
         !hf_json_string(request, "state", "the request", &state_before, err) ||
         !hf_json_string(request, "requested_by", "the request", &requested_by, err) ||
         !hf_json_integer(request, "logical_bytes", "the request", -1, INT64_MAX, &logical_bytes, err) ||
+        !hf_json_integer(request, "processors", "the request", 1, 1024, &processors, err) ||
         !hf_json_integer(request, "stored_bytes", "the request", -1, INT64_MAX, &stored_bytes, err))
         return false;
 
     hf_worker_progress(worker, "unlock", 0, 0);
     if (!unlock(worker, request, &opened, &unopened))
         return answer_unopened(worker, &unopened, ret_result, err);
-    if (!hf_vault_open(opened.repository, &vault, &opened.vault, err) || !fill_options(worker, source, &options, err))
+    if (!hf_vault_open(opened.repository, &vault, &opened.vault, err) || !limit_memory(err) ||
+        !hf_uid_claim(&uid, &uid_lock, err) || !fill_options(worker, source, uid, (unsigned)processors, &options, err))
         return false;
     _cleanup_(hf_progress_relay_stop) struct hf_progress_relay relay;
     hf_progress_relay_start(&relay, worker);
@@ -222,7 +225,13 @@ find_backup(struct hf_daemon *daemon, struct hf_job *job, struct chosen *ret, st
     bool found;
     struct hf_id id;
     if (named == NULL) {
-        if (!hf_catalog_newest_backup(catalog, hf_job_subject(job), NULL, &found, choose, ret, err))
+        /* Of itself it takes the newest that is still to be proven; a person without a name means the newest. */
+        const enum hf_backup_state open = HF_BACKUP_UNPROVEN;
+        found = false;
+        if (strcmp(hf_job_requested_by(job), HF_BY_SCHEDULE) == 0 &&
+            !hf_catalog_newest_backup(catalog, hf_job_subject(job), &open, &found, choose, ret, err))
+            return false;
+        if (!found && !hf_catalog_newest_backup(catalog, hf_job_subject(job), NULL, &found, choose, ret, err))
             return false;
         if (!found) {
             hf_fail(err, HF_ERR_NOT_FOUND, "source \"%s\" has no backup", hf_job_subject(job));
@@ -239,8 +248,18 @@ find_backup(struct hf_daemon *daemon, struct hf_job *job, struct chosen *ret, st
     return true;
 }
 
+/* libpq keeps a message of any length, several times: an error of a gigabyte is to end the question, not the host. */
 static bool
-fill_options(struct hf_worker *worker, const json_t *source, struct hf_verify_options *ret, struct hf_error *err)
+limit_memory(struct hf_error *err)
+{
+    const struct rlimit limit = {.rlim_cur = MEMORY_MOST, .rlim_max = MEMORY_MOST};
+    return setrlimit(RLIMIT_DATA, &limit) == 0 ||
+           hf_fail_errno(err, HF_ERR_NONE, "could not limit the memory of a verification");
+}
+
+static bool
+fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned processors,
+             struct hf_verify_options *ret, struct hf_error *err)
 {
     const struct hf_settings *settings = hf_worker_settings(worker);
     const json_t *of_source = json_object_get(source, "settings");
@@ -251,8 +270,9 @@ fill_options(struct hf_worker *worker, const json_t *source, struct hf_verify_op
         .packages = (const char *const *)settings->sandbox.postgres_prefixes,
         .sandbox_memory_bytes = (uint64_t)settings->sandbox.memory,
         .phase_ms = (uint64_t)settings->sandbox.phase_ms,
-        .host_uid = COPY_UID_FIRST + (uint32_t)getpid() % COPY_UIDS,
-        .host_gid = COPY_UID_FIRST + (uint32_t)getpid() % COPY_UIDS,
+        .host_uid = uid,
+        .host_gid = uid,
+        .jobs = processors,
         .cancel = hf_worker_cancel(worker),
     };
     return hf_dir_make(settings->scratch.folder, 0711, err) &&

@@ -122,7 +122,9 @@ struct hf_settings {
         const char *lowest_level; // "L1", "L2", "L3r", "L3"
         int64_t memory;           // bytes
         int64_t phase_ms;
-        char **postgres_prefixes; // ends with NULL; NULL for none
+        int64_t budget_memory;     // bytes; 0: half of what the machine has
+        int64_t budget_processors; // 0: all
+        char **postgres_prefixes;  // ends with NULL; NULL for none
     } sandbox;
     size_t key_command_count;
     struct hf_key_command **key_commands; // in the order of the file

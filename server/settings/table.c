@@ -84,6 +84,13 @@ static const struct hf_setting table[] = {
     {APPLIANCE(sandbox.phase_ms), .name = "sandbox.phase", .type = HF_SETTING_DURATION, .fallback = "1h", .least = 5000,
      .most = 7 * DAY_MS,
      .sentence = "Longest that one phase of a verification may take before the attempt is inconclusive."},
+    {APPLIANCE(sandbox.budget_memory), .name = "sandbox.budget_memory", .type = HF_SETTING_SIZE,
+     .computed = "half of the machine's memory", .least = 256 * (int64_t)HF_MIB, .most = 65536 * (int64_t)HF_GIB,
+     .sentence = "Memory for all copies in sandboxes together: as many run at once as fit, sandbox.memory and "
+                 "scratch.memory each."},
+    {APPLIANCE(sandbox.budget_processors), .name = "sandbox.budget_processors", .type = HF_SETTING_COUNT,
+     .fallback = "0", .least = 0, .most = 1024, .unit = "processors",
+     .sentence = "Processors for all copies in sandboxes together, one for each at least; 0 means all."},
     {APPLIANCE(sandbox.postgres_prefixes), .name = "sandbox.postgres_prefixes", .type = HF_SETTING_PATHS,
      .sentence = "Further folders that hold PostgreSQL (bin/postgres and lib), looked at before the packaged ones."},
 

@@ -277,12 +277,24 @@ prepare_quick(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request
     return true;
 }
 
+/* As a schedule would: a copy that naps, for the source and in the folder that are named. */
+static bool
+conclude_schedule(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                  struct hf_error *err)
+{
+    (void)result;
+    return why != NULL ||
+           hf_daemon_add_job(daemon, "copy", json_object_get(hf_job_arguments(job), "of"), "schedule", NULL, err);
+}
+
 int
 main(int argc, char **argv)
 {
     static const struct hf_job_kind kinds[] = {
         {.name = "nap", .of_source = true, .run = run_nap},
         {.name = "nap2", .of_source = true, .run = run_nap},
+        {.name = "copy", .of_source = true, .sandboxed = true, .run = run_nap},
+        {.name = "scheduled", .prepare = prepare_quick, .conclude = conclude_schedule},
         {.name = "crash", .run = run_crash},
         {.name = "orphan", .run = run_orphan},
         {.name = "grumpy", .of_source = true, .run = run_grumpy},

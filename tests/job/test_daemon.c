@@ -183,6 +183,44 @@ HF_TEST(no_more_jobs_run_at_once_than_the_settings_allow)
     release(second);
 }
 
+HF_TEST(copies_in_sandboxes_have_a_budget_of_their_own_and_take_no_place_of_other_jobs)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, "jobs_at_once: 1\nsandbox: {budget_processors: 1}\n");
+    job_bench_start(&bench);
+    const char *copy = hf_test_folder(), *other = hf_test_folder(), *waiting = hf_test_folder();
+    (void)start_detached(&bench, "copy", nap("clinic", copy));
+    await_begun(copy, "clinic", 1, NULL);
+    (void)start_detached(&bench, "copy", nap("lab", waiting));
+    (void)start_detached(&bench, "nap", nap("lab", other));
+    await_begun(other, "lab", 1, NULL); // beside it
+    assert_int_equal(count_begun(waiting, "lab", NULL), 0);
+    release(copy);
+    await_begun(waiting, "lab", 1, NULL);
+    release(waiting);
+    release(other);
+}
+
+HF_TEST(what_a_person_asked_for_overtakes_the_schedule)
+{
+    _cleanup_(job_bench_done) struct job_bench bench;
+    job_bench_make(&bench, "sandbox: {budget_processors: 1}\n");
+    job_bench_start(&bench);
+    const char *first = hf_test_folder(), *scheduled = hf_test_folder(), *asked = hf_test_folder();
+    (void)start_detached(&bench, "copy", nap("clinic", first));
+    await_begun(first, "clinic", 1, NULL);
+    _cleanup_(hf_json_freep) json_t *done =
+        job_bench_ask(&bench, "scheduled", json_pack("{s:o}", "of", nap("lab", scheduled)));
+    assert_string_equal(text_of(done, "event"), "result");
+    (void)start_detached(&bench, "copy", nap("lab", asked));
+    release(first);
+    await_begun(asked, "lab", 1, NULL);
+    assert_int_equal(count_begun(scheduled, "lab", NULL), 0);
+    release(asked);
+    await_begun(scheduled, "lab", 1, NULL);
+    release(scheduled);
+}
+
 HF_TEST(cancelling_stops_a_running_job_and_its_process)
 {
     _cleanup_(job_bench_done) struct job_bench bench;
