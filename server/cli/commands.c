@@ -5,6 +5,7 @@
 #include "server/cli/local.h"
 #include "server/cli/retention.h"
 #include "server/cli/show.h"
+#include "server/cli/wal_get.h"
 
 #define NAME                                                                                                           \
     {                                                                                                                  \
@@ -135,6 +136,17 @@ const struct hf_cli_command hf_cli_commands[] = {
      .arguments = {SOURCE},
      .request = "stream",
      .show = hf_show_any},
+    {.words = HF_WAL_GET_WORDS,
+     .sentence = "For restore_command: puts a file of the archived log where the server wants it.",
+     .arguments = {{.name = "FILE", .member = "file", .type = HF_CLI_TEXT, .required = true},
+                   {.name = "TO", .member = "to", .type = HF_CLI_PATH, .required = true}},
+     .options = {{"--source", "NAME", "source", HF_CLI_TEXT, "Whose log; without it the only source that is streamed."},
+                 {"--prefetch", "N", "prefetch", HF_CLI_NUMBER,
+                  "So many segments more are fetched in advance; else 8."},
+                 {"--patience", "SECONDS", "patience", HF_CLI_NUMBER,
+                  "How long it tries while holdfastd is away, before the server is told to stop; else 60."}},
+     .local = hf_cli_wal_get,
+     .show = hf_show_nothing},
     {.words = "status",
      .sentence = "Shows for each source whether its newest backup is proven.",
      .request = "status",

@@ -11,6 +11,7 @@
 #include "server/cli/command.h"
 #include "server/cli/progress.h"
 #include "server/cli/table.h"
+#include "server/cli/wal_get.h"
 
 #define OUTPUT_MOST (64 * HF_MIB)
 
@@ -32,17 +33,23 @@ hf_cli_main(int argc, char **argv)
 {
     _cleanup_(cli_done) struct hf_cli cli = {0};
     _cleanup_(hf_buf_done) struct hf_buf out = HF_BUF_INIT(OUTPUT_MOST);
+    const bool meant = hf_wal_get_is_meant(argc, argv);
     struct hf_error err;
 
     hf_log_setup("holdfast", HF_LOG_WARNING);
     set_signals();
     if (!hf_secrets_setup(&err) || !hf_cli_parse(argc, argv, &cli, &err)) {
         print_error(&err);
-        return hf_exit_of(&err);
+        return meant ? HF_WAL_GET_FAILED : hf_exit_of(&err);
     }
     cli.colour = wants_colour();
     bool done = cli.help ? hf_cli_help(&cli, &out, &err) : run(&cli, &out, &err);
-    return done ? finish_output(&out, cli.exit) : report_failure(&cli, &err);
+    const enum hf_exit code = done ? finish_output(&out, cli.exit) : report_failure(&cli, &err);
+    if (!meant || cli.help)
+        return code;
+    // For a server in recovery 1 means one thing only.
+    return done && code == cli.exit && (code == HF_EXIT_DONE || code == HF_WAL_GET_BEYOND) ? (int)code
+                                                                                           : HF_WAL_GET_FAILED;
 }
 
 bool

@@ -47,6 +47,13 @@ static bool show_warnings(const json_t *result, struct hf_buf *out, struct hf_er
 static bool show_damage_rows(const json_t *damages, struct hf_buf *out, struct hf_error *err);
 
 bool
+hf_show_nothing(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
+{
+    (void)cli, (void)result, (void)out, (void)err;
+    return true;
+}
+
+bool
 hf_show_any(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     const char *name;

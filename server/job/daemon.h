@@ -56,6 +56,7 @@ HF_MUST_CHECK bool hf_daemon_add_job(struct hf_daemon *daemon, const char *kind,
 struct hf_id hf_job_id(const struct hf_job *job);
 const char *hf_job_subject(const struct hf_job *job); // the source, or ""
 const json_t *hf_job_arguments(const struct hf_job *job);
+int64_t hf_job_asker(const struct hf_job *job);            // the user who asked, or -1: the daemon itself
 const char *hf_job_requested_by(const struct hf_job *job); // "uid 1000", "schedule", "after backup"
 int64_t hf_job_started_at(const struct hf_job *job);
 /* The vault whose keys the worker gets and whose log it may write to; in prepare(). */

@@ -37,6 +37,7 @@ struct hf_job {
     const struct hf_job_kind *kind; // borrowed from the program's table
     char subject[HF_JOB_SUBJECT_BYTES];
     char requested_by[HF_REQUESTED_BY_BYTES];
+    int64_t asker; // -1: nobody
     json_t *arguments;
     struct hf_job_order order; // of a kind that is sandboxed
     enum hf_job_state state;
@@ -104,6 +105,7 @@ struct hf_job_wish {
     const char *kind;
     const json_t *arguments; // borrowed
     const char *requested_by;
+    int64_t asker; // a user's id, or -1
 };
 HF_MUST_CHECK bool hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_job **ret,
                                struct hf_error *err);

@@ -95,7 +95,7 @@ hf_daemon_add_job(struct hf_daemon *daemon, const char *kind, const json_t *argu
                   struct hf_id *ret_job, struct hf_error *err)
 {
     struct hf_job *job;
-    const struct hf_job_wish wish = {.kind = kind, .arguments = arguments, .requested_by = requested_by};
+    const struct hf_job_wish wish = {.kind = kind, .arguments = arguments, .requested_by = requested_by, .asker = -1};
     if (!hf_jobs_add(daemon, &wish, &job, err))
         return false;
     hf_log_info("job %s \"%s\" was asked for by %s", job->kind->name, job->subject, requested_by);

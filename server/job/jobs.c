@@ -70,6 +70,7 @@ hf_jobs_add(struct hf_daemon *daemon, const struct hf_job_wish *wish, struct hf_
         return false;
     job->id = hf_id_new();
     job->queued_at = hf_daemon_now(daemon);
+    job->asker = wish->asker;
     job->arguments = json_deep_copy(wish->arguments);
     if (job->arguments == NULL)
         hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a job");
@@ -283,6 +284,12 @@ hf_job_arguments(const struct hf_job *job)
     return job->arguments;
 }
 
+int64_t
+hf_job_asker(const struct hf_job *job)
+{
+    return job->asker;
+}
+
 const char *
 hf_job_requested_by(const struct hf_job *job)
 {
@@ -337,6 +344,8 @@ static bool
 record_job(struct hf_daemon *daemon, const struct hf_job *job, struct hf_error *err)
 {
     _cleanup_(hf_buf_done) struct hf_buf arguments = HF_BUF_INIT(HF_WIRE_REQUEST_MOST);
+    if (job->kind->often)
+        return true;
     if (!hf_json_canonical(job->arguments, &arguments, err))
         return false;
     const struct hf_job_new row = {
@@ -502,7 +511,8 @@ start_job(struct hf_daemon *daemon, struct hf_job *job)
     struct hf_error err;
     set_state(job, HF_JOB_RUNNING);
     job->started_at = hf_daemon_now(daemon);
-    if (hf_catalog_job_start(hf_daemon_catalog(daemon), &job->id, job->started_at, &changed, &err)) {
+    if (job->kind->often ||
+        hf_catalog_job_start(hf_daemon_catalog(daemon), &job->id, job->started_at, &changed, &err)) {
         if (job->kind->run == NULL && job->kind->prepare(daemon, job, &job->result, &err)) {
             end_job(daemon, job, HF_JOB_FINISHED);
             return;
@@ -595,8 +605,8 @@ note_phase(struct hf_daemon *daemon, struct hf_job *job, const char *phase, uint
     if (strcmp(phase, job->phase) == 0)
         return;
     snprintf(job->phase, sizeof job->phase, "%s", phase);
-    if (!hf_catalog_progress_put(hf_daemon_catalog(daemon), &job->id, job->phase, done, total, hf_daemon_now(daemon),
-                                 &err))
+    if (!job->kind->often && !hf_catalog_progress_put(hf_daemon_catalog(daemon), &job->id, job->phase, done, total,
+                                                      hf_daemon_now(daemon), &err))
         hf_log_warning(&err, "the phase of a job is not noted");
 }
 
@@ -635,7 +645,8 @@ end_job(struct hf_daemon *daemon, struct hf_job *job, enum hf_job_state state)
         hf_job_unpin(daemon, job);
     set_state(job, state);
     enum hf_exit code = job->has_failed ? hf_exit_of(&job->why) : job->bad_news ? HF_EXIT_BAD_NEWS : HF_EXIT_DONE;
-    if (!hf_catalog_job_end(hf_daemon_catalog(daemon), &job->id, hf_job_state_name(state), (int)code,
+    if (!job->kind->often &&
+        !hf_catalog_job_end(hf_daemon_catalog(daemon), &job->id, hf_job_state_name(state), (int)code,
                             job->has_failed ? &job->why : NULL, hf_daemon_now(daemon), &changed, &err))
         hf_log_error(&err, "the end of job %s \"%s\" is not noted", job->kind->name, job->subject);
     tell_ending(daemon, job, state, code);

@@ -38,6 +38,7 @@ struct hf_job_kind {
     unsigned needs;       // of enum hf_job_needs
     bool sandboxed;       // runs a copy in a sandbox: takes a place of that budget (order.h), none of jobs_at_once
     bool background;      // takes no place of jobs_at_once, and keeps out of everybody's way by itself
+    bool often;           // asked for by programs again and again: not noted among the jobs
     enum hf_log_kind signs[HF_JOB_SIGNS_MOST]; // log entries its worker may write; 0 ends the list
     const char *apart;                         // never runs beside a job of this kind; NULL: none
     bool (*prepare)(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
@@ -114,4 +115,8 @@ bool hf_stream_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **re
 bool hf_stream_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_stream_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                         struct hf_error *err);
+/* Files of the archive for a server in recovery; into a folder of who asked, and segments fetched in advance beside it. */
+#define HF_LOG_GET_PREFETCH ".holdfast-prefetch"
+bool hf_log_get_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_log_get_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_stream_release_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);

@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -12,7 +13,8 @@
 
 #define PROGRESS_BEHIND_MOST (256 * HF_KIB) // a client that is further behind misses progress, and nothing else
 
-static bool check_peer(int fd, uid_t *ret_uid, struct hf_error *err);
+static bool reads_log(const struct hf_settings *settings, uid_t uid);
+static bool check_peer(const struct hf_daemon *daemon, int fd, uid_t *ret_uid, struct hf_error *err);
 static void refuse_connection(int fd, const struct hf_error *why);
 static void take_request(struct hf_daemon *daemon, struct hf_client *client, const json_t *request);
 static bool read_request(const json_t *request, const char **ret_command, const json_t **ret_arguments,
@@ -43,7 +45,8 @@ hf_server_listen(struct hf_daemon *daemon, struct hf_error *err)
             return hf_fail_errno(err, HF_ERR_NONE, "could not remove the old socket \"%s\"", daemon->socket);
     }
     _cleanup_(hf_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    mode_t before = umask(0177); // the socket is born with mode 0600
+    // Who may connect besides us and root is looked at by his id: check_peer().
+    mode_t before = umask(daemon->settings->log_readers == NULL ? 0177 : 0111);
     bool bound = fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
     int system = errno;
     umask(before);
@@ -63,7 +66,7 @@ hf_server_accept(struct hf_daemon *daemon)
     if (fd < 0)
         return; // gone again
     struct hf_client *client = NULL;
-    if (!check_peer(fd, &uid, &err)) {
+    if (!check_peer(daemon, fd, &uid, &err)) {
         refuse_connection(fd, &err);
         return;
     }
@@ -176,17 +179,33 @@ hf_server_close(struct hf_daemon *daemon)
 
 /* The socket's mode says the same; this holds where a file system does not. */
 static bool
-check_peer(int fd, uid_t *ret_uid, struct hf_error *err)
+check_peer(const struct hf_daemon *daemon, int fd, uid_t *ret_uid, struct hf_error *err)
 {
     struct ucred peer;
     socklen_t length = sizeof peer;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not tell who is connecting");
-    if (peer.uid != geteuid() && peer.uid != 0)
+    if (peer.uid != geteuid() && peer.uid != 0 && !reads_log(daemon->settings, peer.uid))
         return hf_fail(err, HF_ERR_DENIED, "holdfastd serves user %u and root, not user %u", (unsigned)geteuid(),
                        (unsigned)peer.uid);
     *ret_uid = peer.uid;
     return true;
+}
+
+/* Is he one of the users that the setting names, separated by commas? */
+static bool
+reads_log(const struct hf_settings *settings, uid_t uid)
+{
+    for (const char *at = settings->log_readers; at != NULL && *at != '\0';) {
+        char name[64], words[4096];
+        struct passwd user, *found = NULL;
+        const size_t length = strcspn(at, ",");
+        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : 0), at);
+        if (getpwnam_r(name, &user, words, sizeof words, &found) == 0 && found != NULL && user.pw_uid == uid)
+            return true;
+        at += length + (at[length] == ',');
+    }
+    return false;
 }
 
 /* One line into an empty socket: it fits, or the peer has gone. */
@@ -222,6 +241,11 @@ take_request(struct hf_daemon *daemon, struct hf_client *client, const json_t *r
         hf_fail(&err, HF_ERR_USAGE, "while a job runs, only \"cancel\" is heard");
         send_error(client, &err);
         client->leaving = true;
+        return;
+    }
+    if (client->uid != geteuid() && client->uid != 0 && (strcmp(command, "log get") != 0 || detach)) {
+        hf_fail(&err, HF_ERR_DENIED, "user %u may get log with \"wal-get\" and nothing else", (unsigned)client->uid);
+        send_error(client, &err);
         return;
     }
     if (!serve(daemon, client, command, arguments, detach, &err))
@@ -297,7 +321,8 @@ queue_job(struct hf_daemon *daemon, struct hf_client *client, const char *comman
     char requested_by[HF_REQUESTED_BY_BYTES];
     struct hf_job *job;
     snprintf(requested_by, sizeof requested_by, "uid %u", (unsigned)client->uid);
-    const struct hf_job_wish wish = {.kind = command, .arguments = arguments, .requested_by = requested_by};
+    const struct hf_job_wish wish = {
+        .kind = command, .arguments = arguments, .requested_by = requested_by, .asker = (int64_t)client->uid};
     if (!hf_jobs_add(daemon, &wish, &job, err))
         return false;
     hf_log_info("job %s \"%s\" was asked for by %s", job->kind->name, job->subject, requested_by);

@@ -127,6 +127,9 @@ hf_sources_add(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_r
     const struct hf_id id = known.found ? known.id : hf_id_new();
     if (!record_set(daemon, &id, source, "command", err))
         return false;
+    struct hf_job *stream = hf_stream_job(daemon, name);
+    if (stream != NULL && known.found) // it is begun anew, with what was changed
+        hf_jobs_cancel(daemon, stream);
     daemon->look_at = 0;
     *ret_result = json_pack("{s:s, s:o}", "name", name, "source", hf_json_id_text(&id));
     return true;

@@ -90,6 +90,7 @@ struct hf_settings {
     char *repository;
     char *state;
     char *socket;
+    char *log_readers; // users besides our own who may ask for log; NULL: none
     int64_t jobs_at_once;
     int64_t workers; // threads of one backup; 0: one for each processor
     int64_t compression_level;

@@ -33,6 +33,8 @@ static const struct hf_setting table[] = {
      .sentence = "Folder of what the appliance keeps for itself: catalog, signing key, caches."},
     {APPLIANCE(socket), .name = "socket", .type = HF_SETTING_PATH, .computed = "holdfastd.sock in the state folder",
      .sentence = "Unix socket on which holdfastd listens."},
+    {APPLIANCE(log_readers), .name = "log_readers", .type = HF_SETTING_TEXT,
+     .sentence = "Users of this host, separated by commas, who may get log with \"wal-get\", and nothing else."},
     {APPLIANCE(jobs_at_once), .name = "jobs_at_once", .type = HF_SETTING_COUNT, .fallback = "2", .least = 1, .most = 64,
      .unit = "jobs", .sentence = "How many jobs may run at the same time; further ones wait."},
     {APPLIANCE(workers), .name = "workers", .type = HF_SETTING_COUNT, .fallback = "0", .least = 0, .most = 256,

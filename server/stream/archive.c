@@ -34,6 +34,7 @@ struct hf_archive {
     size_t run_count;
     struct history *histories;
     size_t history_count;
+    bool doubtful;
 };
 
 /* Collects what one journal holds. */
@@ -122,6 +123,12 @@ hf_archive_freep(struct hf_archive **archive)
     free((*archive)->journal_folder);
     free(*archive);
     *archive = NULL;
+}
+
+bool
+hf_archive_doubtful(const struct hf_archive *archive)
+{
+    return archive->doubtful;
 }
 
 uint32_t
@@ -239,6 +246,7 @@ forget(struct hf_archive *archive)
     archive->histories = NULL;
     archive->runs = NULL;
     archive->history_count = archive->run_count = 0;
+    archive->doubtful = false;
 }
 
 static bool
@@ -294,6 +302,7 @@ add_journals(struct hf_archive *archive, struct hf_error *err)
         struct hf_error why = {0};
         if (hf_journal_read(archive->journals[i], hf_vault_keys(archive->vault), gather_frame, &gathering, &ending,
                             &why)) {
+            archive->doubtful = archive->doubtful || ending.damaged > 0;
             if (ending.damaged > 0)
                 hf_log_warning(NULL, "journal \"%s\" has lost %u frames from frame %u on", archive->journals[i],
                                ending.damaged, ending.first_damaged);
@@ -306,6 +315,7 @@ add_journals(struct hf_archive *archive, struct hf_error *err)
                 *err = why;
             return false;
         }
+        archive->doubtful = true;
         hf_log_warning(&why, "a journal cannot be read; what it held counts as missing");
     }
     return true;

@@ -25,6 +25,9 @@ HF_MUST_CHECK bool hf_archive_open(struct hf_vault *vault, const char *journal_f
 HF_MUST_CHECK bool hf_archive_refresh(struct hf_archive *archive, struct hf_error *err);
 void hf_archive_freep(struct hf_archive **archive);
 
+/* A journal could not be read, or has lost frames: what seems to be the end of a timeline may not be its end. */
+bool hf_archive_doubtful(const struct hf_archive *archive);
+
 /* The highest timeline of which there is anything; 0: the archive is empty. */
 uint32_t hf_archive_newest_timeline(const struct hf_archive *archive);
 bool hf_archive_has_history(const struct hf_archive *archive, uint32_t timeline);

@@ -3,8 +3,10 @@ import datetime
 import os
 import random
 import signal
+import subprocess
+import time
 
-from appliance import ROOT, Appliance, Cluster, wait_for
+from appliance import BUILD, ROOT, Appliance, Cluster, alive, children, kill, wait_for
 from pq import Connection
 
 RESTORE_SECONDS = 60
@@ -30,6 +32,38 @@ def new_folder():
     global _restored
     _restored += 1
     return os.path.join(ROOT, f"moment-{_restored}")
+
+
+class Daemon:
+    """holdfastd in the foreground, as a service would run it: it streams by itself."""
+
+    def __init__(self, appliance):
+        self.appliance = appliance
+        wait_for("the daemon", self._starts, 60)
+
+    def _starts(self):
+        self.appliance.end_daemon()  # one that a command left behind keeps the place
+        self.process = subprocess.Popen([os.path.join(BUILD, "holdfastd"), "--settings", self.appliance.settings],
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=open(os.path.join(self.appliance.folder, "daemon.log"), "ab"))
+        end = time.monotonic() + 60
+        while self.process.poll() is None and time.monotonic() < end:
+            if self.appliance.holdfast("version").code == 0:
+                return self.process.poll() is None
+        return False
+
+    def stop(self):
+        self.process.send_signal(signal.SIGTERM)
+        self.process.wait(60)
+
+    def kill(self):
+        """With all its workers, as when the host goes down."""
+        below = children(self.process.pid)
+        self.process.kill()
+        self.process.wait(60)
+        for pid in below:
+            kill(pid)
+        wait_for("the workers to go", lambda: not any(alive(pid) for pid in below))
 
 
 class Commit:
