@@ -108,7 +108,7 @@ struct hf_verify_engine {
     void (*last_words)(const char *log, struct hf_last_words *ret);
 };
 
-extern const struct hf_verify_engine hf_verify_postgres;
+extern const struct hf_verify_engine hf_verify_postgres, hf_verify_mariadb;
 
 /* NULL for a name nobody has. */
 const struct hf_verify_engine *hf_verify_engine_find(const char *name);

@@ -27,7 +27,7 @@ static const struct hf_verify_check_row own_checks[] = {
     {"slabs", "Every stored piece is unaltered and complete", true, "aead_and_digests"},
 };
 
-static const struct hf_verify_engine *const engines[] = {&hf_verify_postgres};
+static const struct hf_verify_engine *const engines[] = {&hf_verify_postgres, &hf_verify_mariadb};
 
 static void declare_checks(struct hf_verify_report *report, const struct hf_verify_check_row *rows, size_t count);
 static bool take_facts(struct hf_verify_outcome *outcome, const char *text, json_t **ret, struct hf_error *err);
