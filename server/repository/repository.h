@@ -140,6 +140,11 @@ struct hf_vault_hold { // one that was not released
     int64_t until; // INT64_MAX: until it is released
 };
 /* A part of a stream, in one pack.  All from `source` on is of no use while the vault is shut: `source` is NULL then. */
+/* What the engine knew of a position of its stream (server/stream/journal.h). */
+struct hf_vault_mark {
+    uint64_t position;
+    char *text;
+};
 struct hf_vault_stretch {
     struct hf_id stretch, session, pack;
     int64_t committed_at;
@@ -153,6 +158,8 @@ struct hf_vault_stretch {
     uint8_t sha256[HF_SHA256_BYTES], previous[HF_SHA256_BYTES]; // of its pack; of that of the stretch before
     size_t history_count;
     uint32_t *histories; // timelines whose history file it holds
+    size_t mark_count;
+    struct hf_vault_mark marks[2]; // one for its beginning, one for its end; or none
 };
 /* What a stream does not have and never will: from `from` on, up to `to` where it goes on. */
 struct hf_vault_gap {

@@ -37,7 +37,8 @@
  *              kind 3), dropped (empty); sealed: source, and stream {timeline, start, end, whole (just behind the last
  *              whole record; texts as base/lsn.h has them), first_time, last_time (of commits in it, 0: none),
  *              commits, previous (SHA-256 of the pack of the stream's COMMIT before, in hex; zeros for the first),
- *              histories [timelines whose history file it holds]}
+ *              histories [timelines whose history file it holds]; and, of an engine that leaves marks, marks: one or
+ *              two [position, text], ordered: what the engine knew of a position at the beginning and at the end}
  *   END        session: ended in order, without a backup
  *   ABORT      session, reason (a word); its packs are garbage
  *   EPOCH      epoch (as in the header); sealed: reason, person.  Its appliance takes the vault over

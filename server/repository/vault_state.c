@@ -36,6 +36,7 @@ static void *find_id(void *rows, size_t count, size_t size, const struct hf_id *
 static bool read_stretch(const struct hf_log_entry *entry, struct hf_vault_stretch *ret, struct hf_error *err);
 static bool read_range(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err);
 static bool read_histories(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err);
+static bool read_marks(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err);
 static void stretch_done(struct hf_vault_stretch *stretch);
 static bool read_lsn(const json_t *object, const char *member, const char *what, uint64_t *ret, struct hf_error *err);
 static bool read_timeline(const json_t *object, const char *member, const char *what, uint32_t *ret,
@@ -374,9 +375,10 @@ read_stretch(const struct hf_log_entry *entry, struct hf_vault_stretch *ret, str
         return hf_fail(err, HF_ERR_CORRUPT, "COMMIT: a stretch is one pack of kind stream");
     ret->pack = pack.pack;
     memcpy(ret->sha256, pack.sha256, sizeof ret->sha256);
-    return entry->sealed_part == NULL || (copy_member(entry->sealed_part, "source", &ret->source, err) &&
-                                          hf_json_object(entry->sealed_part, "stream", "COMMIT", &stream, err) &&
-                                          read_range(stream, ret, err) && read_histories(stream, ret, err));
+    return entry->sealed_part == NULL ||
+           (copy_member(entry->sealed_part, "source", &ret->source, err) &&
+            hf_json_object(entry->sealed_part, "stream", "COMMIT", &stream, err) && read_range(stream, ret, err) &&
+            read_histories(stream, ret, err) && read_marks(stream, ret, err));
 }
 
 static bool
@@ -416,11 +418,39 @@ read_histories(const json_t *stream, struct hf_vault_stretch *ret, struct hf_err
     return true;
 }
 
+/* Only some engines leave any. */
+static bool
+read_marks(const json_t *stream, struct hf_vault_stretch *ret, struct hf_error *err)
+{
+    json_t *rows;
+    if (json_object_get(stream, "marks") == NULL)
+        return true;
+    if (!hf_json_array(stream, "marks", "COMMIT", &rows, err))
+        return false;
+    if (json_array_size(rows) < 1 || json_array_size(rows) > HF_LENGTH(ret->marks))
+        return hf_fail(err, HF_ERR_CORRUPT, "COMMIT: a stretch with %zu marks", json_array_size(rows));
+    for (size_t i = 0; i < json_array_size(rows); i++) {
+        const char *position = json_string_value(json_array_get(json_array_get(rows, i), 0));
+        const char *text = json_string_value(json_array_get(json_array_get(rows, i), 1));
+        struct hf_vault_mark *mark = &ret->marks[i];
+        if (position == NULL || text == NULL || !hf_lsn_parse(position, &mark->position, NULL) ||
+            mark->position > ret->end || (i > 0 && mark->position < ret->marks[0].position))
+            return hf_fail(err, HF_ERR_CORRUPT, "COMMIT: a row of \"marks\" is not [position, text]");
+        mark->text = strdup(text);
+        if (mark->text == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a stretch");
+        ret->mark_count++;
+    }
+    return true;
+}
+
 static void
 stretch_done(struct hf_vault_stretch *stretch)
 {
     free(stretch->source);
     free(stretch->histories);
+    for (size_t i = 0; i < HF_LENGTH(stretch->marks); i++)
+        free(stretch->marks[i].text);
 }
 
 /* Without keys nothing is known of it but that there is one. */

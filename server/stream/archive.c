@@ -35,6 +35,22 @@ struct hf_archive {
     struct history *histories;
     size_t history_count;
     bool doubtful;
+    struct mark *marks; // of journals: those of stretches are in the state
+    size_t mark_count;
+};
+
+struct mark {
+    uint32_t timeline;
+    uint64_t position;
+    char *text;
+};
+
+/* The best mark so far. */
+struct mark_search {
+    uint64_t most;
+    bool found;
+    uint64_t position;
+    struct hf_buf *out;
 };
 
 /* Collects what one journal holds. */
@@ -61,6 +77,9 @@ static struct run *add_run(struct hf_archive *archive, struct hf_error *err);
 static bool add_history(struct hf_archive *archive, uint32_t timeline, const struct hf_id *pack, const void *data,
                         size_t length, struct hf_error *err);
 static const struct history *find_history(const struct hf_archive *archive, uint32_t timeline);
+static bool add_mark(struct hf_archive *archive, const struct hf_frame *frame, const uint8_t *data, size_t length,
+                     struct hf_error *err);
+static bool keep_nearest(void *context, uint64_t position, const char *text, struct hf_error *err);
 static int by_place(const void *a, const void *b);
 static const struct run *run_at(const struct hf_archive *archive, uint32_t timeline, uint64_t position);
 static bool grow_window(struct hf_window *window, const struct run *run, const struct hf_timeline_step *step);
@@ -172,6 +191,43 @@ hf_archive_path(struct hf_archive *archive, uint32_t timeline, struct hf_timelin
 }
 
 bool
+hf_archive_mark(struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position, bool *ret_found,
+                uint64_t *ret_position, struct hf_buf *out, struct hf_error *err)
+{
+    struct mark_search search = {.most = position, .out = out};
+    if (!hf_archive_marks(archive, path, keep_nearest, &search, err))
+        return false;
+    *ret_found = search.found;
+    if (search.found)
+        *ret_position = search.position;
+    return true;
+}
+
+bool
+hf_archive_marks(struct hf_archive *archive, const struct hf_timeline_path *path, hf_mark_visitor *visit, void *context,
+                 struct hf_error *err)
+{
+    const struct hf_vault_state *state = archive->state;
+    for (size_t i = 0; i < state->stretch_count; i++) {
+        const struct hf_vault_stretch *stretch = &state->stretches[i];
+        const struct hf_timeline_step *step = hf_timeline_path_find(path, stretch->timeline);
+        for (size_t j = 0; step != NULL && j < stretch->mark_count; j++)
+            if (stretch->marks[j].position <= step->end && stretch->marks[j].position >= step->start &&
+                hf_vault_state_pack(state, &stretch->pack) != NULL &&
+                !visit(context, stretch->marks[j].position, stretch->marks[j].text, err))
+                return false;
+    }
+    for (size_t i = 0; i < archive->mark_count; i++) {
+        const struct mark *mark = &archive->marks[i];
+        const struct hf_timeline_step *step = hf_timeline_path_find(path, mark->timeline);
+        if (step != NULL && mark->position <= step->end && mark->position >= step->start &&
+            !visit(context, mark->position, mark->text, err))
+            return false;
+    }
+    return true;
+}
+
+bool
 hf_archive_windows(struct hf_archive *archive, const struct hf_timeline_path *path, struct hf_window **ret,
                    size_t *ret_count, struct hf_error *err)
 {
@@ -240,13 +296,17 @@ forget(struct hf_archive *archive)
 {
     for (size_t i = 0; i < archive->history_count; i++)
         hf_buf_done(&archive->histories[i].text);
+    for (size_t i = 0; i < archive->mark_count; i++)
+        free(archive->marks[i].text);
+    free(archive->marks);
     free(archive->histories);
     free(archive->runs);
     hf_strv_freep(&archive->journals);
     archive->histories = NULL;
     archive->runs = NULL;
-    archive->history_count = archive->run_count = 0;
     archive->doubtful = false;
+    archive->marks = NULL;
+    archive->history_count = archive->run_count = archive->mark_count = 0;
 }
 
 static bool
@@ -328,6 +388,8 @@ gather_frame(void *context, const struct hf_frame *frame, const uint8_t *data, s
     struct hf_archive *archive = gathering->archive;
     if (frame->kind == HF_FRAME_HISTORY)
         return add_history(archive, frame->timeline, &HF_ID_NONE, data, length, err);
+    if (frame->kind == HF_FRAME_MARK)
+        return add_mark(archive, frame, data, length, err);
 
     struct run *run = archive->run_count > 0 ? &archive->runs[archive->run_count - 1] : NULL;
     if (run == NULL || run->journal != gathering->journal || run->timeline != frame->timeline ||
@@ -391,6 +453,33 @@ find_history(const struct hf_archive *archive, uint32_t timeline)
         if (archive->histories[i].timeline == timeline)
             return &archive->histories[i];
     return NULL;
+}
+
+static bool
+add_mark(struct hf_archive *archive, const struct hf_frame *frame, const uint8_t *data, size_t length,
+         struct hf_error *err)
+{
+    struct mark *grown = reallocarray(archive->marks, archive->mark_count + 1, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the archive's marks");
+    archive->marks = grown;
+    char *text = strndup((const char *)data, length);
+    if (text == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the archive's marks");
+    grown[archive->mark_count++] = (struct mark){frame->timeline, frame->position, text};
+    return true;
+}
+
+static bool
+keep_nearest(void *context, uint64_t position, const char *text, struct hf_error *err)
+{
+    struct mark_search *search = context;
+    if (position > search->most || (search->found && position < search->position))
+        return true;
+    search->found = true;
+    search->position = position;
+    hf_buf_clear(search->out);
+    return hf_buf_add_text(search->out, text, err);
 }
 
 static int

@@ -38,6 +38,17 @@ HF_MUST_CHECK bool hf_archive_history(struct hf_archive *archive, uint32_t timel
 HF_MUST_CHECK bool hf_archive_path(struct hf_archive *archive, uint32_t timeline, struct hf_timeline_path *ret,
                                    struct hf_error *err);
 
+/*
+ * The newest mark (journal.h) on a path at or below a position that the archive holds log behind; its text is added to
+ * *out.  *ret_found false: there is none.
+ */
+HF_MUST_CHECK bool hf_archive_mark(struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position,
+                                   bool *ret_found, uint64_t *ret_position, struct hf_buf *out, struct hf_error *err);
+/* Every mark of a path, in no order; borrowed for the call. */
+typedef bool hf_mark_visitor(void *context, uint64_t position, const char *text, struct hf_error *err);
+HF_MUST_CHECK bool hf_archive_marks(struct hf_archive *archive, const struct hf_timeline_path *path,
+                                    hf_mark_visitor *visit, void *context, struct hf_error *err);
+
 /* A part of a path without a hole. */
 struct hf_window {
     uint64_t start, end;

@@ -42,16 +42,19 @@
  * frame's header.  A number comes once in a journal, and a journal id once in the world.
  *
  * Plaintext
- *      0      1  kind: 1 log, 2 history file of a timeline
+ *      0      1  kind: 1 log, 2 history file of a timeline, 3 mark
  *      1      3  reserved
  *      4      4  timeline
- *      8      8  position of the first byte (a history file: where the timeline begins)
+ *      8      8  position of the first byte (a history file: where the timeline begins; a mark: where it stands)
  *     16      8  whole: just behind the last whole record that had come by then
  *     24      8  time of the first commit in it; 0: none
  *     32      8  time of the last
  *     40      4  commits in it
  *     44      4  reserved
  *     48      -  the bytes
+ *
+ * A mark is what the engine knows of a position, in its own words: at most HF_JOURNAL_MARK_MOST bytes of text.  An
+ * engine whose log is found by something else than positions (GTIDs) leaves one now and then.
  *
  * Reading back.  A frame that is cut off, or does not open, ends the journal, if no intact frame behind it says
  * that it was durable: then it was never acknowledged, and whoever sent it will send it again (after a power cut
@@ -67,9 +70,10 @@
 #define HF_JOURNAL_PLAIN_MOST   HF_MIB
 #define HF_JOURNAL_DATA_MOST    (HF_JOURNAL_PLAIN_MOST - HF_JOURNAL_PREFIX)
 #define HF_JOURNALS_MOST        4096 // in one folder
-#define HF_JOURNAL_NAME_BYTES   50   // "0000000000000001-<32 hex digits>" and its NUL
+#define HF_JOURNAL_MARK_MOST    (128 * HF_KIB)
+#define HF_JOURNAL_NAME_BYTES   50 // "0000000000000001-<32 hex digits>" and its NUL
 
-enum hf_frame_kind { HF_FRAME_LOG = 1, HF_FRAME_HISTORY = 2 };
+enum hf_frame_kind { HF_FRAME_LOG = 1, HF_FRAME_HISTORY = 2, HF_FRAME_MARK = 3 };
 
 struct hf_frame {
     enum hf_frame_kind kind;

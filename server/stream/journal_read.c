@@ -293,7 +293,7 @@ hand_over(struct journal_reader *reader, const struct found *found, hf_journal_v
         .last_time = (int64_t)hf_get_u64(plain + 32),
         .commits = hf_get_u32(plain + 40),
     };
-    if ((frame.kind != HF_FRAME_LOG && frame.kind != HF_FRAME_HISTORY) || frame.timeline == 0)
+    if (frame.kind < HF_FRAME_LOG || frame.kind > HF_FRAME_MARK || frame.timeline == 0)
         return hf_fail(err, HF_ERR_CONFLICT, "journal \"%s\", frame %u: this program does not know its kind",
                        reader->name, found->number);
     return visit(context, &frame, plain + HF_JOURNAL_PREFIX, found->plain_length - HF_JOURNAL_PREFIX, err);

@@ -16,11 +16,15 @@ struct sealing {
     const struct hf_vault_state *state;
     struct hf_stretch_writer *stretch;
     struct hf_stretch_options options; // of the open stretch
+    struct hf_frame mark;              // the last one, for the next stretch; kind 0: none
+    struct hf_buf mark_text;
     uint8_t previous[HF_SHA256_BYTES];
 };
 
 static bool take_frame(void *context, const struct hf_frame *frame, const uint8_t *data, size_t length,
                        struct hf_error *err);
+static bool keep_mark(struct sealing *sealing, const struct hf_frame *frame, const uint8_t *data, size_t length,
+                      struct hf_error *err);
 static bool is_sealed(const struct hf_vault_state *state, const struct hf_frame *frame, size_t length);
 static bool open_stretch(struct sealing *sealing, struct hf_error *err);
 static bool close_stretch(struct sealing *sealing, struct hf_error *err);
@@ -52,7 +56,7 @@ sealer_done(struct stream_sealer *sealer)
 bool
 sealer_journal(struct stream_sealer *sealer, const char *path, struct hf_error *err)
 {
-    struct sealing sealing = {.sealer = sealer};
+    struct sealing sealing = {.sealer = sealer, .mark_text = HF_BUF_INIT(HF_JOURNAL_MARK_MOST)};
     struct hf_journal_ending ending;
     if (!hf_vault_read(sealer->vault, NULL, NULL, &sealing.state, err))
         return false;
@@ -60,6 +64,7 @@ sealer_journal(struct stream_sealer *sealer, const char *path, struct hf_error *
     const bool ok = hf_journal_read(path, hf_vault_keys(sealer->vault), take_frame, &sealing, &ending, err) &&
                     close_stretch(&sealing, err);
     hf_stretch_writer_abortp(&sealing.stretch);
+    hf_buf_done(&sealing.mark_text);
     if (!ok)
         return hf_fail_within(err, "could not seal a part of the stream");
     if (ending.damaged > 0)
@@ -95,7 +100,9 @@ static bool
 take_frame(void *context, const struct hf_frame *frame, const uint8_t *data, size_t length, struct hf_error *err)
 {
     struct sealing *sealing = context;
-    if (is_sealed(sealing->state, frame, length))
+    if (frame->kind == HF_FRAME_MARK && !keep_mark(sealing, frame, data, length, err))
+        return false;
+    if (is_sealed(sealing->state, frame, length) || (frame->kind == HF_FRAME_MARK && sealing->stretch == NULL))
         return true;
     if (sealing->stretch != NULL && !hf_stretch_writer_takes(sealing->stretch, frame, length) &&
         !close_stretch(sealing, err))
@@ -133,14 +140,26 @@ open_stretch(struct sealing *sealing, struct hf_error *err)
                                                    .pack = hf_id_new(),
                                                    .epoch = sealing->state->epoch,
                                                    .previous = sealing->previous};
-    return hf_stretch_writer_new(&sealing->options, &sealing->stretch, err);
+    if (!hf_stretch_writer_new(&sealing->options, &sealing->stretch, err))
+        return false;
+    return sealing->mark.kind == 0 || hf_stretch_writer_add(sealing->stretch, &sealing->mark, sealing->mark_text.data,
+                                                            sealing->mark_text.length, err);
+}
+
+static bool
+keep_mark(struct sealing *sealing, const struct hf_frame *frame, const uint8_t *data, size_t length,
+          struct hf_error *err)
+{
+    sealing->mark = *frame;
+    hf_buf_clear(&sealing->mark_text);
+    return hf_buf_add(&sealing->mark_text, data, length, err);
 }
 
 /* Pack, its name, COMMIT: in that order (promise 2). */
 static bool
 close_stretch(struct sealing *sealing, struct hf_error *err)
 {
-    struct hf_stretch stretch;
+    _cleanup_(hf_stretch_done) struct hf_stretch stretch = {0};
     if (sealing->stretch == NULL)
         return true;
     if (!hf_stretch_writer_finish(&sealing->stretch, &stretch, err) ||
@@ -214,12 +233,17 @@ commit_sealed(const struct stream_sealer *sealer, const struct hf_stretch *stret
             json_decref(histories);
             return NULL;
         }
-    return json_pack("{s:s, s:{s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o}}", "source", sealer->source, "stream",
-                     "timeline", (json_int_t)stretch->timeline, "start", hf_lsn_format(stretch->start, start), "end",
-                     hf_lsn_format(stretch->end, end), "whole", hf_lsn_format(stretch->whole, whole), "first_time",
-                     (json_int_t)stretch->first_time, "last_time", (json_int_t)stretch->last_time, "commits",
-                     (json_int_t)stretch->commits, "previous", hf_json_hex(stretch->previous, HF_SHA256_BYTES),
-                     "histories", histories);
+    json_t *part = json_pack("{s:s, s:{s:I, s:s, s:s, s:s, s:I, s:I, s:I, s:o, s:o}}", "source", sealer->source,
+                             "stream", "timeline", (json_int_t)stretch->timeline, "start",
+                             hf_lsn_format(stretch->start, start), "end", hf_lsn_format(stretch->end, end), "whole",
+                             hf_lsn_format(stretch->whole, whole), "first_time", (json_int_t)stretch->first_time,
+                             "last_time", (json_int_t)stretch->last_time, "commits", (json_int_t)stretch->commits,
+                             "previous", hf_json_hex(stretch->previous, HF_SHA256_BYTES), "histories", histories);
+    if (part != NULL && !hf_stretch_describe_marks(stretch, json_object_get(part, "stream"))) {
+        json_decref(part);
+        return NULL;
+    }
+    return part;
 }
 
 static bool

@@ -27,6 +27,8 @@ struct hf_stretch_writer {
 
 static bool add_history(struct hf_stretch_writer *writer, const struct hf_frame *frame, const uint8_t *data,
                         size_t length, struct hf_error *err);
+static bool add_mark(struct hf_stretch_writer *writer, uint64_t position, const uint8_t *data, size_t length,
+                     struct hf_error *err);
 static bool add_log(struct hf_stretch_writer *writer, const uint8_t *data, size_t length, struct hf_error *err);
 static bool end_piece(struct hf_stretch_writer *writer, struct hf_error *err);
 static bool put_prefix(struct hf_buf *buf, enum piece_kind kind, uint64_t number, struct hf_error *err);
@@ -75,6 +77,8 @@ hf_stretch_writer_takes(const struct hf_stretch_writer *writer, const struct hf_
     const struct hf_stretch *stretch = &writer->stretch;
     if (frame->kind == HF_FRAME_HISTORY)
         return stretch->history_count < HF_LENGTH(stretch->histories);
+    if (frame->kind == HF_FRAME_MARK)
+        return true;
     return !writer->has_log || (frame->timeline == stretch->timeline && frame->position == stretch->end &&
                                 stretch->end - stretch->start + length <= HF_STRETCH_MOST);
 }
@@ -86,6 +90,8 @@ hf_stretch_writer_add(struct hf_stretch_writer *writer, const struct hf_frame *f
     struct hf_stretch *stretch = &writer->stretch;
     if (frame->kind == HF_FRAME_HISTORY)
         return add_history(writer, frame, data, length, err);
+    if (frame->kind == HF_FRAME_MARK)
+        return add_mark(writer, frame->position, data, length, err);
 
     if (!writer->has_log) {
         stretch->timeline = frame->timeline;
@@ -110,7 +116,18 @@ hf_stretch_writer_finish(struct hf_stretch_writer **writer, struct hf_stretch *r
         !hf_pack_writer_finish(&taken->pack, taken->options.worker, &stretch->stored_bytes, stretch->sha256, err))
         return false;
     *ret = *stretch;
+    stretch->mark_count = 0;
+    memset(stretch->marks, 0, sizeof stretch->marks);
     return true;
+}
+
+void
+hf_stretch_done(struct hf_stretch *stretch)
+{
+    for (size_t i = 0; i < HF_LENGTH(stretch->marks); i++)
+        free(stretch->marks[i].text);
+    stretch->mark_count = 0;
+    memset(stretch->marks, 0, sizeof stretch->marks);
 }
 
 void
@@ -125,8 +142,23 @@ hf_stretch_writer_abortp(struct hf_stretch_writer **writer)
     hf_buf_done(&gone->sealed);
     json_decref(gone->logs);
     json_decref(gone->histories);
+    hf_stretch_done(&gone->stretch);
     free(gone);
     *writer = NULL;
+}
+
+bool
+hf_stretch_describe_marks(const struct hf_stretch *stretch, json_t *object)
+{
+    char position[HF_LSN_TEXT_BYTES];
+    json_t *rows = stretch->mark_count == 0 ? NULL : json_array();
+    for (size_t i = 0; i < stretch->mark_count && rows != NULL; i++)
+        if (json_array_append_new(rows, json_pack("[s, s]", hf_lsn_format(stretch->marks[i].position, position),
+                                                  stretch->marks[i].text)) != 0) {
+            json_decref(rows);
+            rows = NULL;
+        }
+    return stretch->mark_count == 0 || json_object_set_new(object, "marks", rows) == 0;
 }
 
 bool
@@ -273,6 +305,21 @@ seal(struct hf_stretch_writer *writer, const struct hf_buf *plain, struct hf_err
 }
 
 static bool
+add_mark(struct hf_stretch_writer *writer, uint64_t position, const uint8_t *data, size_t length, struct hf_error *err)
+{
+    struct hf_stretch *stretch = &writer->stretch;
+    // The first one is replaced as long as none but it lies at the start: it is to be the last one before the log.
+    const size_t at = stretch->mark_count == 0 || !writer->has_log ? 0 : 1;
+    char *text = strndup((const char *)data, length);
+    if (text == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a stretch");
+    free(stretch->marks[at].text);
+    stretch->marks[at] = (struct hf_vault_mark){position, text};
+    stretch->mark_count = at + 1;
+    return true;
+}
+
+static bool
 put_index(struct hf_stretch_writer *writer, struct hf_error *err)
 {
     const struct hf_stretch *stretch = &writer->stretch;
@@ -284,7 +331,7 @@ put_index(struct hf_stretch_writer *writer, struct hf_error *err)
         hf_lsn_format(stretch->whole, whole), "first_time", (json_int_t)stretch->first_time, "last_time",
         (json_int_t)stretch->last_time, "commits", (json_int_t)stretch->commits, "previous",
         hf_json_hex(stretch->previous, HF_SHA256_BYTES), "logs", writer->logs, "histories", writer->histories);
-    if (index == NULL)
+    if (index == NULL || !hf_stretch_describe_marks(stretch, index))
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a stretch's index");
     return put_prefix(&plain, PIECE_INDEX, 0, err) && hf_json_canonical(index, &plain, err) &&
            seal(writer, &plain, err);

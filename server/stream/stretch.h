@@ -14,7 +14,9 @@
  *
  * The index: timeline, start, end, whole (just behind the last whole record; texts as base/lsn.h has them),
  * first_time, last_time (of commits in it, 0: none), commits, previous (SHA-256 of the pack of the stretch committed
- * before it, hex; zeros for the first), logs [[slab, position, length], ...], histories [[slab, timeline], ...].
+ * before it, hex; zeros for the first), logs [[slab, position, length], ...], histories [[slab, timeline], ...];
+ * and, when the stream has marks (journal.h), marks [[position, text]] or [[position, text], [position, text]]: the
+ * last one at or before its start if there was one, else the first; and the last one.
  */
 #pragma once
 #include "server/repository/repository.h"
@@ -35,7 +37,12 @@ struct hf_stretch {
     uint32_t histories[64];
     uint64_t stored_bytes;
     uint8_t sha256[HF_SHA256_BYTES]; // of the pack
+    size_t mark_count;
+    struct hf_vault_mark marks[2]; // owned
 };
+void hf_stretch_done(struct hf_stretch *stretch);
+/* Adds the member "marks", if there are any; false without memory. */
+bool hf_stretch_describe_marks(const struct hf_stretch *stretch, json_t *object);
 
 /* ------------------------------------------------------------------------------------------ writing */
 
@@ -52,11 +59,14 @@ struct hf_stretch_options {
 
 HF_MUST_CHECK bool hf_stretch_writer_new(const struct hf_stretch_options *options, struct hf_stretch_writer **ret,
                                          struct hf_error *err);
-/* Whether this frame can be its next: a history file always, log when it is the first or goes on where it stands. */
+/*
+ * Whether this frame can be its next: a history file and a mark always, log when it is the first or goes on where it
+ * stands.
+ */
 bool hf_stretch_writer_takes(const struct hf_stretch_writer *writer, const struct hf_frame *frame, size_t length);
 HF_MUST_CHECK bool hf_stretch_writer_add(struct hf_stretch_writer *writer, const struct hf_frame *frame,
                                          const uint8_t *data, size_t length, struct hf_error *err);
-/* The pack is on the disk, its name after the next barrier.  Frees the writer in any case. */
+/* The pack is on the disk, its name after the next barrier.  Frees the writer in any case; *ret is the caller's. */
 HF_MUST_CHECK bool hf_stretch_writer_finish(struct hf_stretch_writer **writer, struct hf_stretch *ret,
                                             struct hf_error *err);
 void hf_stretch_writer_abortp(struct hf_stretch_writer **writer);

@@ -37,6 +37,8 @@ struct hf_stream_writer {
     struct hf_journal *journal; // the receiver makes and closes it; the syncing thread borrows it while `syncing`
     uint64_t journal_since_ns;
     uint64_t next_number;
+    struct hf_frame mark; // the last one; kind 0: none
+    char *mark_text;
 
     pthread_t syncer, sealing;
     bool has_syncer, has_sealing;
@@ -132,6 +134,24 @@ hf_stream_writer_history(struct hf_stream_writer *writer, uint32_t timeline, uin
 }
 
 bool
+hf_stream_writer_mark(struct hf_stream_writer *writer, uint32_t timeline, uint64_t position, const char *text,
+                      struct hf_error *err)
+{
+    const struct hf_frame frame = {
+        .kind = HF_FRAME_MARK, .timeline = timeline, .position = position, .whole = position};
+    if (strlen(text) > HF_JOURNAL_MARK_MOST)
+        return hf_fail(err, HF_ERR_NO_SPACE, "a mark of the stream is longer than %zu bytes", HF_JOURNAL_MARK_MOST);
+    char *copy = strdup(text);
+    if (copy == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a mark of the stream");
+    free(writer->mark_text);
+    writer->mark_text = copy;
+    writer->mark = frame;
+    // With no journal open it waits for the log that comes: a stream that brings nothing writes nothing.
+    return writer->journal == NULL || append(writer, &frame, (const uint8_t *)text, strlen(text), err);
+}
+
+bool
 hf_stream_writer_sync(struct hf_stream_writer *writer, struct hf_error *err)
 {
     pthread_mutex_lock(&writer->lock);
@@ -219,6 +239,7 @@ hf_stream_writer_freep(struct hf_stream_writer **pointer)
     pthread_cond_destroy(&writer->changed);
     pthread_mutex_destroy(&writer->lock);
     free(writer->folder);
+    free(writer->mark_text);
     free(writer);
     *pointer = NULL;
 }
@@ -323,7 +344,8 @@ open_journal(struct hf_stream_writer *writer, struct hf_error *err)
     pthread_mutex_lock(&writer->lock);
     writer->journal = made;
     pthread_mutex_unlock(&writer->lock);
-    return true;
+    return writer->mark.kind == 0 ||
+           append(writer, &writer->mark, (const uint8_t *)writer->mark_text, strlen(writer->mark_text), err);
 }
 
 /* The last bytes go to the disk, and the file to the thread that seals. */

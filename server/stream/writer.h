@@ -48,6 +48,12 @@ HF_MUST_CHECK bool hf_stream_writer_append(struct hf_stream_writer *writer, cons
 /* On the disk when it returns, as is all that was appended before. */
 HF_MUST_CHECK bool hf_stream_writer_history(struct hf_stream_writer *writer, uint32_t timeline, uint64_t position,
                                             const void *data, size_t length, struct hf_error *err);
+/*
+ * What the engine knows of a position (journal.h), for whoever reads: at most HF_JOURNAL_MARK_MOST bytes.  Durable with
+ * what was appended before and after.  Each journal begins with the last one, so that every stretch has one.
+ */
+HF_MUST_CHECK bool hf_stream_writer_mark(struct hf_stream_writer *writer, uint32_t timeline, uint64_t position,
+                                         const char *text, struct hf_error *err);
 /* Waits until all that was appended is durable. */
 HF_MUST_CHECK bool hf_stream_writer_sync(struct hf_stream_writer *writer, struct hf_error *err);
 /* Closes a journal that is old enough; call it now and then. */

@@ -201,12 +201,17 @@ class Stretch:
         self.stream = None
         if entry.sealed is not None:
             self.stream = stream = entry.sealed.get("stream")
-            odd = set(stream) ^ set("timeline start end whole first_time last_time commits previous histories".split())
+            odd = set(stream) - {"marks"} ^ set("timeline start end whole first_time last_time commits previous histories".split())
             fail_unless(not odd, f"{entry.what}: members {sorted(odd)} of its stream are missing or not in the text")
             self.timeline = stream["timeline"]
             self.start, self.end, self.whole = (lsn_from_text(stream[name], entry.what)
                                                 for name in ("start", "end", "whole"))
             fail_unless(self.start <= self.end, f"{entry.what}: ends before it starts")
+            self.marks = [(lsn_from_text(position, entry.what), text) for position, text in stream.get("marks", [])]
+            fail_unless("marks" not in stream or 1 <= len(self.marks) <= 2, f"{entry.what}: {len(self.marks)} marks")
+            places = [position for position, _ in self.marks]
+            fail_unless(places == sorted(places) and all(place <= self.end for place in places),
+                        f"{entry.what}: its marks are not in order")
 
 
 class VaultLog:
