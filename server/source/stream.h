@@ -10,6 +10,11 @@
 
 #define HF_STREAM_SLOT_BYTES 64
 
+#define HF_STREAM_POSITION_BYTES 512 // of an engine's words for a position, with the NUL; longer ones are cut
+
+/* Whether the server's commits wait for us (MariaDB, MySQL). */
+enum hf_semi_sync { HF_SEMI_SYNC_UNKNOWN, HF_SEMI_SYNC_OFF, HF_SEMI_SYNC_ON, HF_SEMI_SYNC_LOST };
+
 /* As it is now; positions are just behind the last byte, 0 while not known. */
 struct hf_stream_report {
     struct hf_stream_positions positions;
@@ -19,6 +24,10 @@ struct hf_stream_report {
     bool from_standby;
     bool clock_known; // the next one was measured, within the last minute or two
     int64_t server_clock_ahead_ms;
+    /* Of an engine that knows places by other names than positions: its words for them; NULL: positions say it all. */
+    const char *received_text, *durable_text, *server_text;
+    enum hf_semi_sync semi_sync;
+    int64_t semi_sync_lost_at; // since when; 0: it is not lost
 };
 
 /* Everything is borrowed. */

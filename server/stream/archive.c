@@ -399,7 +399,7 @@ gather_frame(void *context, const struct hf_frame *frame, const uint8_t *data, s
         *run = (struct run){.timeline = frame->timeline,
                             .start = frame->position,
                             .end = frame->position,
-                            .whole = frame->position,
+                            .whole = frame->whole,
                             .journal = gathering->journal};
     }
     run->end += length;

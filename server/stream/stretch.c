@@ -95,7 +95,8 @@ hf_stretch_writer_add(struct hf_stretch_writer *writer, const struct hf_frame *f
 
     if (!writer->has_log) {
         stretch->timeline = frame->timeline;
-        stretch->start = stretch->end = stretch->whole = frame->position;
+        stretch->start = stretch->end = frame->position;
+        stretch->whole = frame->whole; // before its start, when it begins inside a record
         writer->has_log = true;
     }
     stretch->whole = frame->whole > stretch->whole ? frame->whole : stretch->whole;

@@ -248,8 +248,7 @@ take_mariadb_gtid(struct hf_binlog_walk *walk, const struct hf_binlog_event *eve
 }
 
 static bool
-take_mysql_gtid(struct hf_binlog_walk *walk, const struct hf_binlog_event *event, uint64_t place,
-                struct hf_error *err)
+take_mysql_gtid(struct hf_binlog_walk *walk, const struct hf_binlog_event *event, uint64_t place, struct hf_error *err)
 {
     if (event->body_length < MYSQL_GTID)
         return hf_fail(err, HF_ERR_CORRUPT, "the GTID at %" PRIu64 " is cut off", place);

@@ -128,10 +128,10 @@ struct hf_binlog_walk {
     struct hf_binlog_format format;
     enum { HF_BINLOG_OUTSIDE, HF_BINLOG_BEGUN, HF_BINLOG_INSIDE } state;
     bool standalone;
-    bool has_gtid;         // of the transaction that is or was last
-    struct hf_gtid gtid;   // of it
-    int64_t gtid_ms;       // commit time that its GTID event tells, 0: none
-    bool with_statements;  // one changed data by its statement: it may do something else when it is replayed
+    bool has_gtid;        // of the transaction that is or was last
+    struct hf_gtid gtid;  // of it
+    int64_t gtid_ms;      // commit time that its GTID event tells, 0: none
+    bool with_statements; // one changed data by its statement: it may do something else when it is replayed
 };
 
 /* What one event meant. */
@@ -145,5 +145,5 @@ struct hf_binlog_step {
 /* At the beginning of a stream; events before its format description have CRCs or not. */
 void hf_binlog_walk_begin(struct hf_binlog_walk *walk, bool checksums);
 /* Exactly one event.  A format description is taken over.  CORRUPT for one that cannot be where it is. */
-HF_MUST_CHECK bool hf_binlog_walk_event(struct hf_binlog_walk *walk, const uint8_t *data, size_t length,
-                                        uint64_t place, struct hf_binlog_step *ret, struct hf_error *err);
+HF_MUST_CHECK bool hf_binlog_walk_event(struct hf_binlog_walk *walk, const uint8_t *data, size_t length, uint64_t place,
+                                        struct hf_binlog_step *ret, struct hf_error *err);

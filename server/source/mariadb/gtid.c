@@ -212,8 +212,9 @@ hf_gtid_set_union(struct hf_gtid_set *set, const struct hf_gtid_set *more, struc
             set->flavor = more->flavor;
         if (set->flavor != more->flavor)
             return hf_fail(err, HF_ERR_CONFLICT, "GTIDs of MariaDB and of MySQL cannot be in one set");
-        if (set->flavor == HF_GTID_MYSQL ? !add_interval(set, part, err)
-                                         : !hf_gtid_set_contains(set, &part->last) && !set_domain(set, &part->last, err))
+        if (set->flavor == HF_GTID_MYSQL
+                ? !add_interval(set, part, err)
+                : !hf_gtid_set_contains(set, &part->last) && !set_domain(set, &part->last, err))
             return false;
     }
     return true;
@@ -256,11 +257,10 @@ hf_gtid_set_equal(const struct hf_gtid_set *a, const struct hf_gtid_set *b)
         return false;
     for (size_t i = 0; i < a->count; i++) {
         const struct hf_gtid *left = &a->parts[i].last, *right = &b->parts[i].last;
-        const bool same =
-            left->sequence == right->sequence &&
-            (a->flavor == HF_GTID_MARIADB ? left->domain == right->domain && left->server_id == right->server_id
-                                          : memcmp(left->uuid, right->uuid, 16) == 0 &&
-                                                a->parts[i].first == b->parts[i].first);
+        const bool same = left->sequence == right->sequence &&
+                          (a->flavor == HF_GTID_MARIADB
+                               ? left->domain == right->domain && left->server_id == right->server_id
+                               : memcmp(left->uuid, right->uuid, 16) == 0 && a->parts[i].first == b->parts[i].first);
         if (!same)
             return false;
     }
@@ -282,10 +282,8 @@ parse_domain_gtid(const char **at, const char *end, struct hf_gtid *ret)
         !parse_number(at, end, UINT32_MAX, &server_id) || *at == end || *(*at)++ != '-' ||
         !parse_number(at, end, UINT64_MAX, &sequence))
         return false;
-    *ret = (struct hf_gtid){.flavor = HF_GTID_MARIADB,
-                            .domain = (uint32_t)domain,
-                            .server_id = (uint32_t)server_id,
-                            .sequence = sequence};
+    *ret = (struct hf_gtid){
+        .flavor = HF_GTID_MARIADB, .domain = (uint32_t)domain, .server_id = (uint32_t)server_id, .sequence = sequence};
     return true;
 }
 
