@@ -172,6 +172,10 @@ hf_binlog_walk_event(struct hf_binlog_walk *walk, const uint8_t *data, size_t le
     const struct hf_binlog_event *event = &step.event;
     const bool artificial = (event->flags & HF_BINLOG_ARTIFICIAL) != 0;
     bool ok = true;
+    if (!walk->format.known && event->type != HF_BINLOG_FORMAT && event->type != HF_BINLOG_ROTATE &&
+        event->type != HF_BINLOG_START_V3)
+        return hf_fail(err, HF_ERR_CORRUPT, "the event at %" PRIu64 " (type %u) comes before a format description",
+                       place, event->type);
     switch (event->type) {
     case HF_BINLOG_START_V3:
         return hf_fail(err, HF_ERR_CORRUPT, "the binary log at %" PRIu64 " is of a server before MySQL 5.0", place);
