@@ -10,9 +10,8 @@
 
 #define RETRY_LEAST_MS   1000 // between two connections that failed, doubling up to the other
 #define RETRY_MOST_MS    30000
-#define STEADY_MS        60000 // a connection that lasted so long was a good one
 #define STEP_US          100000
-#define RESTART_LEAST_MS 5000 // between two workers
+#define RESTART_LEAST_MS 1000 // between two workers; commits may be waiting for us
 #define RESTART_MOST_MS  300000
 #define RELEASE_TRIES    60 // a second apart: the server notices late that a reader is gone
 
@@ -26,6 +25,7 @@ struct receiving {
     struct hf_stream_report report; // the last one
     uint64_t first;                 // position at which this worker began; 0: not yet
     int64_t gaps;
+    bool reported; // by the connection that is, or was
 };
 
 static bool open_stream(struct receiving *receiving, const json_t *request, struct hf_error *err);
@@ -85,7 +85,7 @@ hf_stream_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
     if (pause == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a stream");
     const int64_t now = hf_daemon_now(daemon);
-    if (now - job->started_at > RESTART_MOST_MS)
+    if (json_integer_value(json_object_get(job->report, "caught_up_at")) > 0) // it had done its work
         pause->ms = 0;
     pause->ms = pause->ms == 0 ? RESTART_LEAST_MS : 2 * pause->ms < RESTART_MOST_MS ? 2 * pause->ms : RESTART_MOST_MS;
     pause->until = now + pause->ms;
@@ -168,12 +168,12 @@ receive(struct receiving *receiving, struct hf_error *err)
                                               .tell = tell};
     int64_t pause_ms = RETRY_LEAST_MS;
     for (;;) {
-        const uint64_t since = hf_monotonic_ns();
         struct hf_error unheard;
+        receiving->reported = false;
         if (receiving->source.engine->stream(&request, err) || err->kind != HF_ERR_UNAVAILABLE ||
             !hf_stream_writer_tick(receiving->writer, &unheard))
             return false;
-        if (hf_monotonic_ns() - since > STEADY_MS * UINT64_C(1000000))
+        if (receiving->reported) // it was connected: a server that was restarted, whose commits may wait for us
             pause_ms = RETRY_LEAST_MS;
         if (!wait_before_retry(receiving, pause_ms, err))
             return false;
@@ -203,6 +203,7 @@ keep_report(void *context, const struct hf_stream_report *report)
 {
     struct receiving *receiving = context;
     receiving->report = *report;
+    receiving->reported = true;
     const uint64_t end = report->positions.received;
     if (receiving->first == 0)
         receiving->first = end;

@@ -76,13 +76,13 @@ class Commit:
 class Ledgered:
     """A source whose table `ledger` is written by us alone, with an appliance that streams it."""
 
-    def __init__(self, server, more_settings="", connection=None, name="clinic"):
+    def __init__(self, server, more_settings="", connection=None, name="clinic", repository=None):
         self.server, self.name = server, name
         self.connection_text = connection
         self.rows = []
         self.points = {}  # restore point: number of the newest commit before it
         self.receiver = None
-        self.appliance = Appliance(more_settings=more_settings)
+        self.appliance = Appliance(repository=repository, more_settings=more_settings)
         server.sql("CREATE TABLE ledger (number int PRIMARY KEY, padding text)")
 
     def add(self, *options, connection=None):
