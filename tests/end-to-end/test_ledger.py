@@ -181,7 +181,22 @@ def everything_at_once():
     server.start()
 
 
-BLOWS = [kill_server, stop_server_at_once, kill_receiver, kill_receiver, kill_appliance, cut_power, cut_power, everything_at_once]
+def power_and_server_together():
+    """The one case in which nobody can send again what was acknowledged too early: so it is looked for before he can."""
+    global daemon
+    if not disk.usable or not disk.cut_power():
+        return everything_at_once()
+    time.sleep(CHANCE.random() * 0.3)
+    server.stop(signal.SIGKILL)
+    daemon.kill()
+    disk.unmount()
+    assert disk.mount(), "the disk cannot be mounted after the power cut"
+    daemon = Daemon(clinic.appliance)
+    compare()
+    server.start()
+
+
+BLOWS = [power_and_server_together, kill_server, stop_server_at_once, kill_receiver, kill_receiver, kill_appliance, cut_power, cut_power, everything_at_once]
 
 
 @test
