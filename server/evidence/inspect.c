@@ -14,7 +14,8 @@
 /* A verification under way. */
 struct inspection {
     struct hf_ledger *ledger;
-    hf_ledger_found *found; // or NULL
+    hf_ledger_document *document; // or NULL
+    hf_ledger_found *found;       // or NULL
     void *context;
     struct hf_ledger_report report;
     struct hf_error first; // the first problem
@@ -29,7 +30,8 @@ struct inspection {
 static bool look_around(struct inspection *work, struct hf_error *err);
 static bool inspect_entries(struct inspection *work, struct hf_error *err);
 static bool inspect_entry(struct inspection *work, const struct hf_receipt *record, struct hf_error *err);
-static bool inspect_proof(struct inspection *work, const struct hf_receipt *entry, struct hf_error *err);
+static bool inspect_proof(struct inspection *work, const struct hf_receipt *entry, const struct hf_evidence *evidence,
+                          struct hf_error *err);
 static void inspect_strays(struct inspection *work);
 static void report_problem(struct inspection *work, const char *format, ...) HF_PRINTF(2, 3);
 static const char *entry_words(const struct hf_receipt *entry, char words[static ENTRY_WORDS_BYTES]);
@@ -38,8 +40,15 @@ bool
 hf_ledger_verify_all(const struct hf_ledger_options *options, hf_ledger_found *found, void *context,
                      struct hf_ledger_report *ret, struct hf_error *err)
 {
+    return hf_ledger_walk(options, NULL, found, context, ret, err);
+}
+
+bool
+hf_ledger_walk(const struct hf_ledger_options *options, hf_ledger_document *document, hf_ledger_found *found,
+               void *context, struct hf_ledger_report *ret, struct hf_error *err)
+{
     _cleanup_(hf_ledger_closep) struct hf_ledger *ledger = NULL;
-    struct inspection work = {.found = found, .context = context};
+    struct inspection work = {.document = document, .found = found, .context = context};
 
     *ret = (struct hf_ledger_report){0};
     if (!hf_ledger_prepare(options, &ledger, err) || !hf_ledger_open_leaves(ledger, err))
@@ -51,6 +60,7 @@ hf_ledger_verify_all(const struct hf_ledger_options *options, hf_ledger_found *f
         inspect_strays(&work);
     hf_strv_freep(&work.names);
     free(work.ids);
+    work.report.checkpoint = ledger->checkpoint;
     *ret = work.report;
     if (!done)
         return false;
@@ -154,13 +164,14 @@ inspect_entry(struct inspection *work, const struct hf_receipt *record, struct h
     } else if (!hf_hash_equal(&entry.leaf, &record->leaf)) {
         report_problem(work, "%s is not the document whose leaf was recorded", words);
     } else {
-        return inspect_proof(work, &entry, err);
+        return inspect_proof(work, &entry, &evidence, err);
     }
     return true;
 }
 
 static bool
-inspect_proof(struct inspection *work, const struct hf_receipt *entry, struct hf_error *err)
+inspect_proof(struct inspection *work, const struct hf_receipt *entry, const struct hf_evidence *evidence,
+              struct hf_error *err)
 {
     _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_PROOF_MOST_BYTES);
     struct hf_proof proof;
@@ -184,6 +195,8 @@ inspect_proof(struct inspection *work, const struct hf_receipt *entry, struct hf
                !hf_merkle_check_inclusion(&entry->leaf, proof.index, proof.checkpoint.size, &proof.path,
                                           &proof.checkpoint.root)) {
         report_problem(work, "%s has a proof that does not hold", words);
+    } else if (work->document != NULL) {
+        return work->document(work->context, evidence, err);
     }
     return true;
 }

@@ -118,6 +118,7 @@ struct hf_ledger_report {
     uint64_t entries;  // that the checkpoint counts
     uint64_t problems; // documents missing, changed, misplaced, without a valid seal or proof, or not entered
     bool unfinished;   // a document was on its way in when someone crashed; the next writer deals with it
+    struct hf_checkpoint checkpoint; // as it was signed; zeros when it could not be read
 };
 
 /*
@@ -127,3 +128,13 @@ struct hf_ledger_report {
  */
 HF_MUST_CHECK bool hf_ledger_verify_all(const struct hf_ledger_options *options, hf_ledger_found *found, void *context,
                                         struct hf_ledger_report *ret, struct hf_error *err);
+
+/*
+ * Hears of each document that holds: form, rules, seal, place, leaf and proof were checked.  Whether the ledger as a
+ * whole holds is known at the end only.  The evidence is borrowed.  False ends the walk with its error.
+ */
+typedef bool hf_ledger_document(void *context, const struct hf_evidence *evidence, struct hf_error *err);
+/* The same reading, in the order of the ledger, for whoever needs what the documents say. */
+HF_MUST_CHECK bool hf_ledger_walk(const struct hf_ledger_options *options, hf_ledger_document *document,
+                                  hf_ledger_found *found, void *context, struct hf_ledger_report *ret,
+                                  struct hf_error *err);

@@ -223,6 +223,8 @@ HF_MUST_CHECK bool hf_sources_list(struct hf_daemon *daemon, const json_t *argum
 /* What opens a slot stays with `holdfast` (server/cli/keys.c); here is what needs the daemon's own hold. */
 hf_command_function hf_keys_list, hf_keys_added, hf_keys_remove, hf_keys_drilled, hf_keys_rotate, hf_keys_settle,
     hf_keys_recovery_kit;
+/* Whether the settings have what opens the slot without a person. */
+bool hf_keys_open_unattended(const struct hf_daemon *daemon, const struct hf_slot_info *slot);
 
 /* ------------------------------------------------------------------------------------------ vaults.c */
 

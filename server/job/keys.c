@@ -17,7 +17,6 @@ struct slots {
 static bool list_slots(struct hf_daemon *daemon, struct slots *ret, struct hf_error *err);
 static const struct hf_slot_info *find_slot(const struct slots *slots, const char *name);
 static bool fail_no_slot(const char *name, struct hf_error *err);
-static bool opens_unattended(const struct hf_daemon *daemon, const struct hf_slot_info *slot);
 static bool check_removable(struct hf_daemon *daemon, const struct slots *slots, const struct hf_slot_info *slot,
                             struct hf_error *err);
 static bool record_removed(struct hf_daemon *daemon, const struct hf_slot_info *slot, const char *by,
@@ -59,7 +58,7 @@ hf_keys_list(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_res
                 list, json_pack("{s:s, s:s, s:s, s:o, s:I, s:b, s:b, s:o, s:O}", "slot", id, "name", slot->name, "kind",
                                 hf_slot_kind_name(slot->kind), "created_at", time_text(slot->created_at),
                                 "root_generation", (json_int_t)slot->generation, "own", (int)own, "unattended",
-                                (int)(own || opens_unattended(daemon, slot)), "drilled_at",
+                                (int)(own || hf_keys_open_unattended(daemon, slot)), "drilled_at",
                                 time_member(record, "drilled_at"), "drill", drill == NULL ? json_null() : drill)) != 0)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the key slots");
         (void)json_object_del(known, id);
@@ -102,7 +101,7 @@ hf_keys_added(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_re
         return false;
     *ret_result = json_pack("{s:o, s:s, s:s, s:o, s:b}", "slot", hf_json_id_text(&slot->id), "name", slot->name, "kind",
                             hf_slot_kind_name(slot->kind), "created_at", time_text(slot->created_at), "unattended",
-                            (int)opens_unattended(daemon, slot));
+                            (int)hf_keys_open_unattended(daemon, slot));
     return true;
 }
 
@@ -281,8 +280,8 @@ fail_no_slot(const char *name, struct hf_error *err)
     return hf_fail_hint(err, "\"holdfast key list\" shows those there are.");
 }
 
-static bool
-opens_unattended(const struct hf_daemon *daemon, const struct hf_slot_info *slot)
+bool
+hf_keys_open_unattended(const struct hf_daemon *daemon, const struct hf_slot_info *slot)
 {
     return hf_id_equal(&slot->id, &hf_records_slot(daemon->records)->id) ||
            (slot->kind == HF_SLOT_COMMAND && hf_settings_key_command(daemon->settings, slot->name) != NULL);

@@ -120,3 +120,6 @@ bool hf_stream_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **r
 bool hf_log_get_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_log_get_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_stream_release_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+/* A report, from the evidence and the catalog; it holds no key. */
+bool hf_report_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_report_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);

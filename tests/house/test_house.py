@@ -19,7 +19,7 @@ ROWS = [
     ["server/stream"],
     ["server/source", "server/restore", "server/evidence", "server/retention"],
     ["server/verify"],
-    ["server/audit", "server/seed", "server/stage"],
+    ["server/audit", "server/seed", "server/stage", "server/report"],
     ["server/job"],
     ["server/http", "server/cli"],
 ]
