@@ -371,17 +371,20 @@ apply_unpin(const struct change *change, struct hf_error *err)
 static bool
 apply_prune(const struct change *change, struct hf_error *err)
 {
-    json_t *backups;
+    json_t *pruned;
     const char *reason;
-    if (!hf_json_array(change->said, "backups", change->what, &backups, err) ||
+    const bool of_stream = json_object_get(change->said, "stretches") != NULL;
+    const char *member = of_stream ? "stretches" : "backups";
+    if (!hf_json_array(change->said, member, change->what, &pruned, err) ||
         !hf_json_string(change->said, "reason", change->what, &reason, err))
         return false;
-    for (size_t i = 0; i < json_array_size(backups); i++) {
-        struct hf_id backup;
-        if (!id_at(change, backups, i, "backups", &backup, err))
+    for (size_t i = 0; i < json_array_size(pruned); i++) {
+        struct hf_id id;
+        if (!id_at(change, pruned, i, member, &id, err))
             return false;
-        _cleanup_(hf_statement_done) struct hf_statement prune = hf_statement(change->catalog, HF_SQL_BACKUP_PRUNE);
-        hf_bind_id(&prune, ":backup_id", &backup);
+        _cleanup_(hf_statement_done) struct hf_statement prune =
+            hf_statement(change->catalog, of_stream ? HF_SQL_STRETCH_PRUNE : HF_SQL_BACKUP_PRUNE);
+        hf_bind_id(&prune, ":id", &id);
         hf_bind_id(&prune, ":vault_id", &change->entry->vault);
         hf_bind_int(&prune, ":pruned_at", change->entry->time);
         hf_bind_text(&prune, ":reason", reason);

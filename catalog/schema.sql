@@ -187,7 +187,9 @@ CREATE TABLE stretch (
     end_position   INTEGER, -- the first byte that is not in it
     first_time     INTEGER, -- of a commit in it; 0: none
     last_time      INTEGER,
-    commits        INTEGER
+    commits        INTEGER,
+    pruned_at      INTEGER, -- NULL while it is kept
+    prune_reason   TEXT     -- NULL likewise
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX stretch_by_place ON stretch (vault_id, start_position);
 CREATE INDEX stretch_by_source ON stretch (source, committed_at);

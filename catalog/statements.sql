@@ -77,7 +77,7 @@ UPDATE backup SET state = :state, state_since = :since WHERE backup_id = :backup
 
 -- backup_prune: a PRUNE entry, one of its backups
 UPDATE backup SET pruned_at = :pruned_at, prune_reason = :reason
- WHERE backup_id = :backup_id AND vault_id = :vault_id AND pruned_at IS NULL;
+ WHERE backup_id = :id AND vault_id = :vault_id AND pruned_at IS NULL;
 
 -- backups: newest first; of one source or all, kept ones (and shredded ones) or pruned ones too
 SELECT backup_id, vault_id, source, parent_id, sequence, started_at, finished_at, committed_at, start_lsn, stop_lsn,
@@ -201,10 +201,14 @@ INSERT INTO stretch (stretch_id, vault_id, sequence, pack_id, stored_bytes, comm
 VALUES (:stretch_id, :vault_id, :sequence, :pack_id, :stored_bytes, :committed_at, :source, :timeline,
         :start_position, :end_position, :first_time, :last_time, :commits);
 
--- stretches: of a vault, whose packs are there, in order of position
+-- stretch_prune: a PRUNE entry, one of its stretches
+UPDATE stretch SET pruned_at = :pruned_at, prune_reason = :reason
+ WHERE stretch_id = :id AND vault_id = :vault_id AND pruned_at IS NULL;
+
+-- stretches: kept ones of a vault, whose packs are there, in order of position
 SELECT s.timeline, s.start_position, s.end_position, s.first_time, s.last_time, s.commits, s.stored_bytes
   FROM stretch s JOIN pack p ON p.pack_id = s.pack_id
- WHERE s.vault_id = :vault_id AND s.start_position IS NOT NULL AND p.deleted_at IS NULL
+ WHERE s.vault_id = :vault_id AND s.start_position IS NOT NULL AND p.deleted_at IS NULL AND s.pruned_at IS NULL
  ORDER BY s.start_position, s.end_position;
 
 -- hold_add: a HOLD or LOCK entry

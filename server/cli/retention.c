@@ -48,7 +48,8 @@ apply_shown(struct hf_cli *cli, const json_t *plan, json_t *applied, struct hf_e
 {
     const char *source = json_string_value(json_object_get(plan, "source"));
     bool yes = json_is_true(json_object_get(cli->arguments, "yes"));
-    if (json_integer_value(json_object_get(plan, "go")) == 0) {
+    if (json_integer_value(json_object_get(plan, "go")) == 0 &&
+        json_integer_value(json_object_get(json_object_get(plan, "stream"), "go")) == 0) {
         json_t *nothing = json_pack("{s:s?, s:O?, s:[], s:O?}", "source", source, "plan", json_object_get(plan, "plan"),
                                     "removed", "stay", json_object_get(plan, "stay"));
         return json_array_append_new(applied, nothing) == 0 ||
@@ -67,7 +68,7 @@ confirm(struct hf_cli *cli, const json_t *plan, bool *ret_yes, struct hf_error *
     _cleanup_(hf_buf_done) struct hf_buf shown = HF_BUF_INIT(PLAN_MOST);
     _cleanup_(hf_json_freep) json_t *one = json_pack("{s:[O]}", "plans", plan);
     _cleanup_(hf_freep) char *line = NULL;
-    char question[128];
+    char question[192];
     const char *source = json_string_value(json_object_get(plan, "source"));
     if (cli->json || isatty(STDIN_FILENO) != 1) {
         hf_fail(err, HF_ERR_USAGE, "nobody is there to be asked whether backups of source \"%s\" may go", source);
@@ -81,8 +82,12 @@ confirm(struct hf_cli *cli, const json_t *plan, bool *ret_yes, struct hf_error *
     if (!hf_show_retention_plan(cli, one, &shown, err))
         return false;
     fputs(hf_buf_text(&shown), stderr);
-    snprintf(question, sizeof question, "\nRemove %lld backups of source \"%.63s\"? Type \"yes\"",
-             (long long)json_integer_value(json_object_get(plan, "go")), source);
+    const long long stretches = json_integer_value(json_object_get(json_object_get(plan, "stream"), "go"));
+    char stream[64] = "";
+    if (stretches > 0)
+        snprintf(stream, sizeof stream, " and %lld parts of the stream", stretches);
+    snprintf(question, sizeof question, "\nRemove %lld backups%s of source \"%.63s\"? Type \"yes\"",
+             (long long)json_integer_value(json_object_get(plan, "go")), stream, source);
     if (!hf_ask_line(question, "--yes", &line, err))
         return false;
     *ret_yes = strcmp(line, "yes") == 0;

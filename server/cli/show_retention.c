@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/time.h"
 #include "server/cli/show.h"
 #include "server/cli/table.h"
 
@@ -9,6 +10,7 @@
 #define WHEN_BYTES 32
 
 static bool show_plan(struct hf_cli *cli, const json_t *plan, struct hf_buf *out, struct hf_error *err);
+static bool show_stream(struct hf_cli *cli, const json_t *stream, struct hf_buf *out, struct hf_error *err);
 static bool show_decisions(struct hf_cli *cli, const json_t *plan, struct hf_buf *out, struct hf_error *err);
 static const char *text_of(const json_t *object, const char *member);
 static long long number_of(const json_t *object, const char *member);
@@ -40,8 +42,12 @@ hf_show_retention_apply(struct hf_cli *cli, const json_t *result, struct hf_buf 
     {
         const json_t *rows = json_object_get(applied, "removed");
         sum += (long long)json_array_size(rows);
+        const long long stretches = number_of(applied, "stretches_removed");
+        sum += stretches;
         if (!hf_buf_printf(out, err, "%s: %zu removed, %lld stay\n", text_of(applied, "source"), json_array_size(rows),
                            number_of(applied, "stay")))
+            return false;
+        if (stretches > 0 && !hf_buf_printf(out, err, "  %lld parts of the stream\n", stretches))
             return false;
         json_array_foreach(rows, at, removed)
         {
@@ -197,8 +203,10 @@ show_plan(struct hf_cli *cli, const json_t *plan, struct hf_buf *out, struct hf_
     const bool unusual = json_is_true(json_object_get(plan, "unusual"));
     char removing[48] = "";
     if (!hf_buf_printf(out, err, "%s: %lld stay, %lld go\n", source, number_of(plan, "stay"), go) ||
-        !show_decisions(cli, plan, out, err) || go == 0)
-        return go == 0;
+        !show_decisions(cli, plan, out, err) || !show_stream(cli, json_object_get(plan, "stream"), out, err))
+        return false;
+    if (go == 0 && number_of(json_object_get(plan, "stream"), "go") == 0)
+        return true;
     if (unusual)
         snprintf(removing, sizeof removing, " --removing %lld", go);
     if (!hf_buf_printf(out, err, "\nTo remove what goes%s:\n  holdfast retention apply %s --plan %s%s%s\n",
@@ -207,6 +215,33 @@ show_plan(struct hf_cli *cli, const json_t *plan, struct hf_buf *out, struct hf_
         return false;
     return refused == NULL || (hf_buf_add_text(out, "It would be refused now: ", err) &&
                                hf_add_plain(out, refused, err) && hf_buf_add_text(out, "\n", err));
+}
+
+/* A line for stretches that follow each other and are decided about alike. */
+static bool
+show_stream(struct hf_cli *cli, const json_t *stream, struct hf_buf *out, struct hf_error *err)
+{
+    static const char *const headings[] = {"STREAM FROM", "TO", "STRETCHES", "STORED", "PLAN", NULL};
+    _cleanup_(hf_table_done) struct hf_table table = {0};
+    const json_t *row;
+    char first[WHEN_BYTES], last[WHEN_BYTES], number[32], stored[HF_TIME_TEXT_BYTES];
+    size_t index;
+    if (json_array_size(json_object_get(stream, "runs")) == 0)
+        return true;
+    if (!hf_buf_add_text(out, "\n", err) || !hf_table_begin(&table, headings, err))
+        return false;
+    json_array_foreach(json_object_get(stream, "runs"), index, row)
+    {
+        snprintf(number, sizeof number, "%lld", number_of(row, "stretches"));
+        if (!hf_table_add(&table, when_of(row, "first_at", first), NULL, err) ||
+            !hf_table_add(&table, when_of(row, "last_at", last), NULL, err) ||
+            !hf_table_add(&table, number, NULL, err) ||
+            !hf_table_add(&table, hf_bytes_format((uint64_t)number_of(row, "stored_bytes"), stored), NULL, err) ||
+            !hf_table_add(&table, text_of(row, "sentence"), json_is_true(json_object_get(row, "keep")) ? GREEN : RED,
+                          err))
+            return false;
+    }
+    return hf_table_print(&table, cli->colour, out, err);
 }
 
 static bool

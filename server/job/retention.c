@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/lsn.h"
 #include "base/time.h"
 #include "catalog/local.h"
 #include "catalog/view.h"
@@ -10,8 +11,9 @@
 #include "server/retention/clock.h"
 #include "server/retention/report.h"
 
-#define FACT_MOST      HF_KIB
-#define REMOVALS_FIRST HF_RETENTION_BEYOND_RULES
+#define FACT_MOST         HF_KIB
+#define REMOVALS_FIRST    HF_RETENTION_BEYOND_RULES
+#define STRETCHES_AT_ONCE 5000 // ids in one log entry
 
 /* A source, what is known of its backups, and what a plan says of them. */
 struct planning {
@@ -25,6 +27,10 @@ struct planning {
     struct hf_retention_backup *backups;
     struct hf_retention_decision *decisions;
     struct hf_retention_summary summary;
+    size_t stretch_count;
+    struct hf_retention_stretch *stretches;
+    enum hf_stretch_reason *stretch_reasons;
+    struct hf_stretch_plan stretch_plan;
     json_t *report;
 };
 
@@ -40,7 +46,9 @@ static bool plan_source(struct hf_daemon *daemon, const char *name, bool replace
 static void planning_done(struct planning *planning);
 static void take_policy(struct planning *planning, bool replaced);
 static bool gather(struct hf_daemon *daemon, struct planning *planning, struct hf_error *err);
+static uint64_t position_of(const struct hf_backup_row *row);
 static bool keep_backup(void *context, const struct hf_backup_row *row, struct hf_error *err);
+static bool gather_stretches(struct planning *planning, const struct hf_vault_state *state, struct hf_error *err);
 static bool keep_head_time(void *context, const struct hf_vault_row *row, struct hf_error *err);
 static void protect(struct planning *planning, const struct hf_vault_state *state);
 static struct hf_retention_backup *find(struct planning *planning, const struct hf_id *id);
@@ -52,6 +60,7 @@ static bool read_earlier(struct hf_daemon *daemon, struct hf_clock *ret, bool *r
 static bool keep_reading(struct hf_daemon *daemon, const struct hf_clock *clock, struct hf_error *err);
 static bool check_plan(const struct planning *planning, const json_t *arguments, struct hf_error *err);
 static bool describe_removals(const struct planning *planning, json_t **ret, struct hf_error *err);
+static bool describe_stretches(const struct planning *planning, json_t *prunes, struct hf_error *err);
 static bool write_prune(struct hf_daemon *daemon, const json_t *request, const struct hf_id *vault, int64_t head,
                         const json_t *prune, struct hf_error *err);
 
@@ -94,7 +103,7 @@ hf_retention_apply_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t 
                      err) ||
         !check_plan(&planning, arguments, err))
         return false;
-    if (planning.summary.removed > 0 &&
+    if (planning.summary.removed + planning.stretch_plan.removed > 0 &&
         !check_clock(daemon, planning.newest_log_at, json_is_true(json_object_get(arguments, "clock_is_right")), err))
         return hf_fail_within(err, "nothing of source \"%s\" was removed", planning.source->name);
     if (!hf_id_is_none(&planning.vault))
@@ -170,6 +179,9 @@ plan_source(struct hf_daemon *daemon, const char *name, bool replaced, struct pl
     if (!hf_retention_plan(&ret->policy, ret->backups, ret->count, hf_daemon_now(daemon), ret->newest_log_at,
                            ret->decisions, &ret->summary, err))
         return hf_fail_within(err, "source \"%s\"", name);
+    hf_retention_plan_stretches(&ret->policy, ret->source->retention.stream_within_ms, ret->backups, ret->decisions,
+                                ret->count, &ret->summary, ret->stretches, ret->stretch_count, ret->stretch_reasons,
+                                &ret->stretch_plan);
     const struct hf_retention_planned planned = {.source = name,
                                                  .vault = ret->vault,
                                                  .policy = &ret->policy,
@@ -177,7 +189,12 @@ plan_source(struct hf_daemon *daemon, const char *name, bool replaced, struct pl
                                                  .count = ret->count,
                                                  .backups = ret->backups,
                                                  .decisions = ret->decisions,
-                                                 .summary = &ret->summary};
+                                                 .summary = &ret->summary,
+                                                 .stream_within_ms = ret->source->retention.stream_within_ms,
+                                                 .stretch_count = ret->stretch_count,
+                                                 .stretches = ret->stretches,
+                                                 .stretch_reasons = ret->stretch_reasons,
+                                                 .stretch_plan = &ret->stretch_plan};
     return hf_retention_report(&planned, &ret->report, err);
 }
 
@@ -187,6 +204,8 @@ planning_done(struct planning *planning)
     hf_source_settings_freep(&planning->source);
     free(planning->backups);
     free(planning->decisions);
+    free(planning->stretches);
+    free(planning->stretch_reasons);
     hf_json_freep(&planning->report);
 }
 
@@ -231,6 +250,28 @@ gather(struct hf_daemon *daemon, struct planning *planning, struct hf_error *err
         return false;
     planning->head = state->head;
     protect(planning, state);
+    return gather_stretches(planning, state, err);
+}
+
+static bool
+gather_stretches(struct planning *planning, const struct hf_vault_state *state, struct hf_error *err)
+{
+    planning->stretches = calloc(state->stretch_count + 1, sizeof *planning->stretches);
+    planning->stretch_reasons = calloc(state->stretch_count + 1, sizeof *planning->stretch_reasons);
+    if (planning->stretches == NULL || planning->stretch_reasons == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan of %zu stretches", state->stretch_count);
+    for (size_t i = 0; i < state->stretch_count; i++) {
+        const struct hf_vault_stretch *stretch = &state->stretches[i];
+        if (stretch->pruned || stretch->source == NULL || strcmp(stretch->source, planning->source->name) != 0)
+            continue;
+        planning->stretches[planning->stretch_count++] =
+            (struct hf_retention_stretch){.stretch = stretch->stretch,
+                                          .sequence = stretch->sequence,
+                                          .end = stretch->end,
+                                          .committed_at = stretch->committed_at,
+                                          .stored_bytes = stretch->stored_bytes,
+                                          .history = stretch->history_count > 0};
+    }
     return true;
 }
 
@@ -242,6 +283,15 @@ keep_head_time(void *context, const struct hf_vault_row *row, struct hf_error *e
     if (hf_id_equal(&row->vault, &planning->vault))
         planning->newest_log_at = row->head_time;
     return true;
+}
+
+/* An engine that counts otherwise has no position here, and its streams stay. */
+static uint64_t
+position_of(const struct hf_backup_row *row)
+{
+    struct hf_error unheard;
+    uint64_t position;
+    return row->start_lsn != NULL && hf_lsn_parse(row->start_lsn, &position, &unheard) ? position : 0;
 }
 
 static bool
@@ -260,6 +310,7 @@ keep_backup(void *context, const struct hf_backup_row *row, struct hf_error *err
     }
     planning->backups[planning->count++] = (struct hf_retention_backup){.backup = row->backup,
                                                                         .sequence = row->sequence,
+                                                                        .position = position_of(row),
                                                                         .time = row->committed_at,
                                                                         .state = row->state,
                                                                         .state_since = row->state_since,
@@ -274,8 +325,11 @@ protect(struct planning *planning, const struct hf_vault_state *state)
     struct hf_retention_backup *backup;
     for (size_t i = 0; i < planning->count; i++) {
         const struct hf_vault_backup *known = hf_vault_state_backup(state, &planning->backups[i].backup);
+        const struct hf_vault_session *session = known == NULL ? NULL : hf_vault_state_session(state, &known->session);
         if (known != NULL)
             planning->backups[i].locked_until = known->locked_until;
+        if (session != NULL)
+            planning->backups[i].begun = session->sequence;
     }
     for (size_t i = 0; i < state->hold_count; i++)
         if ((backup = find(planning, &state->holds[i].backup)) != NULL && state->holds[i].until > backup->held_until)
@@ -327,7 +381,8 @@ add_plan(struct hf_daemon *daemon, const char *name, bool replaced, json_t *plan
     struct hf_error why;
     if (!plan_source(daemon, name, replaced, &planning, err))
         return false;
-    const bool refused = planning.summary.removed > 0 && !check_clock(daemon, planning.newest_log_at, false, &why);
+    const bool refused = planning.summary.removed + planning.stretch_plan.removed > 0 &&
+                         !check_clock(daemon, planning.newest_log_at, false, &why);
     if (!hf_json_set(planning.report, "refused", refused ? json_string(why.message) : json_null(), err))
         return false;
     return json_array_append(plans, planning.report) == 0 ||
@@ -421,11 +476,35 @@ describe_removals(const struct planning *planning, json_t **ret, struct hf_error
             json_array_append_new(prunes, json_pack("{s:s, s:O}", "reason", word, "backups", ids)) != 0)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan");
     }
-    *ret = json_pack("{s:s, s:o, s:O, s:I, s:O, s:O, s:I}", "source", planning->source->name, "vault",
+    if (!describe_stretches(planning, prunes, err))
+        return false;
+    *ret = json_pack("{s:s, s:o, s:O, s:I, s:O, s:O, s:I, s:I, s:I}", "source", planning->source->name, "vault",
                      hf_json_id_text(&planning->vault), "plan", json_object_get(planning->report, "plan"), "head",
                      (json_int_t)planning->head, "prune", prunes, "removed", removed, "stay",
-                     (json_int_t)(summary->backups - summary->removed));
+                     (json_int_t)(summary->backups - summary->removed), "stretches_removed",
+                     (json_int_t)planning->stretch_plan.removed, "stretches_removed_bytes",
+                     (json_int_t)planning->stretch_plan.removed_bytes);
     return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan");
+}
+
+/* Behind the backups: log without a backup before it is of no use, a backup without log is. */
+static bool
+describe_stretches(const struct planning *planning, json_t *prunes, struct hf_error *err)
+{
+    for (enum hf_stretch_reason reason = HF_STRETCH_BEFORE_BACKUPS; reason < HF_STRETCH_REASONS; reason++) {
+        for (size_t at = 0; at < planning->stretch_count;) {
+            _cleanup_(hf_json_freep) json_t *ids = json_array();
+            for (; at < planning->stretch_count && json_array_size(ids) < STRETCHES_AT_ONCE; at++)
+                if (planning->stretch_reasons[at] == reason &&
+                    json_array_append_new(ids, hf_json_id_text(&planning->stretches[at].stretch)) != 0)
+                    return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan");
+            if (json_array_size(ids) > 0 &&
+                json_array_append_new(
+                    prunes, json_pack("{s:s, s:O}", "reason", hf_stretch_reason_name(reason), "stretches", ids)) != 0)
+                return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan");
+        }
+    }
+    return true;
 }
 
 static bool
@@ -438,10 +517,11 @@ write_prune(struct hf_daemon *daemon, const json_t *request, const struct hf_id 
                                      .public_part = prune,
                                      .after = (uint64_t)head};
     const char *source = json_string_value(json_object_get(request, "source"));
+    const char *member = json_object_get(prune, "stretches") != NULL ? "stretches" : "backups";
     if (!hf_records_append(daemon->records, &record, err))
-        return hf_fail_within(err, "could not remove backups of source \"%s\" (%s)", source,
+        return hf_fail_within(err, "could not remove %s of source \"%s\" (%s)", member, source,
                               json_string_value(json_object_get(prune, "reason")));
-    hf_log_info("%zu backups of source \"%s\" are removed: %s", json_array_size(json_object_get(prune, "backups")),
+    hf_log_info("%zu %s of source \"%s\" are removed: %s", json_array_size(json_object_get(prune, member)), member,
                 source, json_string_value(json_object_get(prune, "reason")));
     return true;
 }

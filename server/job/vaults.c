@@ -34,6 +34,9 @@ static bool end_sessions(struct hf_daemon *daemon, const struct hf_id *vault, st
 static bool append_shred(struct hf_daemon *daemon, const struct hf_id *vault, const json_t *record,
                          struct hf_error *err);
 static bool certify(struct hf_daemon *daemon, const struct hf_id *vault, json_t *record, struct hf_error *err);
+static json_t *list_backups(const struct hf_vault_state *state);
+static json_t *list_stretches(const struct hf_vault_state *state);
+static json_t *list_packs(const struct hf_vault_state *state, bool condemned);
 static bool give_up_packs(struct hf_daemon *daemon, const struct hf_id *vault, struct hf_error *err);
 static bool enter_certificate(struct hf_daemon *daemon, const struct hf_id *vault, const json_t *record,
                               struct hf_error *err);
@@ -270,33 +273,63 @@ certify(struct hf_daemon *daemon, const struct hf_id *vault, json_t *record, str
 static bool
 give_up_packs(struct hf_daemon *daemon, const struct hf_id *vault, struct hf_error *err)
 {
-    static const enum hf_log_kind kinds[] = {HF_LOG_PRUNE, HF_LOG_CONDEMN, HF_LOG_DELETE};
-    for (size_t step = 0; step < HF_LENGTH(kinds); step++) {
+    static const struct {
+        enum hf_log_kind kind;
+        const char *member;
+    } steps[] = {
+        {HF_LOG_PRUNE, "backups"}, {HF_LOG_PRUNE, "stretches"}, {HF_LOG_CONDEMN, "packs"}, {HF_LOG_DELETE, "packs"}};
+    for (size_t step = 0; step < HF_LENGTH(steps); step++) {
         const struct hf_vault_state *state;
-        const bool prunes = kinds[step] == HF_LOG_PRUNE, condemns = kinds[step] == HF_LOG_CONDEMN;
-        _cleanup_(hf_json_freep) json_t *list = json_array();
+        _cleanup_(hf_json_freep) json_t *list = NULL;
         if (!hf_records_state(daemon->records, vault, &state, err))
             return false;
-        for (size_t i = 0; i < (prunes ? state->backup_count : state->pack_count); i++) {
-            const bool open = prunes     ? !state->backups[i].pruned
-                              : condemns ? state->packs[i].condemned == 0
-                                         : state->packs[i].condemned != 0;
-            const struct hf_id *id = prunes ? &state->backups[i].backup : &state->packs[i].pack;
-            if (open && json_array_append_new(list, hf_json_id_text(id)) != 0)
-                return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
-        }
+        list = step == 0 ? list_backups(state) : step == 1 ? list_stretches(state) : list_packs(state, step == 3);
+        if (list == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
         if (json_array_size(list) == 0)
             continue;
         _cleanup_(hf_json_freep) json_t *said =
-            json_pack("{s:O, s:s}", prunes ? "backups" : "packs", list, "reason", SHREDDED_REASON);
+            json_pack("{s:O, s:s}", steps[step].member, list, "reason", SHREDDED_REASON);
         if (said == NULL)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
         const struct hf_record entry = {
-            .vault = *vault, .kind = kinds[step], .time = hf_daemon_now(daemon), .public_part = said};
+            .vault = *vault, .kind = steps[step].kind, .time = hf_daemon_now(daemon), .public_part = said};
         if (!hf_records_append(daemon->records, &entry, err))
             return false;
     }
     return true;
+}
+
+static json_t *
+list_backups(const struct hf_vault_state *state)
+{
+    _cleanup_(hf_json_freep) json_t *list = json_array();
+    for (size_t i = 0; i < state->backup_count; i++)
+        if (!state->backups[i].pruned && json_array_append_new(list, hf_json_id_text(&state->backups[i].backup)) != 0)
+            return NULL;
+    return HF_TAKE(list);
+}
+
+static json_t *
+list_stretches(const struct hf_vault_state *state)
+{
+    _cleanup_(hf_json_freep) json_t *list = json_array();
+    for (size_t i = 0; i < state->stretch_count; i++)
+        if (!state->stretches[i].pruned &&
+            json_array_append_new(list, hf_json_id_text(&state->stretches[i].stretch)) != 0)
+            return NULL;
+    return HF_TAKE(list);
+}
+
+static json_t *
+list_packs(const struct hf_vault_state *state, bool condemned)
+{
+    _cleanup_(hf_json_freep) json_t *list = json_array();
+    for (size_t i = 0; i < state->pack_count; i++)
+        if ((state->packs[i].condemned != 0) == condemned &&
+            json_array_append_new(list, hf_json_id_text(&state->packs[i].pack)) != 0)
+            return NULL;
+    return HF_TAKE(list);
 }
 
 /* Its id was drawn before: one that is there already was entered by whoever was killed after it. */

@@ -45,7 +45,8 @@ mark_packs(struct hf_vault *vault, const struct hf_vault_state *state, struct ma
     ret->backup_count = state->backup_count;
     for (size_t i = 0; i < state->pack_count; i++) {
         ret->packs[i].pack = state->packs[i].pack;
-        ret->packs[i].needed = state->packs[i].kind == HF_PACK_STREAM; // no backup says so: it is a part of the log
+        const struct hf_vault_stretch *stretch = hf_vault_state_stretch(state, state->packs[i].sequence);
+        ret->packs[i].needed = state->packs[i].kind == HF_PACK_STREAM && (stretch == NULL || !stretch->pruned);
     }
 
     for (size_t i = 0; i < ret->backup_count; i++) {

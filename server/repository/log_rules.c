@@ -55,6 +55,8 @@ static bool is_open_session(const struct trial *trial, const struct hf_id *id,
                             const struct hf_vault_session **ret_session);
 static bool by_owner_or_holder(const struct trial *trial, const struct hf_id *owner);
 static bool is_kept_backup(const struct trial *trial, const struct hf_id *id);
+static bool judge_pruning_stretches(const struct trial *trial, const struct hf_id *ids, size_t count,
+                                    struct hf_error *err);
 static void judge_pruning_one(const struct trial *trial, const struct hf_id *id);
 static bool packs_of(const struct trial *trial, int column, struct hf_id **ret, size_t *ret_count,
                      struct hf_error *err);
@@ -243,15 +245,40 @@ judge_prune(const struct trial *trial, struct hf_error *err)
 {
     size_t count;
     const char *reason;
-    _cleanup_(hf_freep) struct hf_id *backups = NULL;
-    if (!log_rules_ids(trial->entry->public_part, "backups", trial->what, -1, &backups, &count, err) ||
+    _cleanup_(hf_freep) struct hf_id *ids = NULL;
+    const bool of_stream = json_object_get(trial->entry->public_part, "stretches") != NULL;
+    if (!log_rules_ids(trial->entry->public_part, of_stream ? "stretches" : "backups", trial->what, -1, &ids, &count,
+                       err) ||
         !hf_json_string(trial->entry->public_part, "reason", trial->what, &reason, err))
         return false;
     if (count == 0)
         refuse(trial, "it names nothing");
-    judge_unique(trial, backups, count);
+    judge_unique(trial, ids, count);
+    for (size_t i = 0; !of_stream && i < count; i++)
+        judge_pruning_one(trial, &ids[i]);
+    return !of_stream || judge_pruning_stretches(trial, ids, count, err);
+}
+
+/* The ids are sorted, the stretches are not, and there may be very many of both. */
+static bool
+judge_pruning_stretches(const struct trial *trial, const struct hf_id *ids, size_t count, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    const struct hf_vault_state *state = trial->state;
+    _cleanup_(hf_freep) bool *found = calloc(count + 1, sizeof *found);
+    if (found == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a list of stretches");
+    for (size_t i = 0; i < state->stretch_count; i++) {
+        const struct hf_id *named = bsearch(&state->stretches[i].stretch, ids, count, sizeof *ids, hf_id_compare);
+        if (named == NULL)
+            continue;
+        found[named - ids] = true;
+        if (state->stretches[i].pruned)
+            refuse(trial, "stretch \"%s\" is pruned", hf_id_format(named, text));
+    }
     for (size_t i = 0; i < count; i++)
-        judge_pruning_one(trial, &backups[i]);
+        if (!found[i])
+            refuse(trial, "there is no stretch \"%s\"", hf_id_format(&ids[i], text));
     return true;
 }
 
@@ -291,10 +318,11 @@ judge_condemn(const struct trial *trial, struct hf_error *err)
             continue;
         }
         const struct hf_vault_backup *brought = backup_of_commit(trial->state, pack->sequence);
+        const struct hf_vault_stretch *stretch = hf_vault_state_stretch(trial->state, pack->sequence);
         if (pack->condemned != 0)
             refuse(trial, "pack \"%s\" is condemned already", text);
-        if (brought == NULL || !brought->pruned)
-            refuse(trial, "the backup that brought pack \"%s\" is kept", text);
+        if (stretch != NULL ? !stretch->pruned : brought == NULL || !brought->pruned)
+            refuse(trial, "the %s that brought pack \"%s\" is kept", stretch != NULL ? "stretch" : "backup", text);
     }
     return true;
 }

@@ -21,9 +21,9 @@
  *   PIN          the backup counts, is not pruned, and this reader has no pin on it; the vault is not shredded
  *   UNPIN        there is such a pin; by the appliance of the pin or, once there was an EPOCH, the one that wrote it
  *   PRUNE    *   each backup counts and is not pruned; no open INTENT names it as a parent; it has no pin; no hold and no
- *                lock keeps it at the time of the entry
- *   CONDEMN  *   each pack is one of a COMMIT that counts, not condemned, not deleted, and the backup of that COMMIT
- *                is pruned (packs of streams have none, and stay).  That no other backup needs it the manifests tell: whoever appends it looks there
+ *                lock keeps it at the time of the entry.  Or: each stretch counts and is not pruned
+ *   CONDEMN  *   each pack is one of a COMMIT that counts, not condemned, not deleted, and the backup or the stretch of
+ *                that COMMIT is pruned.  That no other backup needs it the manifests tell: whoever appends it looks there
  *   DELETE   *   each pack is condemned, and no INTENT but a stream's, and no PIN, from before its CONDEMN is still open
  *   RELOCATE *   its session is open, of the same appliance, and a collection; each pack is one of a COMMIT that counts,
  *                not condemned, not deleted; each object is new, and holds a pack; each pack goes to an object listed

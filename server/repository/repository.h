@@ -149,6 +149,7 @@ struct hf_vault_stretch {
     struct hf_id stretch, session, pack;
     int64_t committed_at;
     uint64_t sequence, stored_bytes;
+    bool pruned;
     char *source;
     uint32_t timeline;
     uint64_t start, end;           // [start, end)
@@ -207,6 +208,8 @@ HF_MUST_CHECK bool hf_vault_read_shut(struct hf_repository *repository, const st
                                       struct hf_vault_state **ret, struct hf_error *err);
 const struct hf_vault_backup *hf_vault_state_backup(const struct hf_vault_state *state, const struct hf_id *backup);
 const struct hf_vault_pack *hf_vault_state_pack(const struct hf_vault_state *state, const struct hf_id *pack);
+/* The stretch that this COMMIT brought, or NULL. */
+const struct hf_vault_stretch *hf_vault_state_stretch(const struct hf_vault_state *state, uint64_t sequence);
 const struct hf_vault_session *hf_vault_state_session(const struct hf_vault_state *state, const struct hf_id *session);
 const struct hf_vault_object *hf_vault_state_object(const struct hf_vault_state *state, const struct hf_id *object);
 /* Whether a hold or a lock keeps the backup at that time. */

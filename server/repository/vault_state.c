@@ -87,6 +87,22 @@ hf_vault_state_backup(const struct hf_vault_state *state, const struct hf_id *ba
     return find_backup(state, backup);
 }
 
+const struct hf_vault_stretch *
+hf_vault_state_stretch(const struct hf_vault_state *state, uint64_t sequence)
+{
+    size_t low = 0, high = state->stretch_count;
+    while (low < high) {
+        const size_t middle = low + (high - low) / 2;
+        if (state->stretches[middle].sequence == sequence)
+            return &state->stretches[middle];
+        if (state->stretches[middle].sequence < sequence)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return NULL;
+}
+
 const struct hf_vault_session *
 hf_vault_state_session(const struct hf_vault_state *state, const struct hf_id *session)
 {
@@ -537,6 +553,14 @@ apply_prune(struct hf_vault_state *state, const struct hf_log_entry *entry, stru
 {
     size_t count;
     _cleanup_(hf_freep) struct hf_id *ids = NULL;
+    if (json_object_get(entry->public_part, "stretches") != NULL) {
+        if (!log_rules_ids(entry->public_part, "stretches", "PRUNE", -1, &ids, &count, err))
+            return false;
+        for (size_t i = 0; i < state->stretch_count; i++)
+            if (bsearch(&state->stretches[i].stretch, ids, count, sizeof *ids, hf_id_compare) != NULL)
+                state->stretches[i].pruned = true;
+        return true;
+    }
     if (!log_rules_ids(entry->public_part, "backups", "PRUNE", -1, &ids, &count, err))
         return false;
     for (size_t i = 0; i < count; i++)

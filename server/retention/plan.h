@@ -26,8 +26,7 @@
  * entry of the log are past their end.  So a clock that jumps ahead removes nothing by itself; what can still be
  * told about a wrong clock is in clock.h.
  *
- * Stretches of a stream get their place here when there are streams: a stretch stays when the newest proven backup, or
- * any backup that stays, needs it to be followed up to now, and has its decision and its reasons like a backup.
+ * The parts of a stream are decided about behind it: stretches.h.
  */
 #pragma once
 #include "base/id.h"
@@ -53,6 +52,8 @@ struct hf_retention_backup {
     struct hf_id backup;
     struct hf_id needs; // a backup without which this one cannot be read; none: it stands alone
     uint64_t sequence;  // of its COMMIT: larger is newer
+    uint64_t begun;     // of its session's INTENT
+    uint64_t position;  // in its source's stream, from which it is followed; 0: not known
     int64_t time;       // of its COMMIT
     enum hf_backup_state state;
     int64_t state_since;

@@ -12,7 +12,8 @@
 
 static const char *const period_names[HF_RETENTION_PERIODS] = {"hourly", "daily", "weekly", "monthly", "yearly"};
 
-static json_t *rules_json(const struct hf_retention_policy *policy);
+static json_t *rules_json(const struct hf_retention_planned *planned);
+static json_t *going_stretches(const struct hf_retention_planned *planned);
 static bool newest_first(const struct hf_retention_planned *planned, size_t **ret, struct hf_error *err);
 static int compare_ages(const void *a, const void *b, void *backups);
 static json_t *reasons_json(const struct hf_retention_decision *decision);
@@ -30,12 +31,14 @@ bool
 hf_retention_report(const struct hf_retention_planned *planned, json_t **ret, struct hf_error *err)
 {
     const struct hf_retention_summary *summary = planned->summary;
-    _cleanup_(hf_json_freep) json_t *rules = rules_json(planned->policy), *backups = json_array();
+    _cleanup_(hf_json_freep) json_t *rules = rules_json(planned), *backups = json_array(), *stream = NULL;
     _cleanup_(hf_freep) size_t *order = NULL;
     char name[HF_RETENTION_PLAN_BYTES];
     if (rules == NULL || backups == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan");
-    if (!newest_first(planned, &order, err) || !name_plan(planned, rules, order, name, err))
+    if (!newest_first(planned, &order, err) || !name_plan(planned, rules, order, name, err) ||
+        !hf_stretch_report(planned->backups, planned->stretches, planned->stretch_count, planned->stretch_reasons,
+                           planned->stretch_plan, planned->stream_within_ms, &stream, err))
         return false;
     for (size_t i = 0; i < planned->count; i++) {
         json_t *row = backup_json(planned, order[i], err);
@@ -43,13 +46,13 @@ hf_retention_report(const struct hf_retention_planned *planned, json_t **ret, st
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan of %zu backups", planned->count);
     }
     const bool proven = summary->newest_proven != HF_RETENTION_NONE;
-    *ret =
-        json_pack("{s:s, s:o, s:s, s:o, s:o, s:O, s:I, s:I, s:I, s:I, s:b, s:O}", "source", planned->source, "vault",
-                  hf_json_id_text(&planned->vault), "plan", name, "moment", time_json(summary->moment), "newest_proven",
-                  proven ? hf_json_id_text(&planned->backups[summary->newest_proven].backup) : json_null(), "rules",
-                  rules, "stay", (json_int_t)(summary->backups - summary->removed), "go", (json_int_t)summary->removed,
-                  "proven", (json_int_t)summary->proven, "proven_go", (json_int_t)summary->proven_removed, "unusual",
-                  (int)hf_retention_is_unusual(planned->limits, summary), "backups", backups);
+    *ret = json_pack(
+        "{s:s, s:o, s:s, s:o, s:o, s:O, s:I, s:I, s:I, s:I, s:b, s:O, s:O}", "source", planned->source, "vault",
+        hf_json_id_text(&planned->vault), "plan", name, "moment", time_json(summary->moment), "newest_proven",
+        proven ? hf_json_id_text(&planned->backups[summary->newest_proven].backup) : json_null(), "rules", rules,
+        "stay", (json_int_t)(summary->backups - summary->removed), "go", (json_int_t)summary->removed, "proven",
+        (json_int_t)summary->proven, "proven_go", (json_int_t)summary->proven_removed, "unusual",
+        (int)hf_retention_is_unusual(planned->limits, summary), "stream", stream, "backups", backups);
     return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan");
 }
 
@@ -69,12 +72,14 @@ hf_retention_explain(const struct hf_retention_planned *planned, size_t index, s
 }
 
 static json_t *
-rules_json(const struct hf_retention_policy *policy)
+rules_json(const struct hf_retention_planned *planned)
 {
+    const struct hf_retention_policy *policy = planned->policy;
     _cleanup_(hf_json_freep) json_t *rules = json_object();
     struct hf_error ignored;
     bool done = rules != NULL && hf_json_set(rules, "last", json_integer(policy->last), &ignored) &&
                 hf_json_set(rules, "within_ms", json_integer(policy->within_ms), &ignored) &&
+                hf_json_set(rules, "stream_within_ms", json_integer(planned->stream_within_ms), &ignored) &&
                 hf_json_set(rules, "minimum", json_integer(policy->minimum), &ignored) &&
                 hf_json_set(rules, "unproven_grace_ms", json_integer(policy->unproven_grace_ms), &ignored) &&
                 hf_json_set(rules, "failed_grace_ms", json_integer(policy->failed_grace_ms), &ignored) &&
@@ -144,8 +149,8 @@ name_plan(const struct hf_retention_planned *planned, const json_t *rules, const
                                                   reasons_json(decision))) != 0)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan of %zu backups", planned->count);
     }
-    _cleanup_(hf_json_freep) json_t *whole =
-        json_pack("[s, o, O, O]", planned->source, hf_json_id_text(&planned->vault), rules, rows);
+    _cleanup_(hf_json_freep) json_t *whole = json_pack(
+        "[s, o, O, O, o]", planned->source, hf_json_id_text(&planned->vault), rules, rows, going_stretches(planned));
     if (whole == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a plan of %zu backups", planned->count);
     if (!hf_json_canonical(whole, &text, err))
@@ -153,6 +158,17 @@ name_plan(const struct hf_retention_planned *planned, const json_t *rules, const
     hf_sha256(text.data, text.length, digest);
     hf_hex_format(digest, NAME_BYTES, ret);
     return true;
+}
+
+static json_t *
+going_stretches(const struct hf_retention_planned *planned)
+{
+    _cleanup_(hf_json_freep) json_t *ids = json_array();
+    for (size_t i = 0; i < planned->stretch_count; i++)
+        if (hf_stretch_reason_removes(planned->stretch_reasons[i]) &&
+            json_array_append_new(ids, hf_json_id_text(&planned->stretches[i].stretch)) != 0)
+            return NULL;
+    return HF_TAKE(ids);
 }
 
 static bool

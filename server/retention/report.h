@@ -4,14 +4,15 @@
  * The document:
  *   {"source", "vault", "plan": 32 hex digits, "moment", "newest_proven": id or null, "rules": {...},
  *    "stay", "go", "proven", "proven_go": counts, "unusual": boolean,
+ *    "stream": see stretches.h,
  *    "backups": [{"backup", "taken_at", "state", "keep": boolean, "reasons": [words of plan.h], "sentence"}, ...]}
  * with the newest backup first.  "plan" names what would be done: the first 16 bytes of SHA-256 over the canonical
- * JSON of [source, vault, rules, [[backup, state, keep, reasons], ...]].  It is another one as soon as any backup
+ * JSON of [source, vault, rules, [[backup, state, keep, reasons], ...], [stretches that go]].  It is another one as soon as any backup
  * comes, changes its state or is decided about differently, and the same as long as none does, whatever the time is.
  */
 #pragma once
 #include "base/json.h"
-#include "server/retention/plan.h"
+#include "server/retention/stretches.h"
 
 #define HF_RETENTION_PLAN_BYTES 33 // its name as text
 
@@ -25,6 +26,11 @@ struct hf_retention_planned {
     const struct hf_retention_backup *backups;
     const struct hf_retention_decision *decisions;
     const struct hf_retention_summary *summary;
+    int64_t stream_within_ms;
+    size_t stretch_count;
+    const struct hf_retention_stretch *stretches;
+    const enum hf_stretch_reason *stretch_reasons;
+    const struct hf_stretch_plan *stretch_plan;
 };
 
 HF_MUST_CHECK bool hf_retention_report(const struct hf_retention_planned *planned, json_t **ret, struct hf_error *err);

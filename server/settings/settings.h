@@ -58,6 +58,7 @@ struct hf_source_settings {
     struct {
         int64_t last, hourly, daily, weekly, monthly, yearly;
         int64_t within_ms;
+        int64_t stream_within_ms; // server/retention/stretches.h
         int64_t minimum;
         int64_t unproven_grace_ms, failed_grace_ms;
         int64_t most_percent, most_at_once; // may go without a person saying the number

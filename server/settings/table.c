@@ -147,6 +147,11 @@ static const struct hf_setting table[] = {
     {SOURCE(retention.within_ms), .name = "retention.within", .type = HF_SETTING_DURATION, .can_be_off = true,
      .fallback = "off", .least = MINUTE_MS, .most = 36600 * DAY_MS,
      .sentence = "All proven backups stay that were taken within that time before the newest proven one."},
+    {SOURCE(retention.stream_within_ms), .name = "retention.stream_within", .type = HF_SETTING_DURATION,
+     .can_be_off = true, .fallback = "off", .least = MINUTE_MS, .most = 36600 * DAY_MS,
+     .sentence =
+         "How far back before the newest proven backup any moment of the stream can be restored; off: as far as "
+         "backups stay."},
     {SOURCE(retention.minimum), .name = "retention.minimum", .type = HF_SETTING_COUNT, .fallback = "1", .least = 1,
      .most = 100000, .unit = "backups", .sentence = "So many proven backups stay, whatever the rules say."},
     {SOURCE(retention.unproven_grace_ms), .name = "retention.unproven_grace", .type = HF_SETTING_DURATION,

@@ -12,6 +12,7 @@ struct run {
     uint64_t start, end, whole;
     int64_t first_time, last_time;
     uint64_t commits;
+    bool pruned;         // it was there, and had its time
     struct hf_id pack;   // none: in a journal
     const char *journal; // borrowed from archive->journals
 };
@@ -67,6 +68,7 @@ struct reading {
     void *context;
 };
 
+static uint64_t behind_pruned(const struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position);
 static void forget(struct hf_archive *archive);
 static bool list_journals(struct hf_archive *archive, struct hf_error *err);
 static bool add_stretches(struct hf_archive *archive, struct hf_error *err);
@@ -238,7 +240,7 @@ hf_archive_windows(struct hf_archive *archive, const struct hf_timeline_path *pa
     for (size_t i = 0; i < archive->run_count; i++) {
         const struct run *run = &archive->runs[i];
         const struct hf_timeline_step *step = hf_timeline_path_find(path, run->timeline);
-        if (step == NULL || run->end <= step->start || run->start >= step->end || run->start == run->end)
+        if (step == NULL || run->end <= step->start || run->start >= step->end || run->start == run->end || run->pruned)
             continue;
         if (count > 0 && grow_window(&windows[count - 1], run, step))
             continue;
@@ -261,11 +263,11 @@ hf_archive_resume(struct hf_archive *archive, const struct hf_timeline_path *pat
         return false;
     *ret_found = count > 0;
     for (size_t i = 0; i < count; i++) {
-        uint64_t position = windows[i].end;
+        uint64_t position = behind_pruned(archive, path, windows[i].end);
         for (size_t gap = 0; gap < archive->state->gap_count; gap++) {
             const struct hf_vault_gap *known = &archive->state->gaps[gap];
             if (hf_timeline_path_find(path, known->timeline) != NULL && known->from <= position && known->to > position)
-                position = known->to;
+                position = behind_pruned(archive, path, known->to);
         }
         *ret_position = position;
         if (i + 1 < count && position < windows[i + 1].start)
@@ -289,6 +291,19 @@ hf_stream_read(struct hf_archive *archive, const struct hf_timeline_path *path, 
             return false;
     }
     return true;
+}
+
+/* Log that was there and had its time is no hole.  Runs are in the order of their timelines and positions. */
+static uint64_t
+behind_pruned(const struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position)
+{
+    for (size_t i = 0; i < archive->run_count; i++) {
+        const struct run *run = &archive->runs[i];
+        const struct hf_timeline_step *step = run->pruned ? hf_timeline_path_find(path, run->timeline) : NULL;
+        if (step != NULL && run->start <= position && position < run->end && position < step->end)
+            position = run->end < step->end ? run->end : step->end;
+    }
+    return position;
 }
 
 static void
@@ -333,8 +348,8 @@ add_stretches(struct hf_archive *archive, struct hf_error *err)
     const struct hf_vault_state *state = archive->state;
     for (size_t i = 0; i < state->stretch_count; i++) {
         const struct hf_vault_stretch *stretch = &state->stretches[i];
-        if (stretch->source == NULL || hf_vault_state_pack(state, &stretch->pack) == NULL)
-            continue; // its pack was removed
+        if (stretch->source == NULL || (!stretch->pruned && hf_vault_state_pack(state, &stretch->pack) == NULL))
+            continue;
         struct run *run = add_run(archive, err);
         if (run == NULL)
             return false;
@@ -345,8 +360,9 @@ add_stretches(struct hf_archive *archive, struct hf_error *err)
                             .first_time = stretch->first_time,
                             .last_time = stretch->last_time,
                             .commits = stretch->commits,
+                            .pruned = stretch->pruned,
                             .pack = stretch->pack};
-        for (size_t history = 0; history < stretch->history_count; history++)
+        for (size_t history = 0; !stretch->pruned && history < stretch->history_count; history++)
             if (!add_history(archive, stretch->histories[history], &stretch->pack, NULL, 0, err))
                 return false;
     }
@@ -498,7 +514,7 @@ run_at(const struct hf_archive *archive, uint32_t timeline, uint64_t position)
     const struct run *best = NULL;
     for (size_t i = 0; i < archive->run_count; i++) {
         const struct run *run = &archive->runs[i];
-        if (run->timeline == timeline && run->start <= position && position < run->end &&
+        if (run->timeline == timeline && run->start <= position && position < run->end && !run->pruned &&
             (best == NULL || run->end > best->end))
             best = run;
     }
@@ -575,6 +591,10 @@ fail_missing(struct hf_archive *archive, const struct hf_timeline_path *path, ui
     size_t count;
     char from[HF_LSN_TEXT_BYTES], to[HF_LSN_TEXT_BYTES];
     const uint32_t timeline = path->steps[path->count - 1].timeline;
+    if (behind_pruned(archive, path, at) > at)
+        return hf_fail(err, HF_ERR_NOT_FOUND,
+                       "the log at %s of timeline %u was removed by the source's rules of retention",
+                       hf_lsn_format(at, from), timeline);
     if (!hf_archive_windows(archive, path, &windows, &count, err))
         return false;
     for (size_t i = 0; i < count; i++) {

@@ -186,6 +186,43 @@ def check_and_rebuild_know_what_a_stream_has_written():
 
 
 @test
+def log_that_no_backup_leads_to_any_more_goes_by_the_rules_and_is_no_gap():
+    main.add_source(source, "--verify-after-backup", "no", "--stream", "yes", "--retention-last", "1",
+                    "--retention-unproven-grace", "1m", "--replace")
+    running = Daemon()
+    main.good("verify", "clinic", "--backup", main.good("backup", "clinic")["backup"])
+    source.sql("CREATE TABLE behind_the_last_backup AS SELECT i FROM generate_series(1, 1000) i")
+    wanted = position()
+    wait_for("the log", lambda: caught_up(wanted), 60)
+    running.stop()
+    plan = main.good("retention", "plan", "clinic")["plans"][0]
+    assert plan["stream"]["go"] > 0 and plan["stream"]["stay"] > 0 and plan["go"] > 0, plan
+    runs = plan["stream"]["runs"]
+    assert runs[0]["keep"] and runs[0]["reason"] == "follows" and runs[-1]["reason"] == "before_backups", runs
+    words = main.holdfast("retention", "plan", "clinic", json_wanted=False)
+    assert "any moment since backup" in words.out and "the oldest that stays" in words.out, words
+    before, gaps = len(main.packs()), len(main.holdfast("status").json["gaps"])
+    applied = main.good("retention", "apply", "clinic", "--plan", plan["plan"], "--removing", str(plan["go"]))["applied"]
+    assert applied[0]["stretches_removed"] == plan["stream"]["go"], applied
+    assert main.good("retention", "plan", "clinic")["plans"][0]["stream"]["go"] == 0
+    main.good("repo", "gc")
+    assert len(main.packs()) <= before - plan["stream"]["go"], (before, len(main.packs()), plan["stream"])
+    assert main.good("repo", "check", "--level", "2")["damage_count"] == 0
+    assert main.good("catalog", "rebuild")["differences"] == 0
+    # The receiver goes on where it was: what had its time is nothing that is missing.
+    main.end_daemon()
+    running = Daemon()
+    source.sql("CREATE TABLE after_the_removal AS SELECT i FROM generate_series(1, 1000) i")
+    wanted = position()
+    wait_for("the log after the removal", lambda: caught_up(wanted), 60)
+    running.stop()
+    assert len(main.holdfast("status").json["gaps"]) == gaps
+    target = os.path.join(main.folder, "after")
+    main.good("restore", "clinic", "--to", target, "--latest")
+    main.end_daemon()
+
+
+@test
 def a_source_that_is_removed_leaves_no_slot():
     assert not source.no_slots()
     main.good("source", "remove", "clinic")

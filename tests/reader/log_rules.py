@@ -55,6 +55,11 @@ def list_part(name):
     return read
 
 
+def prune_part(log, entry):
+    """Of backups, or of a stream."""
+    return list_part("stretches" if "stretches" in entry.public else "backups")(log, entry)
+
+
 def intent_parts(_log, entry):
     entry.member("operation", str)
     return entry.member_id("session"), entry.member_ids("parents"), entry.member_id("builds_on", or_null=True)
@@ -93,7 +98,7 @@ PARTS = {
     "EPOCH": number_part("epoch"),
     "PIN": pin_parts,
     "UNPIN": pin_parts,
-    "PRUNE": list_part("backups"),
+    "PRUNE": prune_part,
     "CONDEMN": list_part("packs"),
     "DELETE": list_part("packs"),
     "RELOCATE": relocate_parts,
@@ -179,9 +184,15 @@ def judge_unpin(log, entry, parts):
     void_unless(entry.appliance in (pin.appliance, log.holder), "the pin is another appliance's")
 
 
-def judge_prune(log, entry, backups):
-    once_each(backups)
-    for backup in backups:
+def judge_prune(log, entry, ids):
+    once_each(ids)
+    if "stretches" in entry.public:
+        known = {stretch.stretch: stretch for stretch in log.stretches}
+        for stretch in ids:
+            void_unless(stretch in known, f"there is no stretch {stretch.hex()}")
+            void_unless(known[stretch].pruned is None, f"stretch {stretch.hex()} is pruned")
+        return
+    for backup in ids:
         commit = kept_backup(log, backup)
         void_unless(all(backup not in session.parents for session in open_sessions(log)), "an open session builds on it")
         void_unless(all(backup != pinned for _, pinned in log.pins), "a reader has pinned it")

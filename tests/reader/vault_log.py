@@ -114,6 +114,8 @@ class LogEntry:
         public, sealed = LOG_MEMBERS[self.kind]
         if self.kind == "COMMIT" and "stretch" in self.public:
             public, sealed = STRETCH_MEMBERS
+        if self.kind == "PRUNE" and "stretches" in self.public:
+            public = "stretches reason"
         if self.kind in ("POLICY", "VERDICT"):
             fail_unless(self.has_sealed, f"{self.what}: has no sealed part")
         elif self.kind != "EPOCH":
@@ -198,6 +200,7 @@ class Stretch:
                     f"{entry.what}: a stretch is one pack of kind stream")
         fail_unless(entry.member_ids("dropped") == [], f"{entry.what}: a stretch drops no packs")
         self.pack = self.packs[0]
+        self.pruned = None
         self.stream = None
         if entry.sealed is not None:
             self.stream = stream = entry.sealed.get("stream")
@@ -278,6 +281,11 @@ class VaultLog:
         del self.pins[entry.member_id("reader"), entry.member_id("backup")]
 
     def _apply_prune(self, entry):
+        if "stretches" in entry.public:
+            pruned = set(entry.member_ids("stretches"))
+            for stretch in self.stretches:
+                stretch.pruned = entry if stretch.stretch in pruned else stretch.pruned
+            return
         for backup in entry.member_ids("backups"):
             self.find_commit(backup).pruned = entry
 

@@ -236,6 +236,41 @@ HF_TEST(a_lineage_that_would_never_be_found_again_is_refused)
     hf_vault_state_freep(&log.state);
 }
 
+#define STRETCH "55555555555555555555555555555555"
+#define STREAM  "66666666666666666666666666666666"
+
+HF_TEST(the_pack_of_a_stretch_goes_when_the_stretch_was_given_up)
+{
+    struct log log;
+    log_begin(&log);
+    take(&log, HF_LOG_INTENT, 0,
+         "{\"session\": \"" STREAM "\", \"parents\": [], \"builds_on\": null, \"operation\": \"stream\"}");
+    take(&log, HF_LOG_COMMIT, 0,
+         "{\"session\": \"" STREAM "\", \"stretch\": \"" STRETCH "\", \"packs\": [[\"" DATA "\", 3, 1000, \"" ZEROS
+         "\"]], \"dropped\": []}");
+    assert_int_equal(log.state->stretch_count, 1);
+    assert_true(hf_vault_state_stretch(log.state, 2) == &log.state->stretches[0]);
+    assert_null(hf_vault_state_stretch(log.state, 1));
+    assert_null(hf_vault_state_stretch(log.state, 3));
+
+    take(&log, HF_LOG_CONDEMN, 0, "{\"packs\": [\"" DATA "\"], \"reason\": \"unused\"}");
+    assert_false(log.counts);
+    take(&log, HF_LOG_PRUNE, 0, "{\"stretches\": [\"" SESSION "\"], \"reason\": \"before_backups\"}");
+    assert_false(log.counts);
+    take(&log, HF_LOG_PRUNE, 0, "{\"stretches\": [], \"reason\": \"before_backups\"}");
+    assert_false(log.counts);
+    take(&log, HF_LOG_PRUNE, 0, "{\"stretches\": [\"" STRETCH "\"], \"reason\": \"before_backups\"}");
+    assert_true(log.counts && log.state->stretches[0].pruned);
+    take(&log, HF_LOG_PRUNE, 0, "{\"stretches\": [\"" STRETCH "\"], \"reason\": \"before_backups\"}");
+    assert_false(log.counts);
+    take(&log, HF_LOG_CONDEMN, 0, "{\"packs\": [\"" DATA "\"], \"reason\": \"unused\"}");
+    assert_true(log.counts);
+    take(&log, HF_LOG_DELETE, 0, "{\"packs\": [\"" DATA "\"], \"reason\": \"unused\"}");
+    assert_true(log.counts);
+    assert_null(pack_of(&log, DATA));
+    hf_vault_state_freep(&log.state);
+}
+
 HF_TEST(a_pack_is_not_deleted_while_somebody_from_before_its_condemnation_is_there)
 {
     static const char pack[] = "{\"packs\": [\"" DATA "\"], \"reason\": \"unused\"}";

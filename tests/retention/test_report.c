@@ -84,8 +84,9 @@ HF_TEST(a_report_says_all_of_a_plan)
         "\"go\":1,\"moment\":\"2026-11-23T14:00:00.000Z\",\"newest_proven\":\"00000000000000000000000000000003\","
         "\"plan\":\"name\",\"proven\":3,\"proven_go\":1,"
         "\"rules\":{\"daily\":0,\"failed_grace_ms\":0,\"hourly\":0,\"last\":2,\"minimum\":0,\"monthly\":0,"
-        "\"replaced\":false,\"unproven_grace_ms\":0,\"weekly\":0,\"within_ms\":0,\"yearly\":0},"
-        "\"source\":\"clinic\",\"stay\":2,\"unusual\":false,\"vault\":\"ab000000000000000000000000000000\"}");
+        "\"replaced\":false,\"stream_within_ms\":0,\"unproven_grace_ms\":0,\"weekly\":0,\"within_ms\":0,\"yearly\":0},"
+        "\"source\":\"clinic\",\"stay\":2,\"stream\":null,\"unusual\":false,\"vault\":"
+        "\"ab000000000000000000000000000000\"}");
     assert_int_equal(strlen(wanted), 32);
 }
 
