@@ -60,7 +60,7 @@ static const struct forced {
     // Network: nobody is called, nobody calls but through our socket.
     {"listen_addresses=", 0, 0},
     {"unix_socket_group=", 0, 0},
-    {"unix_socket_permissions=0700", 0, 0},
+    {"unix_socket_permissions=0777", 0, 0}, // its folder is closed, and who asks may have another uid
     {"bonjour=off", 0, 0},
     {"primary_slot_name=", 0, 0},
     {"sync_replication_slots=off", 17, 0},

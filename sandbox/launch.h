@@ -105,11 +105,13 @@ struct hf_launch {
     struct hf_launch_command command;
     struct hf_launch_command flat; // for L1, where the host's paths are seen; program NULL when L1 is not allowed
     struct hf_launch_limits limits;
-    bool loopback; // bring `lo` up
-    bool inet;     // allow AF_INET and AF_INET6 sockets
-    char *cgroup;  // the control group to make ours in, below each controller's root; "" for our own
-    char *watched; // the folder `disk_bytes` is about; "" for none
-    char *remove;  // a folder to remove at the end; "" for none
+    bool loopback;    // bring `lo` up
+    bool inet;        // allow AF_INET and AF_INET6 sockets
+    char *cgroup;     // the control group to make ours in, below each controller's root; "" for our own
+    char *watched;    // the folder `disk_bytes` is about; "" for none
+    uid_t client_uid; // not in the document: with whose rights the sources of entries are opened; 0: with our own
+    gid_t client_gid;
+    char *remove; // a folder to remove at the end; "" for none
 };
 
 /* CORRUPT names the member.  Free with hf_launch_done, also after an error. */

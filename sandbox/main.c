@@ -33,7 +33,14 @@
 #define DISK_CHECK_TICKS 5
 #define DISK_STEPS       16 // measured again when this part of the limit may have been written
 
+/* On whose behalf we were started by the runner; 0: by our own caller. */
+struct hf_client {
+    uid_t uid;
+    gid_t gid;
+};
+
 struct run {
+    struct hf_client client;
     struct hf_launch launch;
     struct hf_cgroup cgroup;
     struct hf_cage cage;
@@ -50,6 +57,7 @@ struct run {
     uint64_t oom_kills, peak_bytes; // of the memory group, when it is gone
 };
 
+static bool parse_client(char **argv, struct hf_client *ret);
 static bool check_descriptors(void);
 static bool setup(struct run *run, struct hf_error *err);
 static bool read_spec(struct hf_launch *ret, struct hf_error *err);
@@ -76,13 +84,20 @@ main(int argc, char **argv)
 {
     if (argc == 2 && strcmp(argv[1], "--self-test") == 0)
         return hf_self_test();
-    if (argc != 1 || !check_descriptors()) {
+    const bool for_client = argc == 4 && strcmp(argv[1], "--for") == 0; // by holdfast-runner
+    if ((argc != 1 && !for_client) || !check_descriptors()) {
         fprintf(stderr, "holdfast-sandbox is started by Holdfast, with its orders on descriptors 3, 4 and 5.\n");
         return 2;
     }
 
     struct hf_error err = {0};
-    struct run run = {.cage = HF_CAGE_NONE, .signals = -1, .began_ns = hf_monotonic_ns(), .killed_by = ""};
+    struct hf_client client = {0};
+    if (for_client && !parse_client(argv, &client)) {
+        fprintf(stderr, "holdfast-sandbox: \"%s\" and \"%s\" are no ids of an ordinary user\n", argv[2], argv[3]);
+        return 2;
+    }
+    struct run run = {
+        .client = client, .cage = HF_CAGE_NONE, .signals = -1, .began_ns = hf_monotonic_ns(), .killed_by = ""};
     if (!setup(&run, &err) || !climb_down(&run, &err)) {
         tear_down(&run);
         send_failed(&err);
@@ -95,6 +110,16 @@ main(int argc, char **argv)
     if (!fine)
         send_failed(&err);
     return fine ? 0 : 1;
+}
+
+static bool
+parse_client(char **argv, struct hf_client *ret)
+{
+    char *end_of_uid, *end_of_gid;
+    const unsigned long uid = strtoul(argv[2], &end_of_uid, 10), gid = strtoul(argv[3], &end_of_gid, 10);
+    *ret = (struct hf_client){.uid = (uid_t)uid, .gid = (gid_t)gid};
+    return geteuid() == 0 && *end_of_uid == '\0' && *end_of_gid == '\0' && uid != 0 && uid < UINT32_MAX &&
+           gid < UINT32_MAX;
 }
 
 static bool
@@ -128,6 +153,8 @@ setup(struct run *run, struct hf_error *err)
 
     if (!read_spec(&run->launch, err) || !check_uid(&run->launch, err))
         return false;
+    run->launch.client_uid = run->client.uid;
+    run->launch.client_gid = run->client.gid;
     if ((run->launch.without & HF_WITHOUT_CGROUP) != 0) {
         static const char why[] = "left out on request";
         memcpy(run->cgroup.memory.why, why, sizeof why);

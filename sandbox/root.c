@@ -3,9 +3,12 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/mount.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/fsuid.h>
 #include <sys/mount.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
@@ -20,6 +23,8 @@
 #define ROOT_OPTIONS       "size=4m,nr_inodes=8k,mode=0755"
 #define MEMORY_MOST_INODES "64k"
 
+static bool open_sources(struct hf_root *root, struct hf_error *err);
+static bool borrow_rights(uid_t uid, gid_t gid, struct hf_error *err);
 static bool open_source(struct hf_root *root, size_t at, struct hf_error *err);
 static uint64_t attributes_of(enum hf_launch_kind kind);
 static bool mount_root(int *ret_fd, struct hf_error *err);
@@ -43,12 +48,37 @@ hf_root_open(const struct hf_launch *launch, struct hf_root *ret, struct hf_erro
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the root of a sandbox");
     for (size_t i = 0; i < launch->entry_count; i++)
         ret->sources[i] = -1;
-    for (size_t i = 0; i < launch->entry_count; i++) {
-        if (launch->entries[i].from[0] == '\0')
-            ret->folders[i] = true;
-        else if (!open_source(ret, i, err))
+    if (launch->client_uid == 0)
+        return open_sources(ret, err);
+    bool fine = borrow_rights(launch->client_uid, launch->client_gid, err) && open_sources(ret, err);
+    fine = borrow_rights(0, 0, fine ? err : NULL) && fine;
+    if (fine && !ret->detached) // init would open them again, with root's rights
+        return hf_fail(err, HF_ERR_UNAVAILABLE, "this kernel cannot bring files into a sandbox for another user");
+    return fine;
+}
+
+static bool
+open_sources(struct hf_root *root, struct hf_error *err)
+{
+    for (size_t i = 0; i < root->launch->entry_count; i++) {
+        if (root->launch->entries[i].from[0] == '\0')
+            root->folders[i] = true;
+        else if (!open_source(root, i, err))
             return false;
     }
+    return true;
+}
+
+/* Of the file system alone: mounting still needs root.  The kernel forgets the death signal at each such change. */
+static bool
+borrow_rights(uid_t uid, gid_t gid, struct hf_error *err)
+{
+    (void)setfsgid(gid);
+    (void)setfsuid(uid);
+    if (setfsuid((uid_t)-1) != (int)uid || setfsgid((gid_t)-1) != (int)gid)
+        return hf_fail(err, HF_ERR_DENIED, "could not look at files as uid %u", uid);
+    if (prctl(PR_SET_PDEATHSIG, SIGTERM, 0, 0, 0) != 0 || prctl(PR_SET_DUMPABLE, 1, 0, 0, 0) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not set the launcher up");
     return true;
 }
 

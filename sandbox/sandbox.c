@@ -65,7 +65,9 @@ struct hf_sandbox {
     json_t *started, *ended;
     struct hf_error failure; // kind NONE while nothing failed
     bool ready, over_log;
-    bool gone; // the launcher has closed everything
+    bool gone;                // the launcher has closed everything
+    struct hf_runner *runner; // while it holds what was given away; borrowed from the spec
+    char *given_data;         // the data folder, then
 };
 
 static bool check_spec(const struct hf_sandbox_spec *spec, struct hf_error *err);
@@ -81,6 +83,8 @@ static bool add_places(const struct hf_sandbox *sandbox, const struct hf_sandbox
                        struct hf_sandbox_root *root, struct hf_error *err);
 static bool make_command(const struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, bool flat,
                          struct hf_sandbox_command *ret, struct hf_error *err);
+static bool give_away(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, struct hf_error *err);
+static bool take_back(struct hf_sandbox *sandbox);
 static bool spawn(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, const struct hf_buf *launch,
                   struct hf_error *err);
 static bool find_launcher(const char *asked, char path[static PATH_MAX], struct hf_error *err);
@@ -114,7 +118,8 @@ hf_sandbox_start(const struct hf_sandbox_spec *spec, struct hf_sandbox **ret, st
     _cleanup_(hf_sandbox_freep) struct hf_sandbox *sandbox = NULL;
     _cleanup_(hf_buf_done) struct hf_buf launch = HF_BUF_INIT(HF_LAUNCH_MOST_BYTES);
     if (!check_spec(spec, err) || !make_sandbox(spec, &sandbox, err) || !make_folder(sandbox, spec, err) ||
-        !write_launch(sandbox, spec, &launch, err) || !spawn(sandbox, spec, &launch, err) || !await_start(sandbox, err))
+        !write_launch(sandbox, spec, &launch, err) || !give_away(sandbox, spec, err) ||
+        !spawn(sandbox, spec, &launch, err) || !await_start(sandbox, err))
         return false;
     *ret = HF_TAKE(sandbox);
     return true;
@@ -369,6 +374,7 @@ make_folder(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, stru
     bool root = geteuid() == 0;
     uid_t uid = root ? spec->host_uid : geteuid();
     gid_t gid = root ? spec->host_gid : getegid();
+    const mode_t open_to_find = spec->runner == NULL ? 0711 : 0700; // a runner's launcher looks with our rights
     const char *parent = spec->folder;
     for (size_t i = 0; parent == NULL && i < HF_LENGTH(parents); i++) {
         if (access(parents[i], W_OK) == 0)
@@ -388,9 +394,9 @@ make_folder(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, stru
         return hf_fail_errno(err, HF_ERR_NONE, "could not make a folder in \"%s\"", parent);
     memcpy(sandbox->folder, path, sizeof path);
     snprintf(sandbox->socket, sizeof sandbox->socket, "%.*s/socket", (int)sizeof address.sun_path, path);
-    if (chmod(path, 0711) != 0) // its uid has to find the way to the socket where mounts are made by path
+    if (chmod(path, open_to_find) != 0) // its uid has to find the way to the socket where mounts are made by path
         return hf_fail_errno(err, HF_ERR_NONE, "could not open the folder \"%s\" to the sandbox", path);
-    return make_subfolder(sandbox, "socket", 0700, uid, gid, err) &&
+    return make_subfolder(sandbox, "socket", spec->runner == NULL ? 0700 : 0711, uid, gid, err) &&
            make_subfolder(sandbox, "settings", 0755, geteuid(), getegid(), err) &&
            (spec->lowest != HF_SANDBOX_L1 || make_subfolder(sandbox, "memory", 0700, uid, gid, err));
 }
@@ -427,9 +433,15 @@ write_launch(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, str
         return hf_fail_errno(err, HF_ERR_NONE, "could not find \"%s\"", spec->data);
     snprintf(group, sizeof group, "%s", spec->cgroup == NULL ? none : spec->cgroup);
     const struct hf_launch launch = {
-        .lowest = spec->lowest == HF_SANDBOX_L0 ? HF_SANDBOX_L2 : spec->lowest,
-        .host_uid = as_root ? spec->host_uid : geteuid(),
-        .host_gid = as_root ? spec->host_gid : getegid(),
+        .lowest = spec->runner != NULL            ? HF_SANDBOX_L3
+                  : spec->lowest == HF_SANDBOX_L0 ? HF_SANDBOX_L2
+                                                  : spec->lowest,
+        .host_uid = as_root                ? spec->host_uid
+                    : spec->runner != NULL ? hf_runner_uid(spec->runner)
+                                           : geteuid(),
+        .host_gid = as_root                ? spec->host_gid
+                    : spec->runner != NULL ? hf_runner_uid(spec->runner)
+                                           : getegid(),
         .without = spec->without,
         .entries = root.entries,
         .entry_count = root.count,
@@ -444,7 +456,7 @@ write_launch(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, str
         .inet = spec->inet,
         .cgroup = group,
         .watched = data,
-        .remove = sandbox->folder,
+        .remove = spec->runner != NULL ? none : sandbox->folder,
     };
     return hf_launch_write(&launch, out, err);
 }
@@ -478,6 +490,21 @@ make_command(const struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spe
     return flat || hf_sandbox_command_variable(ret, err, "LD_LIBRARY_PATH=/lib");
 }
 
+/* To the uid that a runner has for it; end_sandbox() takes it back. */
+static bool
+give_away(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, struct hf_error *err)
+{
+    if (spec->runner == NULL)
+        return true;
+    if (geteuid() == 0 || spec->without != 0 || spec->cgroup != NULL)
+        return hf_fail(err, HF_ERR_USAGE, "a runner is for an ordinary user, and leaves nothing out");
+    if (spec->data != NULL && (sandbox->given_data = strdup(spec->data)) == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a sandbox");
+    sandbox->runner = spec->runner;
+    return hf_runner_give(spec->runner, sandbox->socket, err) &&
+           (spec->data == NULL || hf_runner_give(spec->runner, spec->data, err));
+}
+
 static bool
 spawn(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, const struct hf_buf *launch, struct hf_error *err)
 {
@@ -493,7 +520,9 @@ spawn(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, const stru
 
     bool fine = socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) == 0 && pipe2(events, O_CLOEXEC) == 0 &&
                 pipe2(outputs, O_CLOEXEC) == 0;
-    if (fine) {
+    if (fine && spec->runner != NULL) {
+        fine = hf_runner_launch(spec->runner, spec_fd, events[1], control[1], outputs[1], err);
+    } else if (fine) {
         const int pass[][2] = {
             {spec_fd, HF_LAUNCH_SPEC_FD}, {events[1], HF_LAUNCH_EVENTS_FD}, {control[1], HF_LAUNCH_CONTROL_FD}};
         const char *const argv[] = {program, NULL};
@@ -772,8 +801,23 @@ end_sandbox(struct hf_sandbox *sandbox)
     if (sandbox->reading)
         pthread_join(sandbox->reader, NULL);
     sandbox->reading = false;
+    (void)!take_back(sandbox); // what did not come back now does when the runner's connection ends
     if (sandbox->folder[0] != '\0')
         (void)!hf_dir_remove_tree(sandbox->folder, NULL); // the launcher did, unless it was killed
+}
+
+static bool
+take_back(struct hf_sandbox *sandbox)
+{
+    if (sandbox->runner == NULL)
+        return true;
+    bool fine = hf_runner_take(sandbox->runner, sandbox->socket, NULL);
+    if (sandbox->given_data != NULL)
+        fine = hf_runner_take(sandbox->runner, sandbox->given_data, NULL) && fine;
+    sandbox->runner = NULL;
+    free(sandbox->given_data);
+    sandbox->given_data = NULL;
+    return fine;
 }
 
 static void

@@ -17,6 +17,7 @@
 #pragma once
 #include <sys/types.h>
 #include "sandbox/launch.h"
+#include "sandbox/runner.h"
 
 #define HF_SANDBOX_LINE_BYTES 4096 // a longer log line is cut in pieces
 
@@ -97,6 +98,8 @@ struct hf_sandbox_spec {
     enum hf_sandbox_level lowest; // refuse below this; L0: the default, L2
     uid_t host_uid;               // when root: whom the processes are on the host, not 0; else ignored
     gid_t host_gid;
+    struct hf_runner
+        *runner;        // when not root: who gives it a uid of its own (runner.h), and takes the data back; or NULL
     bool loopback;      // an interface `lo` of its own
     bool inet;          // TCP and UDP sockets (which reach nothing but that)
     const char *cgroup; // control group delegated to us, below each controller's root; NULL: our own

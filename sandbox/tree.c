@@ -13,14 +13,18 @@
 typedef bool visit_function(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
 
 struct owner {
+    uid_t from; // of hf_tree_pass
     uid_t uid;
     gid_t gid;
 };
 
 static bool walk(const char *path, visit_function *visit, void *context, struct hf_error *err);
+static bool walk_below(DIR *top, const struct stat *top_info, visit_function *visit, void *context,
+                       struct hf_error *err);
 static bool open_top(const char *path, DIR **ret, struct stat *info, struct hf_error *err);
 static DIR *open_below(DIR *folder, const char *name);
 static bool add_blocks(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
+static bool pass_on(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
 static bool change_owner(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
 
 bool
@@ -44,16 +48,42 @@ hf_tree_give(const char *path, uid_t uid, gid_t gid, struct hf_error *err)
     return true;
 }
 
+bool
+hf_tree_pass(int folder, uid_t from, uid_t uid, gid_t gid, struct hf_error *err)
+{
+    struct owner owner = {.from = from, .uid = uid, .gid = gid};
+    struct stat info;
+    const int fd = openat(folder, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    DIR *top = fd < 0 || fstat(fd, &info) != 0 ? NULL : fdopendir(fd);
+    if (top == NULL) {
+        hf_fail_errno(err, HF_ERR_NONE, "could not open the folder that changes hands");
+        if (fd >= 0)
+            close(fd);
+        return false;
+    }
+    return walk_below(top, &info, pass_on, &owner, err) && pass_on(&owner, folder, "", &info, err);
+}
+
 /* Keeps one open folder for each level instead of calling itself: depth is the stranger's to choose. */
 static bool
 walk(const char *path, visit_function *visit, void *context, struct hf_error *err)
 {
-    DIR *open_folders[HF_TREE_MOST_DEPTH];
-    struct stat top;
+    struct stat info;
+    DIR *top;
+    if (!open_top(path, &top, &info, err))
+        return false;
+    if (walk_below(top, &info, visit, context, err))
+        return true;
+    return hf_fail_within(err, "folder \"%s\"", path);
+}
+
+/* Closes `top`. */
+static bool
+walk_below(DIR *top, const struct stat *top_info, visit_function *visit, void *context, struct hf_error *err)
+{
+    DIR *open_folders[HF_TREE_MOST_DEPTH] = {top};
     size_t depth = 1;
     bool fine = true;
-    if (!open_top(path, &open_folders[0], &top, err))
-        return false;
     while (fine && depth > 0) {
         struct stat info;
         DIR *folder = open_folders[depth - 1];
@@ -64,13 +94,13 @@ walk(const char *path, visit_function *visit, void *context, struct hf_error *er
             continue;
         }
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
-            fstatat(dirfd(folder), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || info.st_dev != top.st_dev)
+            fstatat(dirfd(folder), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || info.st_dev != top_info->st_dev)
             continue;
         fine = visit(context, dirfd(folder), entry->d_name, &info, err);
         if (!fine || !S_ISDIR(info.st_mode))
             continue;
         if (depth == HF_TREE_MOST_DEPTH) {
-            fine = hf_fail(err, HF_ERR_NO_SPACE, "\"%s\" holds folders more than %d deep", path, HF_TREE_MOST_DEPTH);
+            fine = hf_fail(err, HF_ERR_NO_SPACE, "it holds folders more than %d deep", HF_TREE_MOST_DEPTH);
             continue;
         }
         DIR *below = open_below(folder, entry->d_name);
@@ -112,6 +142,25 @@ add_blocks(void *context, int folder, const char *name, const struct stat *info,
     (void)err;
     *(uint64_t *)context += (uint64_t)info->st_blocks * BLOCK_BYTES;
     return true;
+}
+
+/* What is looked at and what changes hands is the same thing, also when its name has been taken by another. */
+static bool
+pass_on(void *context, int folder, const char *name, const struct stat *ignored, struct hf_error *err)
+{
+    const struct owner *owner = context;
+    struct stat info;
+    (void)ignored;
+    const int fd = name[0] == '\0' ? dup(folder) : openat(folder, name, O_PATH | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == ENOENT)
+        return true;
+    bool fine = fd >= 0 && fstat(fd, &info) == 0 &&
+                (info.st_uid != owner->from || fchownat(fd, "", owner->uid, owner->gid, AT_EMPTY_PATH) == 0);
+    if (!fine)
+        hf_fail_errno(err, HF_ERR_NONE, "could not give \"%s\" to uid %u", name, owner->uid);
+    if (fd >= 0)
+        close(fd);
+    return fine;
 }
 
 static bool

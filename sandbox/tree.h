@@ -15,6 +15,12 @@
 HF_MUST_CHECK bool hf_tree_measure(const char *path, uint64_t *ret_bytes, struct hf_error *err);
 
 /*
+ * Passes the folder and everything below it that belongs to `from` on to another owner, and nothing that belongs to
+ * anybody else, whoever changes the tree meanwhile.  `folder` may be opened with O_PATH.
+ */
+HF_MUST_CHECK bool hf_tree_pass(int folder, uid_t from, uid_t uid, gid_t gid, struct hf_error *err);
+
+/*
  * Gives a folder and everything below it to another owner, links themselves and not what they point at.
  * Errors: as above; some may have changed hands then.
  */

@@ -126,6 +126,7 @@ struct hf_settings {
         int64_t phase_ms;
         int64_t budget_memory;     // bytes; 0: half of what the machine has
         int64_t budget_processors; // 0: all
+        char *runner;              // socket of holdfast-runner
         char **postgres_prefixes;  // ends with NULL; NULL for none
     } sandbox;
     size_t key_command_count;

@@ -93,6 +93,10 @@ static const struct hf_setting table[] = {
     {APPLIANCE(sandbox.budget_processors), .name = "sandbox.budget_processors", .type = HF_SETTING_COUNT,
      .fallback = "0", .least = 0, .most = 1024, .unit = "processors",
      .sentence = "Processors for all copies in sandboxes together, one for each at least; 0 means all."},
+    {APPLIANCE(sandbox.runner), .name = "sandbox.runner", .type = HF_SETTING_PATH,
+     .fallback = "/run/holdfast-runner.sock",
+     .sentence = "Socket of holdfast-runner, which gives sandboxes uids of their own when the appliance is an ordinary "
+                 "user's; without it they reach level L2."},
     {APPLIANCE(sandbox.postgres_prefixes), .name = "sandbox.postgres_prefixes", .type = HF_SETTING_PATHS,
      .sentence = "Further folders that hold PostgreSQL (bin/postgres and lib), looked at before the packaged ones."},
 

@@ -150,6 +150,7 @@ hf_attempt_sandbox_spec(const struct hf_attempt *attempt)
                    .processes = 512,
                    .wall_ms = 4 * attempt->phase_ms},
         .lowest = options->lowest,
+        .runner = options->runner,
         .host_uid = options->host_uid,
         .host_gid = options->host_gid,
     };

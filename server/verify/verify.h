@@ -40,6 +40,7 @@ struct hf_verify_options {
     uint64_t phase_ms;             // longest time of one phase; 0: 1 h
     uid_t host_uid;                // of the copy when we are root
     gid_t host_gid;
+    struct hf_runner *runner;   // when we are not: who gives the copy a uid of its own; or NULL
     unsigned jobs;              // connections at once; 0: one for each processor
     const atomic_bool *cancel;  // or NULL
     const char *_Atomic *phase; // for progress; or NULL
