@@ -65,8 +65,12 @@ hf_live_copy_open(struct hf_worker *worker, const json_t *request, const struct 
                                            .done = &copy->relay.done,
                                            .total = &copy->relay.total};
     if (!hf_sandbox_level_parse(level != NULL ? level : settings->sandbox.lowest_level, &copy->lowest, err) ||
-        !hf_restore_work_begin(worker, request, &restoring, &copy->relay, &copy->work, err) ||
-        !open_scratch(copy, options, err))
+        !hf_restore_work_begin(worker, request, &restoring, &copy->relay, &copy->work, err))
+        return false;
+    if (copy->work.engine->complete != NULL)
+        return hf_fail(err, HF_ERR_USAGE, "copies of %s cannot be looked into: restore to a folder",
+                       copy->work.engine->product);
+    if (!open_scratch(copy, options, err))
         return false;
     atomic_store(&copy->relay.phase, "write");
     if (!hf_restore_write(copy->work.plan, copy->data, &written, err))

@@ -1,12 +1,17 @@
 #include "server/job/restore_work.h"
 
+#include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
+#include "base/file.h"
 #include "base/time.h"
+#include "sandbox/uids.h"
 #include "server/job/restore_start.h"
 
 static bool find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
                        const struct hf_restore_options *options, struct hf_progress_relay *relay, struct hf_error *err);
+static bool read_engine(struct hf_restore_work *work, const struct hf_vault_state *state, struct hf_error *err);
 static bool write_rest(void *context, const char *target, struct hf_error *err);
 
 bool
@@ -32,6 +37,45 @@ hf_restore_work_begin(struct hf_worker *worker, const json_t *request, struct hf
     if (strcmp(work->state, "proven") != 0)
         hf_worker_note(worker, HF_LOG_WARNING, "this backup is %s: nobody has seen it start", work->state);
     return true;
+}
+
+bool
+hf_restore_work_write(struct hf_worker *worker, struct hf_restore_work *work, const struct hf_restore_options *options,
+                      struct hf_progress_relay *relay, const char *target, struct hf_restore_outcome *ret,
+                      struct hf_error *err)
+{
+    const struct hf_settings *settings = hf_worker_settings(worker);
+    char configuration[4200];
+    uid_t uid;
+    _cleanup_(hf_closep) int uid_lock = -1; // let go after the sandbox is gone
+    _cleanup_(hf_freep) char *folder = NULL;
+    if (work->engine->complete == NULL)
+        return hf_restore_write(work->plan, target, ret, err);
+    snprintf(configuration, sizeof configuration, "%.4000s.configuration", target);
+    if (access(configuration, F_OK) == 0)
+        return hf_fail(err, HF_ERR_CONFLICT, "\"%s\", where the source's configuration would go, exists",
+                       configuration);
+    struct hf_restore_completion completion = {
+        .configuration = configuration,
+        .target = target,
+        .server_version = work->shared.server_version,
+        .packages = (const char *const *)settings->sandbox.postgres_prefixes,
+        .memory_bytes = (uint64_t)settings->sandbox.memory,
+        .phase_ms = (uint64_t)settings->sandbox.phase_ms,
+        .owner_uid = options->owner ? options->uid : geteuid(),
+        .owner_gid = options->owner ? options->gid : getegid(),
+        .cancel = options->cancel,
+    };
+    if (!hf_sandbox_level_parse(settings->sandbox.lowest_level, &completion.lowest, err) ||
+        !hf_uid_claim(&uid, &uid_lock, err))
+        return false;
+    completion.host_uid = completion.host_gid = uid;
+    if (!work->engine->able(&completion, err) || !hf_restore_stage(target, &folder, err) ||
+        !hf_restore_write(work->plan, folder, ret, err))
+        return false;
+    atomic_store(&relay->phase, "complete");
+    completion.folder = folder;
+    return hf_restore_finish_staged(work->engine, &completion, err);
 }
 
 void
@@ -75,7 +119,8 @@ find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
         return false;
     if (!work->moment.wanted) {
         work->backup = starts->backups[0];
-        return hf_restore_start_facts(state, &work->backup, &work->facts, err);
+        return read_engine(work, state, err) &&
+               (work->engine->complete != NULL || hf_restore_start_facts(state, &work->backup, &work->facts, err));
     }
     atomic_store(&relay->phase, "prove log");
     if (!hf_archive_open(work->opened.vault, NULL, &work->archive, err) ||
@@ -93,7 +138,23 @@ find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
     if (!hf_restore_starts_prove(starts, state, &work->replaying, &work->facts, &work->backup, &work->replay, err))
         return false;
     atomic_store(&relay->phase, "plan");
-    return true;
+    return read_engine(work, state, err);
+}
+
+static bool
+read_engine(struct hf_restore_work *work, const struct hf_vault_state *state, struct hf_error *err)
+{
+    char text[HF_ID_TEXT_BYTES];
+    _cleanup_(hf_json_freep) json_t *facts = NULL;
+    const struct hf_vault_backup *found = hf_vault_state_backup(state, &work->backup);
+    if (found == NULL || found->facts == NULL)
+        return hf_fail(err, HF_ERR_NOT_FOUND, "the vault has no backup \"%s\"", hf_id_format(&work->backup, text));
+    if (!hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", &facts, err) ||
+        !hf_facts_read_shared(facts, &work->shared, err))
+        return false;
+    work->engine = hf_restore_engine_find(work->shared.engine);
+    return work->engine != NULL ||
+           hf_fail(err, HF_ERR_USAGE, "backups of \"%.16s\" cannot be restored", work->shared.engine);
 }
 
 /* A folder that was cut off before its log and its target were there would replay to a wrong moment. */
@@ -101,6 +162,8 @@ static bool
 write_rest(void *context, const char *target, struct hf_error *err)
 {
     struct hf_restore_work *work = context;
+    if (work->engine->complete != NULL)
+        return true; // it has its configuration beside it, and all at once at the end
     return hf_restore_configure(work->plan, target, &work->needs, err) &&
            (work->replay == NULL || hf_replay_write(work->replay, target, &work->log_bytes, err));
 }

@@ -107,13 +107,17 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
                                          .total = &relay.total};
     if (!hf_restore_work_begin(worker, request, &options, &relay, &work, err))
         return refuse_damage(allow_damage, err);
+    if (work.engine->complete != NULL && (allow_damage || delta))
+        return hf_fail(err, HF_ERR_USAGE, "backups of %s are restored whole, into an empty folder: no %s",
+                       work.engine->product, allow_damage ? "--allow-damage" : "--delta");
     atomic_store(&relay.phase, "write");
     snprintf(identity, sizeof identity, "%" PRIu64, work.facts.system_identifier);
-    if (!hf_restore_write(work.plan, target, &outcome, err))
-        return refuse_damage(allow_damage, err);
+    if (!hf_restore_work_write(worker, &work, &options, &relay, target, &outcome, err))
+        return refuse_damage(allow_damage || work.engine->complete != NULL, err);
     if (!options.owner && geteuid() == 0)
         hf_worker_note(worker, HF_LOG_INFO,
-                       "the folder belongs to root; PostgreSQL wants its own user there (next time: --owner postgres)");
+                       "the folder belongs to root; %s wants its own user there (next time: --owner %s)",
+                       work.engine->product, work.engine->owner);
     if (allow_damage && !lost_list_end(&list, result, err))
         return false;
     if (hf_loss_is_any(list.loss)) {
@@ -128,7 +132,7 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
         !hf_json_set(result, "bytes", json_integer((json_int_t)outcome.bytes), err) ||
         !hf_json_set(result, "bytes_opened", json_integer((json_int_t)outcome.bytes_opened), err) ||
         !hf_json_set(result, "slot", json_string(work.opened.slot.name), err) ||
-        !hf_json_set(result, "server_version", json_string(work.facts.server_version), err) ||
+        !hf_json_set(result, "server_version", json_string(work.shared.server_version), err) ||
         !hf_json_set(result, "duration_ms", json_integer((json_int_t)outcome.duration_ms), err))
         return false;
     *ret_result = HF_TAKE(result);

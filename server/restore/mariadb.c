@@ -1,0 +1,190 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/time.h"
+#include "sandbox/engine_mariadb.h"
+#include "sandbox/tree.h"
+#include "server/restore/engine.h"
+
+#define CAPTURED      "holdfast_config" // in the backup: the source's configuration
+#define BUFFER_POOL   (256 * HF_MIB)
+#define LOG_MOST      (32 * HF_MIB)
+#define LOOK_EVERY_MS 100
+#define WORDS_BYTES   200
+
+static bool able(const struct hf_restore_completion *completion, struct hf_error *err);
+static bool complete(const struct hf_restore_completion *completion, struct hf_error *err);
+static bool find_packages(const struct hf_restore_completion *completion, struct hf_mariadb_settings *settings,
+                          struct hf_error *err);
+static bool put_configuration(const struct hf_restore_completion *completion, const struct hf_mariadb_layout *layout,
+                              struct hf_error *err);
+static bool apply_log(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings,
+                      uint64_t last_lsn, struct hf_error *err);
+static bool wait_for_end(const struct hf_restore_completion *completion, struct hf_sandbox *sandbox,
+                         struct hf_sandbox_exit *ret, struct hf_error *err);
+static bool judge(const struct hf_sandbox_exit *end, const char *log, uint64_t last_lsn, struct hf_error *err);
+static bool clean(const char *folder, struct hf_error *err);
+
+const struct hf_restore_engine hf_restore_mariadb = {.name = "mariadb",
+                                                     .product = "MariaDB",
+                                                     .owner = "mysql",
+                                                     .last = "ib_logfile0",
+                                                     .able = able,
+                                                     .complete = complete};
+
+static bool
+able(const struct hf_restore_completion *completion, struct hf_error *err)
+{
+    char series[16];
+    struct hf_mariadb_settings settings = {.series = series};
+    if (!hf_mariadb_series(completion->server_version, series))
+        return hf_fail(err, HF_ERR_CORRUPT, "the backup is of no version of MariaDB");
+    return find_packages(completion, &settings, err);
+}
+
+static bool
+complete(const struct hf_restore_completion *completion, struct hf_error *err)
+{
+    char series[16];
+    uint64_t last_lsn;
+    struct hf_mariadb_settings settings = {.series = series, .buffer_pool_bytes = BUFFER_POOL, .durable = true};
+    if (!hf_mariadb_series(completion->server_version, series))
+        return hf_fail(err, HF_ERR_CORRUPT, "the backup is of no version of MariaDB");
+    return find_packages(completion, &settings, err) &&
+           hf_mariadb_read_layout(completion->folder, &settings.layout, err) &&
+           hf_mariadb_read_last_lsn(completion->folder, &last_lsn, err) &&
+           put_configuration(completion, &settings.layout, err) &&
+           hf_mariadb_make_ready(completion->folder, &settings.layout, err) &&
+           apply_log(completion, &settings, last_lsn, err) && clean(completion->folder, err);
+}
+
+static bool
+find_packages(const struct hf_restore_completion *completion, struct hf_mariadb_settings *settings,
+              struct hf_error *err)
+{
+    struct hf_mariadb_programs programs;
+    struct hf_error ignored;
+    if (hf_mariadb_find(settings->series, NULL, &programs, err))
+        return true;
+    for (size_t i = 0; completion->packages != NULL && completion->packages[i] != NULL; i++) {
+        settings->packages = completion->packages[i];
+        if (hf_mariadb_find(settings->series, settings->packages, &programs, &ignored))
+            return true;
+    }
+    return false;
+}
+
+/*
+ * A folder in the data directory is a database to the server, so the source's configuration goes beside it, with an
+ * option file that fits this copy: where it is, how it is laid out, and that it calls nobody.
+ */
+static bool
+put_configuration(const struct hf_restore_completion *completion, const struct hf_mariadb_layout *layout,
+                  struct hf_error *err)
+{
+    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(16 * HF_KIB);
+    _cleanup_(hf_freep) char *captured = hf_path_join(completion->folder, CAPTURED);
+    _cleanup_(hf_freep) char *kept = hf_path_join(completion->configuration, CAPTURED);
+    _cleanup_(hf_freep) char *options = hf_path_join(completion->configuration, "my.cnf");
+    if (captured == NULL || kept == NULL || options == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    if (mkdir(completion->configuration, 0700) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not make \"%s\"", completion->configuration);
+    if (rename(captured, kept) != 0 && errno != ENOENT)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not keep the source's configuration in \"%s\"", kept);
+    return hf_buf_printf(&text, err,
+                         "# Written by Holdfast for the restored copy.  What the source had is in " CAPTURED "/.\n"
+                         "# mariadbd --defaults-file=%s/my.cnf\n"
+                         "[mariadbd]\n"
+                         "datadir=%s\n"
+                         "innodb_page_size=%u\n"
+                         "innodb_data_file_path=%s\n"
+                         "innodb_undo_tablespaces=%u\n"
+                         "skip-networking\n"
+                         "skip-slave-start\n"
+                         "event-scheduler=OFF\n",
+                         completion->configuration, completion->target, layout->page_bytes, layout->data_file_path,
+                         layout->undo_tablespaces) &&
+           hf_file_publish(options, hf_buf_text(&text), text.length, 0644, HF_PUBLISH_EXCLUSIVE, err) &&
+           (geteuid() != 0 ||
+            hf_tree_give(completion->configuration, completion->owner_uid, completion->owner_gid, err));
+}
+
+static bool
+apply_log(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings, uint64_t last_lsn,
+          struct hf_error *err)
+{
+    _cleanup_(hf_sandbox_freep) struct hf_sandbox *sandbox = NULL;
+    _cleanup_(hf_buf_done) struct hf_buf log = HF_BUF_INIT(LOG_MOST);
+    struct hf_sandbox_exit end;
+    const struct hf_sandbox_spec spec = {
+        .engine = &hf_engine_mariadb_prepare,
+        .settings = settings,
+        .data = completion->folder,
+        .launcher = completion->launcher,
+        .limits = {.memory_bytes = completion->memory_bytes, .wall_ms = 2 * completion->phase_ms},
+        .lowest = completion->lowest,
+        .host_uid = completion->host_uid,
+        .host_gid = completion->host_gid};
+    return (geteuid() != 0 || hf_tree_give(completion->folder, completion->host_uid, completion->host_gid, err)) &&
+           hf_sandbox_start(&spec, &sandbox, err) && wait_for_end(completion, sandbox, &end, err) &&
+           hf_sandbox_log_copy(sandbox, &log, err) && judge(&end, hf_buf_text(&log), last_lsn, err) &&
+           (geteuid() != 0 || hf_tree_give(completion->folder, 0, 0, err));
+}
+
+static bool
+wait_for_end(const struct hf_restore_completion *completion, struct hf_sandbox *sandbox, struct hf_sandbox_exit *ret,
+             struct hf_error *err)
+{
+    const uint64_t until = hf_monotonic_ns() + completion->phase_ms * 1000000;
+    do {
+        if (completion->cancel != NULL && atomic_load(completion->cancel))
+            return hf_fail(err, HF_ERR_CANCELLED, "the restore was cancelled");
+        if (hf_monotonic_ns() > until)
+            return hf_fail(err, HF_ERR_UNAVAILABLE, "the log of the backup was not applied within %llu minutes",
+                           (unsigned long long)completion->phase_ms / 60000);
+        if (!hf_sandbox_wait_exit(sandbox, LOOK_EVERY_MS, ret, err))
+            return false;
+    } while (ret->end == HF_SANDBOX_RUNNING);
+    return true;
+}
+
+/* The tool takes a log that ends early for a log that ends there. */
+static bool
+judge(const struct hf_sandbox_exit *end, const char *log, uint64_t last_lsn, struct hf_error *err)
+{
+    char words[WORDS_BYTES] = "it left without a word";
+    uint64_t reached;
+    const char *error = strstr(log, "[ERROR] ");
+    if (error != NULL)
+        snprintf(words, sizeof words, "%.*s", (int)strcspn(error, "\n"), error);
+    if (end->end != HF_SANDBOX_EXITED)
+        return hf_fail(err, HF_ERR_UNAVAILABLE,
+                       "the log of the backup could not be applied: the tool ended at a limit "
+                       "of its sandbox, %s",
+                       hf_sandbox_end_name(end->end));
+    if (end->exit_code != 0 || !hf_mariadb_prepare_succeeded(log))
+        return hf_fail(err, HF_ERR_CORRUPT, "the log of the backup cannot be applied: %s", words);
+    if (!hf_mariadb_prepare_reached(log, &reached) || reached < last_lsn)
+        return hf_fail(err, HF_ERR_CORRUPT, "the log of the backup ends before the backup does");
+    return true;
+}
+
+/* What only the tool needs.  xtrabackup_info and xtrabackup_binlog_info stay: they say where a replica goes on. */
+static bool
+clean(const char *folder, struct hf_error *err)
+{
+    static const char *const names[] = {"backup-my.cnf", "xtrabackup_checkpoints", "xtrabackup_binlog_pos_innodb"};
+    for (size_t i = 0; i < HF_LENGTH(names); i++) {
+        _cleanup_(hf_freep) char *path = hf_path_join(folder, names[i]);
+        if (path == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+        if (unlink(path) != 0 && errno != ENOENT)
+            return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
+    }
+    return true;
+}
