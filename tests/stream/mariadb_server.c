@@ -153,7 +153,7 @@ mariadb_try_sql(MYSQL *conn, const char *sql)
 }
 
 static const char *
-cell(MYSQL *conn, const char *sql, unsigned column)
+cell(MYSQL *conn, const char *sql, unsigned column, bool first)
 {
     static char texts[TEXTS][TEXT_SIZE];
     static unsigned next;
@@ -163,7 +163,8 @@ cell(MYSQL *conn, const char *sql, unsigned column)
         fail_msg("%.100s: %s", sql, mysql_error(conn));
     MYSQL_RES *result = mysql_store_result(conn);
     for (MYSQL_ROW row; result != NULL && (row = mysql_fetch_row(result)) != NULL;)
-        snprintf(text, TEXT_SIZE, "%s", row[column] == NULL ? "" : row[column]);
+        if (!first || text[0] == 0)
+            snprintf(text, TEXT_SIZE, "%s", row[column] == NULL ? "" : row[column]);
     if (result != NULL)
         mysql_free_result(result);
     return text;
@@ -172,13 +173,19 @@ cell(MYSQL *conn, const char *sql, unsigned column)
 const char *
 mariadb_text(MYSQL *conn, const char *sql)
 {
-    return cell(conn, sql, 0);
+    return cell(conn, sql, 0, false);
+}
+
+const char *
+mariadb_first(MYSQL *conn, const char *sql)
+{
+    return cell(conn, sql, 0, true);
 }
 
 const char *
 mariadb_status(MYSQL *conn, const char *sql)
 {
-    return cell(conn, sql, 1);
+    return cell(conn, sql, 1, false);
 }
 
 bool

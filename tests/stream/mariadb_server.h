@@ -29,6 +29,7 @@ void mariadb_sql(MYSQL *conn, const char *sql);
 bool mariadb_try_sql(MYSQL *conn, const char *sql);
 /* First cell of the last row, "" for none; in a ring of buffers. */
 const char *mariadb_text(MYSQL *conn, const char *sql);
+const char *mariadb_first(MYSQL *conn, const char *sql); // of the first row
 /* The second cell of the first row: of SHOW ... LIKE. */
 const char *mariadb_status(MYSQL *conn, const char *sql);
 /* hf_binlog_connector: conninfo is a socket's path. */

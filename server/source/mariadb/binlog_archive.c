@@ -100,8 +100,10 @@ hf_binlog_place_follow(struct hf_binlog_place *place, const struct hf_binlog_wal
                        const struct hf_binlog_step *step, uint64_t end, struct hf_error *err)
 {
     const struct hf_binlog_event *event = &step->event;
-    if (event->type == HF_BINLOG_FORMAT)
+    if (event->type == HF_BINLOG_FORMAT) {
         place->format = end - event->length;
+        place->server_id = event->server_id;
+    }
     if (event->type == HF_BINLOG_ROTATE) {
         if (!hf_binlog_rotate_read(event, end - event->length, &place->file_position, place->file, err))
             return false;
