@@ -1,9 +1,13 @@
 #include "server/verify/engine.h"
 
 #include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -13,11 +17,22 @@
 
 #define PHASE_DEFAULT_MS (60 * 60 * 1000)
 #define SHUTDOWN_MS      60000
+#define END_IS_HEARD_MS  300 // from a broken connection until the sandbox has told why
 
 /* Where the damages of the store are noted. */
 struct noting {
     struct hf_attempt *attempt;
     struct hf_verify_check *check;
+};
+
+/* Of the phase in which questions are asked: then the copy is ended. */
+struct deadline {
+    struct hf_attempt *attempt;
+    pthread_t thread;
+    bool watched;
+    pthread_mutex_t lock; // guards what follows
+    pthread_cond_t change;
+    bool stopped, passed;
 };
 
 static const struct hf_verify_check_row own_checks[] = {
@@ -42,6 +57,11 @@ static bool settle_store(struct hf_attempt *attempt, struct hf_verify_check *che
                          struct hf_error *err);
 static void note_damage(void *context, const struct hf_damage *damage);
 static bool run_copy(struct hf_attempt *attempt, struct hf_error *err);
+static void *watch_deadline(void *context);
+static void deadline_start(struct deadline *deadline, struct hf_attempt *attempt);
+static void deadline_stop(struct deadline *deadline);
+static bool is_open(const struct hf_attempt *attempt, const struct hf_verify_check *check);
+static void name_early_end(struct hf_attempt *attempt, bool too_late);
 static bool start_copy(struct hf_attempt *attempt, struct hf_error *err);
 static bool become_ready(struct hf_attempt *attempt, struct hf_error *err);
 static bool stop_copy(struct hf_attempt *attempt, struct hf_error *err);
@@ -446,7 +466,12 @@ run_copy(struct hf_attempt *attempt, struct hf_error *err)
     bool ok = start_copy(attempt, err) && (attempt->over || become_ready(attempt, err));
     if (ok && !attempt->over) {
         hf_attempt_phase(attempt, "check");
+        struct deadline deadline;
+        deadline_start(&deadline, attempt);
         ok = attempt->engine->check_relations(attempt, err);
+        deadline_stop(&deadline);
+        if (ok)
+            name_early_end(attempt, deadline.passed);
     }
     end_phase(attempt);
     if (!ok || attempt->sandbox == NULL)
@@ -459,6 +484,90 @@ run_copy(struct hf_attempt *attempt, struct hf_error *err)
         end_phase(attempt);
     }
     return ok;
+}
+
+static void *
+watch_deadline(void *context)
+{
+    struct deadline *deadline = context;
+    struct timespec until;
+    const uint64_t at = hf_monotonic_ns() + deadline->attempt->phase_ms * 1000000;
+    until.tv_sec = (time_t)(at / 1000000000);
+    until.tv_nsec = (long)(at % 1000000000);
+    pthread_mutex_lock(&deadline->lock);
+    while (!deadline->stopped && !deadline->passed)
+        deadline->passed = pthread_cond_timedwait(&deadline->change, &deadline->lock, &until) == ETIMEDOUT;
+    const bool passed = deadline->passed && !deadline->stopped;
+    pthread_mutex_unlock(&deadline->lock);
+    if (passed)
+        (void)!hf_sandbox_signal(deadline->attempt->sandbox, SIGKILL, NULL); // those who wait for it hear of its end
+    return NULL;
+}
+
+/* A function in the copy may run for ever; what waits for its answer does not. */
+static void
+deadline_start(struct deadline *deadline, struct hf_attempt *attempt)
+{
+    pthread_condattr_t monotonic;
+    *deadline = (struct deadline){.attempt = attempt};
+    pthread_mutex_init(&deadline->lock, NULL);
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&deadline->change, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    // Without the thread the sandbox's own wall limit remains, which is some phases long.
+    deadline->watched = pthread_create(&deadline->thread, NULL, watch_deadline, deadline) == 0;
+}
+
+static void
+deadline_stop(struct deadline *deadline)
+{
+    pthread_mutex_lock(&deadline->lock);
+    deadline->stopped = true;
+    pthread_cond_signal(&deadline->change);
+    pthread_mutex_unlock(&deadline->lock);
+    if (deadline->watched)
+        pthread_join(deadline->thread, NULL);
+    pthread_cond_destroy(&deadline->change);
+    pthread_mutex_destroy(&deadline->lock);
+}
+
+/* A check of this phase that could not be settled. */
+static bool
+is_open(const struct hf_attempt *attempt, const struct hf_verify_check *check)
+{
+    return check->verdict == HF_VERDICT_NOT_DETERMINABLE && check->began_ns >= attempt->phase_began_ns;
+}
+
+/* Those who were asking know only that the copy went away; why comes first in what they say. */
+static void
+name_early_end(struct hf_attempt *attempt, bool too_late)
+{
+    struct hf_verify_report *report = &attempt->outcome->report;
+    struct hf_sandbox_exit end;
+    char why[160] = "the copy ended by itself";
+    size_t open = 0;
+    for (size_t i = 0; i < report->count; i++)
+        open += is_open(attempt, &report->checks[i]);
+    if (open == 0)
+        return;
+    if (!hf_sandbox_wait_exit(attempt->sandbox, END_IS_HEARD_MS, &end, NULL))
+        end.end = HF_SANDBOX_BROKEN;
+    if (end.end == HF_SANDBOX_RUNNING)
+        return;
+    if (too_late)
+        snprintf(why, sizeof why, "the checks took longer than the %.0f s that a phase may take",
+                 (double)attempt->phase_ms / 1000);
+    else if (end.end != HF_SANDBOX_EXITED)
+        snprintf(why, sizeof why, "the copy was ended at a limit of its sandbox: %s", hf_sandbox_end_name(end.end));
+    for (size_t i = 0; i < report->count; i++) {
+        struct hf_verify_check *check = &report->checks[i];
+        char before[sizeof check->reason];
+        if (!is_open(attempt, check))
+            continue;
+        memcpy(before, check->reason, sizeof before);
+        hf_check_cannot_tell(check, "%s; %.300s", why, before);
+    }
 }
 
 static bool

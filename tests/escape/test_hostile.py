@@ -9,6 +9,7 @@ import os
 import shutil
 import socket
 import sys
+import time
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(here, "../support"))
@@ -388,18 +389,19 @@ def stray_file(cluster, name):
 
 # Bombs: an index whose function was harmless when the index was made.
 
-BOMBS = {
-    "memory": "PERFORM array_agg(repeat('x', 1000000) || n) FROM generate_series(1, 100000) n",
-    "disk": "EXECUTE format('COPY (SELECT repeat(''x'', 1000000) FROM generate_series(1, 100000)) TO %L',"
-            " current_setting('data_directory') || '/filled')",
-    "files": "FOR n IN 1..100000000 LOOP EXECUTE format('COPY (SELECT 1) TO %L', current_setting('data_directory') ||"
-             " '/filled-' || n); END LOOP",
-    "log": "LOOP RAISE WARNING '%', repeat('x', 10000); END LOOP",
-    "processes": "FOR n IN 1..100000 LOOP PERFORM public.dblink_connect('c' || n, format('host=%s user=postgres"
-                 " dbname=postgres', current_setting('unix_socket_directories'))); END LOOP",
-    "time": "LOOP PERFORM pg_sleep(1); END LOOP",
-    "stack": "PERFORM public.bomb(i)",
-    "kill": "PERFORM pg_terminate_backend(pid) FROM pg_stat_activity",
+BOMBS = {  # what the function does, and a word of the reason
+    "memory": ("PERFORM array_agg(repeat('x', 1000000) || n) FROM generate_series(1, 100000) n", "over_memory"),
+    "disk": ("EXECUTE format('COPY (SELECT repeat(''x'', 1000000) FROM generate_series(1, 100000)) TO %L',"
+             " current_setting('data_directory') || '/filled')", "copy"),
+    "files": ("FOR n IN 1..100000000 LOOP EXECUTE format('COPY (SELECT 1) TO %L', current_setting('data_directory') ||"
+              " '/filled-' || n); END LOOP", "data_bomb_idx"),
+    "log": ("LOOP RAISE WARNING '%', repeat('x', 10000); END LOOP", "over_log"),
+    "processes": ("FOR n IN 1..100000 LOOP PERFORM public.dblink_connect('c' || n, format('host=%s user=postgres"
+                  " dbname=postgres', current_setting('unix_socket_directories'))); END LOOP",
+                  "could not establish connection"),
+    "time": ("LOOP PERFORM pg_sleep(1); END LOOP", f"took longer than the {PHASE_SECONDS} s"),
+    "stack": ("PERFORM public.bomb(i)", "stack depth limit exceeded"),
+    "kill": ("PERFORM pg_terminate_backend(pid) FROM pg_stat_activity", "terminating connection"),
 }
 
 
@@ -411,11 +413,13 @@ def cases_31_to_39_bombs_in_an_index_end_with_a_verdict_that_is_no_pass():
     cluster.sql("CREATE FUNCTION bomb(i int) RETURNS int IMMUTABLE LANGUAGE plpgsql AS"
                 " 'BEGIN PERFORM public.work(i); RETURN i; END'")
     cluster.sql("CREATE TABLE data AS SELECT 1 AS i; CREATE INDEX ON data (bomb(i))")
-    for name, body in BOMBS.items():
+    for name, (body, word) in BOMBS.items():
         cluster.sql(f"CREATE OR REPLACE FUNCTION work(i int) RETURNS void LANGUAGE plpgsql VOLATILE AS $$BEGIN {body}; END$$")
+        began = time.monotonic()
         answer = proof_of(cluster, "bombs")
+        assert time.monotonic() - began < 4 * PHASE_SECONDS, name
         assert answer.json["result"] == "inconclusive", f"{name}: {answer}"
-        assert answer.json["reason"], name
+        assert word in answer.json["reason"], f"{name}: {answer.json['reason']}"
     cluster.stop()
 
 
