@@ -9,6 +9,7 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "catalog/view.h"
+#include "server/job/backup_base.h"
 #include "server/job/session_sink.h"
 #include "server/source/facts.h"
 
@@ -25,6 +26,7 @@ struct taking {
     struct hf_page_faults faults;
     struct hf_session_sink *sink;
     struct hf_session *session;
+    struct hf_backup_build build;
     struct hf_source_progress progress;
     struct hf_heal *heal;
     size_t heal_count;
@@ -92,6 +94,7 @@ hf_backup_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
         hf_worker_note(worker, HF_LOG_INFO, "the next backup builds on the files that have arrived");
     if (taking.session != NULL)
         hf_session_abort(&taking.session, !ok && err->kind == HF_ERR_CANCELLED ? "cancelled" : "failed");
+    hf_backup_build_done(&taking.build);
     hf_session_sink_freep(&taking.sink);
     hf_page_faults_done(&taking.faults);
     hf_backup_facts_done(&facts);
@@ -166,7 +169,9 @@ begin(struct taking *taking, const json_t *request, struct hf_error *err)
                                          .heal = taking->heal,
                                          .heal_count = taking->heal_count};
     hf_session_sink_options(taking->sink, &options);
-    return hf_session_begin(vault, &options, &taking->session, err);
+    return hf_session_begin(vault, &options, &taking->session, err) &&
+           hf_backup_build_begin(vault, taking->session, taking->source.engine, taking->source.settings, &taking->build,
+                                 err);
 }
 
 static bool
@@ -177,6 +182,7 @@ copy(struct taking *taking, struct hf_backup_facts *facts, struct hf_error *err)
     const struct hf_source_settings *settings = taking->source.settings;
     const struct hf_backup_request request = {
         .target = &target,
+        .base = taking->build.possible ? &taking->build.base : NULL,
         .sink = hf_session_sink_of(taking->sink, taking->session),
         .faults = &taking->faults,
         .progress = &taking->progress,
@@ -267,7 +273,9 @@ commit(struct taking *taking, const struct hf_backup_facts *facts, json_t **ret_
     atomic_init(&counts.pages_stored, atomic_load(&live->pages_stored));
     atomic_init(&counts.pages_aged, atomic_load(&live->pages_aged));
     atomic_init(&counts.pages_healed, atomic_load(&live->pages_healed));
+    atomic_init(&counts.pages_kept, atomic_load(&live->pages_kept));
     if (!hf_facts_to_json(facts, &taking->faults, &extra, &json, err) ||
+        !hf_backup_build_describe(&taking->build, atomic_load(&live->pages_kept), json, err) ||
         !hf_session_commit(&taking->session, json, &outcome, err))
         return false;
     if (taking->faults.bad > 0) {
@@ -276,7 +284,8 @@ commit(struct taking *taking, const struct hf_backup_facts *facts, json_t **ret_
                        (unsigned long long)taking->faults.bad);
         hf_worker_bad_news(taking->worker);
     }
-    return describe_outcome(taking, &outcome, facts, &counts, &parent, why_text, ret_result, err);
+    return describe_outcome(taking, &outcome, facts, &counts, &parent, why_text, ret_result, err) &&
+           hf_json_set(*ret_result, "scan", json_copy(json_object_get(json, "scan")), err);
 }
 
 static bool
@@ -295,6 +304,7 @@ describe_outcome(const struct taking *taking, const struct hf_session_outcome *o
         !hf_json_set(result, "stored_bytes", json_integer((json_int_t)outcome->stored_bytes), err) ||
         !hf_json_set(result, "pages", json_integer((json_int_t)atomic_load(&counts->pages)), err) ||
         !hf_json_set(result, "pages_stored", json_integer((json_int_t)atomic_load(&counts->pages_stored)), err) ||
+        !hf_json_set(result, "pages_kept", json_integer((json_int_t)atomic_load(&counts->pages_kept)), err) ||
         !hf_json_set(result, "pages_aged", json_integer((json_int_t)atomic_load(&counts->pages_aged)), err) ||
         !hf_json_set(result, "pages_healed", json_integer((json_int_t)atomic_load(&counts->pages_healed)), err) ||
         !hf_json_set(result, "bad_pages", json_integer((json_int_t)taking->faults.bad), err) ||

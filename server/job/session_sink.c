@@ -26,6 +26,8 @@ static bool file_begin(void *context, const struct hf_backup_file *file, void **
 static bool file_write(void *context, void *handle, const uint8_t *data, size_t length, struct hf_error *err);
 static bool file_end(void *context, void *handle, struct hf_error *err);
 static void file_drop(void *context, void *handle);
+static bool file_keep(void *context, void *handle, uint64_t pages, struct hf_error *err);
+static uint64_t parent_pages(void *context, void *handle);
 static bool flush(void *context, struct hf_error *err);
 static bool digest_of(void *context, const char *path, struct hf_backup_digest *ret, struct hf_error *err);
 static struct described *describe(struct hf_session_sink *sink, const struct hf_backup_file *file);
@@ -79,6 +81,8 @@ hf_session_sink_of(struct hf_session_sink *sink, struct hf_session *session)
                                          .file_write = file_write,
                                          .file_end = file_end,
                                          .file_drop = file_drop,
+                                         .file_keep = file_keep,
+                                         .parent_pages = parent_pages,
                                          .flush = flush,
                                          .digest_of = digest_of};
     return &sink->sink;
@@ -149,6 +153,22 @@ file_drop(void *context, void *handle)
 {
     (void)context;
     (void)handle;
+}
+
+static bool
+file_keep(void *context, void *handle, uint64_t pages, struct hf_error *err)
+{
+    (void)context;
+    const struct described *file = handle;
+    return hf_session_file_keep(file->session_file, pages, err);
+}
+
+static uint64_t
+parent_pages(void *context, void *handle)
+{
+    (void)context;
+    const struct described *file = handle;
+    return hf_session_file_parent_pages(file->session_file);
 }
 
 static bool

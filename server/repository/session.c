@@ -168,6 +168,53 @@ hf_session_file_write(struct hf_session_file *file, const void *data, size_t len
     return true;
 }
 
+uint64_t
+hf_session_file_parent_pages(const struct hf_session_file *file)
+{
+    return file->parent != NULL ? file->parent->size >> file->page_log2 : 0;
+}
+
+bool
+hf_session_file_keep(struct hf_session_file *file, uint64_t pages, struct hf_error *err)
+{
+    struct hf_session *session = file->session;
+    const size_t page_bytes = (size_t)1 << file->page_log2;
+    const char *why;
+    if (!hf_session_can_keep(session, &why))
+        return hf_fail(err, HF_ERR_CONFLICT, "no page of \"%s\" can be taken from the backup before: %s", file->path,
+                       why);
+    while (pages > 0) {
+        if (file->filling == NULL && !fill_span(file, err))
+            return false;
+        struct span *span = file->filling;
+        const uint64_t page = file->next_page + (span->length >> file->page_log2);
+        if (span->length % page_bytes != 0 || page + pages > hf_session_file_parent_pages(file))
+            return hf_fail(err, HF_ERR_CORRUPT, "the backup before has no page %llu of \"%s\"",
+                           (unsigned long long)(page + pages - 1), file->path);
+        const uint64_t room = (SPAN_BYTES - span->length) >> file->page_log2, part = pages < room ? pages : room;
+        memset(span->kept + (span->length >> file->page_log2), true, part);
+        span->keeps = true;
+        span->length += part << file->page_log2;
+        pages -= part;
+        if (span->length == SPAN_BYTES) {
+            file->next_page += SPAN_BYTES >> file->page_log2;
+            file->filling = NULL;
+            session_submit_span(session, span);
+        }
+    }
+    return true;
+}
+
+bool
+hf_session_can_keep(const struct hf_session *session, const char **ret_why)
+{
+    *ret_why = session->page_checks == NULL     ? session->why
+               : session->heal_count > 0        ? "stored pages are lost or damaged"
+               : session->partial.cache != NULL ? "a backup that was cut off is built on"
+                                                : "";
+    return (*ret_why)[0] == '\0';
+}
+
 bool
 hf_session_file_end(struct hf_session_file **file, struct hf_error *err)
 {
@@ -805,6 +852,7 @@ destroy(struct hf_session *session)
     free(session->adopted);
     hf_manifest_root_freep(&session->parent_root);
     hf_object_reader_freep(&session->objects);
+    hf_page_checks_freep(&session->page_checks);
     hf_pack_reader_freep(&session->packs);
     hf_slab_worker_freep(&session->caller_worker);
     pthread_mutex_destroy(&session->lock);

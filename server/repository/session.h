@@ -87,6 +87,15 @@ HF_MUST_CHECK bool hf_session_file_begin(struct hf_session *session, const struc
 /* Blocks only while too much is in flight.  An earlier failure of any thread is reported here. */
 HF_MUST_CHECK bool hf_session_file_write(struct hf_session_file *file, const void *data, size_t length,
                                          struct hf_error *err);
+/*
+ * The next `pages` pages are those that the parent's file has at the same place, and are taken from there by reference,
+ * unread.  Only when hf_session_can_keep(), at the border of a page, and within hf_session_file_parent_pages().
+ */
+HF_MUST_CHECK bool hf_session_file_keep(struct hf_session_file *file, uint64_t pages, struct hf_error *err);
+/* Whole pages of the same size that the parent's file has; 0: there is none. */
+uint64_t hf_session_file_parent_pages(const struct hf_session_file *file);
+/* False, and why in a few words, when every page has to be seen: no parent, damage to be healed, a cut-off session. */
+bool hf_session_can_keep(const struct hf_session *session, const char **ret_why);
 HF_MUST_CHECK bool hf_session_file_end(struct hf_session_file **file, struct hf_error *err);
 HF_MUST_CHECK bool hf_session_folder(struct hf_session *session, const char *path, uint32_t mode,
                                      struct hf_error *err); // "" is the top
@@ -110,6 +119,7 @@ struct hf_session_counts {        // any thread may look at any time
     _Atomic uint64_t pages_aged;   // of those: stored again because their slab was thin
     _Atomic uint64_t pages_healed; // of those: stored again because their slab is lost
     _Atomic uint64_t pages_zero;
+    _Atomic uint64_t pages_kept; // taken from the parent unread
     _Atomic uint64_t files;
     _Atomic uint64_t stored_bytes; // written to packs
 };

@@ -15,6 +15,7 @@
 #pragma once
 #include <pthread.h>
 #include "server/repository/object_reader.h"
+#include "server/repository/page_checks.h"
 #include "server/repository/reader.h"
 #include "server/repository/session.h"
 
@@ -59,6 +60,8 @@ struct span {
     uint32_t page_crc[SPAN_PAGES];
     bool zero[SPAN_PAGES];
     bool same[SPAN_PAGES]; // as the parent has it
+    bool keeps;            // some page is taken from the parent unread:
+    bool kept[SPAN_PAGES]; // these, whose bytes are not in `data`
 };
 
 struct open_pack {
@@ -156,6 +159,7 @@ struct hf_session {
     size_t adopted_count;
     struct session_pack *adopted; // its packs, and those it had adopted itself; at COMMIT: those that are used
     struct hf_pack_reader *packs;
+    struct hf_page_checks *page_checks; // of the parent's pages; NULL: none can be kept unread
     struct hf_object_reader *objects;
     struct hf_slab_worker *caller_worker; // for the caller's and assembler's own reading
     size_t heal_count;

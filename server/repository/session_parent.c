@@ -39,7 +39,8 @@ session_open_parents(struct hf_session *session, const struct hf_vault_state *st
     struct hf_error reason = {0};
     const struct hf_vault_backup parent = *newest; // the state may move when the log is read again
     if (open_parent(session, &parent, &reason))
-        return find_lost_packs(session, err);
+        return find_lost_packs(session, err) &&
+               hf_page_checks_new(session->packs, hf_vault_keys(session->vault), &session->page_checks, err);
     if (reason.kind == HF_ERR_NO_MEMORY || reason.kind == HF_ERR_CANCELLED) {
         *err = reason;
         return false;

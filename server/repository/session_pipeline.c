@@ -20,6 +20,9 @@ struct file_work {
 static void *worker_main(void *context);
 static void *assembler_main(void *context);
 static void tag_span(struct hf_session *session, struct hf_slab_worker *worker, struct span *span);
+static void tag_pages(struct hf_session *session, struct span *span, uint32_t from, uint32_t count);
+static bool take_parents_tags(struct hf_session *session, struct hf_slab_worker *worker, struct span *span,
+                              uint32_t from, uint32_t count, struct hf_error *err);
 static bool is_zero(const uint8_t *page, size_t length);
 static bool assemble(struct hf_session *session, struct span *span, struct hf_error *err);
 static bool begin_work(struct hf_session_file *file, struct hf_error *err);
@@ -85,7 +88,8 @@ session_take_span(struct hf_session *session)
     if (span != NULL) {
         session->free_spans = span->next_free;
         span->next_in_order = span->next_work = NULL;
-        span->done = span->last = false;
+        span->done = span->last = span->keeps = false;
+        memset(span->kept, false, sizeof span->kept);
         span->length = 0;
         span->pages = 0;
     }
@@ -203,28 +207,69 @@ assembler_main(void *context)
 static void
 tag_span(struct hf_session *session, struct hf_slab_worker *worker, struct span *span)
 {
-    const struct hf_vault_keys *keys = hf_vault_keys(session->vault);
     const size_t page_bytes = (size_t)1 << span->file->page_log2;
-    if (session->options.page_check != NULL && span->file->check_context != NULL && span->length > 0)
-        session->options.page_check(session->options.page_check_context, span->file->check_context, span->first_page,
-                                    span->data, span->length);
-
+    struct hf_error err;
     span->parent = span->length > 0 ? session_parent_leaf(span->file, span->first_page, worker) : NULL;
     const struct parent_leaf *parent = span->parent != NULL && span->parent->usable ? span->parent : NULL;
     const uint32_t in_leaf = (uint32_t)(span->first_page % HF_LEAF_PAGES);
 
-    hf_page_tags(keys, span->data, span->length, span->file->page_log2, span->tags);
+    for (uint32_t i = 0, run; i < span->pages; i += run) {
+        run = 1;
+        while (i + run < span->pages && span->kept[i + run] == span->kept[i])
+            run++;
+        if (!span->kept[i])
+            tag_pages(session, span, i, run);
+        else if (!take_parents_tags(session, worker, span, i, run, &err))
+            session_fail(session, &err);
+    }
     span->crc32c = 0;
     for (uint32_t i = 0; i < span->pages; i++) {
-        const uint8_t *page = span->data + (size_t)i * page_bytes;
         const size_t length = i + 1 < span->pages ? page_bytes : span->length - (size_t)i * page_bytes;
         const uint8_t *tag = span->tags + (size_t)i * HF_TAG_BYTES;
-        span->page_crc[i] = hf_crc32c(0, page, length);
         span->crc32c = i == 0 ? span->page_crc[i] : hf_crc32c_combine(span->crc32c, span->page_crc[i], length);
         span->same[i] = parent != NULL && in_leaf + i < parent->pages &&
                         memcmp(tag, parent->tags + (size_t)(in_leaf + i) * HF_TAG_BYTES, HF_TAG_BYTES) == 0;
-        span->zero[i] = !span->same[i] && is_zero(page, length);
+        span->zero[i] = !span->same[i] && !span->kept[i] && is_zero(span->data + (size_t)i * page_bytes, length);
     }
+}
+
+/* Pages whose bytes came. */
+static void
+tag_pages(struct hf_session *session, struct span *span, uint32_t from, uint32_t count)
+{
+    const size_t page_bytes = (size_t)1 << span->file->page_log2, start = (size_t)from * page_bytes;
+    const size_t length = from + count < span->pages ? count * page_bytes : span->length - start;
+    if (session->options.page_check != NULL && span->file->check_context != NULL)
+        session->options.page_check(session->options.page_check_context, span->file->check_context,
+                                    span->first_page + from, span->data + start, length);
+    hf_page_tags(hf_vault_keys(session->vault), span->data + start, length, span->file->page_log2,
+                 span->tags + (size_t)from * HF_TAG_BYTES);
+    for (size_t at = 0, i = from; at < length; at += page_bytes, i++)
+        span->page_crc[i] = hf_crc32c(0, span->data + start + at, length - at < page_bytes ? length - at : page_bytes);
+}
+
+/* Pages that are taken unread.  The tag cache is not believed: the packs' directories say the same, or it is over. */
+static bool
+take_parents_tags(struct hf_session *session, struct hf_slab_worker *worker, struct span *span, uint32_t from,
+                  uint32_t count, struct hf_error *err)
+{
+    const struct parent_leaf *parent = span->parent;
+    const uint32_t in_leaf = (uint32_t)(span->first_page % HF_LEAF_PAGES) + from;
+    struct hf_page_check checks[SPAN_PAGES];
+    if (parent == NULL || !parent->usable || in_leaf + count > parent->pages)
+        return hf_fail(err, HF_ERR_UNAVAILABLE, "file \"%s\": what the backup before has of it cannot be read",
+                       span->file->path);
+    if (!hf_page_checks_get(session->page_checks, worker, &parent->map, in_leaf, count, 0, checks, err))
+        return hf_fail_within(err, "file \"%s\"", span->file->path);
+    for (uint32_t i = 0; i < count; i++) {
+        if (memcmp(checks[i].tag, parent->tags + (size_t)(in_leaf + i) * HF_TAG_BYTES, HF_TAG_BYTES) != 0)
+            return hf_fail(err, HF_ERR_CORRUPT, "file \"%s\": the tags at hand are not those of its packs",
+                           span->file->path);
+        memcpy(span->tags + (size_t)(from + i) * HF_TAG_BYTES, checks[i].tag, HF_TAG_BYTES);
+        span->page_crc[from + i] = checks[i].crc32c;
+    }
+    atomic_fetch_add(&session->counts.pages_kept, count);
+    return true;
 }
 
 static bool
@@ -293,10 +338,14 @@ assemble_pages(struct hf_session *session, struct span *span, struct hf_error *e
         return false;
     if (work->parent == NULL || !work->parent->usable) /* the same stretch may have been read twice, once in vain */
         memset(span->same, 0, sizeof span->same);
+    for (uint32_t i = 0; span->keeps && i < span->pages; i++)
+        if (span->kept[i] && !span->same[i])
+            return hf_fail(err, HF_ERR_UNAVAILABLE, "what the backup before has of it cannot be read");
 
     for (uint32_t i = 0; i < span->pages;) {
         uint32_t run = 1;
-        while (i + run < span->pages && span->same[i + run] == span->same[i] && span->zero[i + run] == span->zero[i])
+        while (i + run < span->pages && span->same[i + run] == span->same[i] && span->zero[i + run] == span->zero[i] &&
+               span->kept[i + run] == span->kept[i])
             run++;
         bool ok;
         if (span->same[i]) {
@@ -349,6 +398,10 @@ keep_extent(struct hf_session *session, struct span *span, uint32_t from, uint32
         return hf_leaf_add(&work->leaf, HF_EXTENT_ZEROS, count, NULL, 0, 0, err);
     }
     const struct hf_id *pack = extent->type == HF_EXTENT_STORED ? &work->parent->map.packs[extent->pack] : NULL;
+    if (span->kept[from]) // there are no bytes to store again
+        return pack != NULL
+                   ? hf_leaf_add(&work->leaf, HF_EXTENT_STORED, count, pack, extent->slab, extent->first + skip, err)
+                   : hf_fail(err, HF_ERR_CORRUPT, "%u of its pages are lost in the backup before", extent->count);
     if (pack == NULL || session_is_condemned(session, pack, extent->slab)) {
         atomic_fetch_add(&session->counts.pages_healed, count);
         return store_pages(session, span, from, count, err);

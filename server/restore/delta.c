@@ -3,7 +3,6 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <pthread.h>
 #include <sodium.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,27 +10,19 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "server/repository/page_checks.h"
 
-#define LAST_FILE        "global/pg_control"
-#define KEPT_ALWAYS      "lost+found" // of a file system's top
-#define REGION_BYTES     (1 * HF_MIB)
-#define DIRECTORIES_KEPT 32 // of packs, in memory: up to 2 MiB each for a full one
-#define MARK_MOST        512
-
-struct kept_directory {
-    struct hf_id pack;
-    uint64_t used_at; // 0: empty
-    struct hf_pack_directory *directory;
-};
+#define LAST_FILE    "global/pg_control"
+#define KEPT_ALWAYS  "lost+found" // of a file system's top
+#define REGION_BYTES (1 * HF_MIB)
+#define MARK_MOST    512
 
 struct hf_delta {
     struct hf_backup *backup; // borrowed
     char *target;
     int folder; // borrowed
     int mark;   // locked
-    pthread_mutex_t lock;
-    uint64_t counter;
-    struct kept_directory kept[DIRECTORIES_KEPT];
+    struct hf_page_checks *checks;
 };
 
 /* Folders that are still to be looked through, relative to the target. */
@@ -47,14 +38,6 @@ static bool is_folder_of(const struct hf_backup *backup, const char *path);
 static bool remove_entry(struct hf_delta *delta, const char *path, bool is_folder, struct hf_error *err);
 static bool push(struct folders *folders, const char *path, struct hf_error *err);
 static void folders_done(struct folders *folders);
-static bool expected_tags(struct hf_delta *delta, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
-                          size_t tail_bytes, uint8_t *tags, struct hf_error *err);
-static bool stored_tags(struct hf_delta *delta, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
-                        const struct hf_extent *extent, uint8_t *tags, struct hf_error *err);
-static bool find_directory(struct hf_delta *delta, struct hf_slab_worker *worker, const struct hf_id *pack,
-                           struct hf_pack_directory **ret, struct hf_error *err);
-static void zero_tags(const struct hf_delta *delta, const struct hf_leaf *leaf, const struct hf_extent *extent,
-                      size_t tail_bytes, uint8_t *tags);
 
 bool
 hf_delta_begin(const struct hf_restore_existing *existing, struct hf_backup *backup, const char *target, int folder,
@@ -64,13 +47,13 @@ hf_delta_begin(const struct hf_restore_existing *existing, struct hf_backup *bac
     if (delta == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a restore");
     delta->mark = -1;
-    pthread_mutex_init(&delta->lock, NULL);
     delta->backup = backup;
     delta->folder = folder;
     delta->target = strdup(target);
     if (delta->target == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a restore");
-    if (!take_mark(delta, existing, err))
+    if (!hf_page_checks_new(hf_backup_packs(backup), hf_backup_keys(backup), &delta->checks, err) ||
+        !take_mark(delta, existing, err))
         return false;
 
     /* From here on no server starts on it. */
@@ -89,10 +72,8 @@ hf_delta_freep(struct hf_delta **delta)
     struct hf_delta *gone = *delta;
     if (gone == NULL)
         return;
-    for (size_t i = 0; i < DIRECTORIES_KEPT; i++)
-        hf_pack_directory_freep(&gone->kept[i].directory);
+    hf_page_checks_freep(&gone->checks);
     hf_closep(&gone->mark);
-    pthread_mutex_destroy(&gone->lock);
     free(gone->target);
     free(gone);
     *delta = NULL;
@@ -138,8 +119,9 @@ hf_delta_compare(struct hf_delta *delta, struct hf_slab_worker *worker, const st
     const uint64_t start = first_page << leaf->page_log2, left = file_bytes - start;
     const size_t page_bytes = (size_t)1 << leaf->page_log2;
     const uint64_t whole = (uint64_t)leaf->pages << leaf->page_log2, length = left < whole ? left : whole;
-    uint8_t *expected = scratch + REGION_BYTES, *there = expected + HF_LEAF_PAGES * HF_TAG_BYTES;
-    if (!expected_tags(delta, worker, leaf, (size_t)(length % page_bytes), expected, err))
+    uint8_t *there = scratch + REGION_BYTES;
+    struct hf_page_check *expected = (struct hf_page_check *)(there + HF_LEAF_PAGES * HF_TAG_BYTES);
+    if (!hf_page_checks_get(delta->checks, worker, leaf, 0, leaf->pages, (size_t)(length % page_bytes), expected, err))
         return false;
     for (uint64_t at = 0; at < length; at += REGION_BYTES) {
         const size_t part = length - at < REGION_BYTES ? (size_t)(length - at) : REGION_BYTES;
@@ -149,8 +131,7 @@ hf_delta_compare(struct hf_delta *delta, struct hf_slab_worker *worker, const st
                      there + (at >> leaf->page_log2) * HF_TAG_BYTES);
     }
     for (uint32_t i = 0; i < leaf->pages; i++)
-        same[i] =
-            sodium_memcmp(expected + (size_t)i * HF_TAG_BYTES, there + (size_t)i * HF_TAG_BYTES, HF_TAG_BYTES) == 0;
+        same[i] = sodium_memcmp(expected[i].tag, there + (size_t)i * HF_TAG_BYTES, HF_TAG_BYTES) == 0;
     return true;
 }
 
@@ -293,83 +274,4 @@ folders_done(struct folders *folders)
     for (size_t i = 0; i < folders->count; i++)
         free(folders->paths[i]);
     free(folders->paths);
-}
-
-/* tail_bytes: length of the leaf's last page when it is the file's short one, else 0. */
-static bool
-expected_tags(struct hf_delta *delta, struct hf_slab_worker *worker, const struct hf_leaf *leaf, size_t tail_bytes,
-              uint8_t *tags, struct hf_error *err)
-{
-    for (size_t i = 0; i < leaf->extent_count; i++) {
-        const struct hf_extent *extent = &leaf->extents[i];
-        uint8_t *to = tags + (size_t)extent->start * HF_TAG_BYTES;
-        if (extent->type == HF_EXTENT_ZEROS)
-            zero_tags(delta, leaf, extent, tail_bytes, to);
-        else if (extent->type != HF_EXTENT_STORED)
-            return hf_fail(err, HF_ERR_CORRUPT, "%u of its pages are lost", extent->count);
-        else if (!stored_tags(delta, worker, leaf, extent, to, err))
-            return false;
-    }
-    return true;
-}
-
-static bool
-stored_tags(struct hf_delta *delta, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
-            const struct hf_extent *extent, uint8_t *tags, struct hf_error *err)
-{
-    char text[HF_ID_TEXT_BYTES];
-    struct hf_pack_directory *directory;
-    const struct hf_id *pack = &leaf->packs[extent->pack];
-    pthread_mutex_lock(&delta->lock);
-    bool ok = find_directory(delta, worker, pack, &directory, err);
-    if (ok &&
-        (extent->slab >= directory->slab_count ||
-         extent->first + extent->count > directory->page_start[extent->slab + 1] - directory->page_start[extent->slab]))
-        ok = hf_fail(err, HF_ERR_CORRUPT, "the map leads past the end of pack \"%s\", slab %u",
-                     hf_id_format(pack, text), extent->slab);
-    for (uint32_t i = 0; ok && i < extent->count; i++)
-        memcpy(tags + (size_t)i * HF_TAG_BYTES,
-               directory->checks[directory->page_start[extent->slab] + extent->first + i].tag, HF_TAG_BYTES);
-    pthread_mutex_unlock(&delta->lock);
-    return ok;
-}
-
-/* Under the lock.  Of those that are kept the one not used for longest makes room. */
-static bool
-find_directory(struct hf_delta *delta, struct hf_slab_worker *worker, const struct hf_id *pack,
-               struct hf_pack_directory **ret, struct hf_error *err)
-{
-    struct kept_directory *oldest = &delta->kept[0];
-    for (size_t i = 0; i < DIRECTORIES_KEPT; i++) {
-        struct kept_directory *kept = &delta->kept[i];
-        if (kept->used_at != 0 && hf_id_equal(&kept->pack, pack)) {
-            kept->used_at = ++delta->counter;
-            *ret = kept->directory;
-            return true;
-        }
-        if (kept->used_at < oldest->used_at)
-            oldest = kept;
-    }
-    oldest->used_at = 0;
-    hf_pack_directory_freep(&oldest->directory);
-    if (!hf_pack_reader_directory(hf_backup_packs(delta->backup), worker, pack, &oldest->directory, err))
-        return false;
-    oldest->pack = *pack;
-    oldest->used_at = ++delta->counter;
-    *ret = oldest->directory;
-    return true;
-}
-
-static void
-zero_tags(const struct hf_delta *delta, const struct hf_leaf *leaf, const struct hf_extent *extent, size_t tail_bytes,
-          uint8_t *tags)
-{
-    static const uint8_t zeros[HF_PAGE_MOST];
-    uint8_t whole[HF_TAG_BYTES];
-    hf_page_tag(hf_backup_keys(delta->backup), zeros, (size_t)1 << leaf->page_log2, whole);
-    for (uint32_t i = 0; i < extent->count; i++)
-        memcpy(tags + (size_t)i * HF_TAG_BYTES, whole, sizeof whole);
-    if (tail_bytes > 0 && extent->start + extent->count == leaf->pages)
-        hf_page_tag(hf_backup_keys(delta->backup), zeros, tail_bytes,
-                    tags + (size_t)(extent->count - 1) * HF_TAG_BYTES);
 }

@@ -40,7 +40,7 @@ HF_MUST_CHECK bool hf_delta_open_file(struct hf_delta *delta, const char *path, 
  * Which pages of a leaf lie in the file already: same[i] for leaf->pages of them, `file_bytes` being the file's right length, which it
  * has.  Any threads, each with its worker and its own scratch of HF_DELTA_SCRATCH bytes.
  */
-#define HF_DELTA_SCRATCH (1 * HF_MIB + 2 * HF_LEAF_PAGES * HF_TAG_BYTES)
+#define HF_DELTA_SCRATCH (1 * HF_MIB + HF_LEAF_PAGES * (HF_TAG_BYTES + sizeof(struct hf_page_check)))
 HF_MUST_CHECK bool hf_delta_compare(struct hf_delta *delta, struct hf_slab_worker *worker, const struct hf_leaf *leaf,
                                     int fd, uint64_t first_page, uint64_t file_bytes, uint8_t *scratch, bool *same,
                                     struct hf_error *err);

@@ -50,6 +50,7 @@ struct hf_source_settings {
     int64_t max_rate;         // bytes a second; 0: no limit
     const char *checkpoint;   // "fast" or "spread"
     const char *lowest_level; // of the sandbox, for this source; NULL: that of the appliance
+    int64_t full_scan_every;  // one backup of so many sees every page; 0: only those that cannot be built on another
     int64_t backup_every_ms;  // 0: only when asked
     int64_t verify_every_ms;  // 0: only when asked, and after backups
     bool verify_after_backup;

@@ -132,6 +132,10 @@ static const struct hf_setting table[] = {
      .sentence = "Whether the server's checkpoint at the start of a backup is done at once or gently."},
     {SOURCE(lowest_level), .name = "lowest_level", .type = HF_SETTING_WORD, .words = levels,
      .computed = "sandbox.lowest_level", .sentence = "Weakest isolation in which this source's data may run."},
+    {SOURCE(full_scan_every), .name = "full_scan_every", .type = HF_SETTING_COUNT, .fallback = "7", .least = 1,
+     .most = 1000, .unit = "backups",
+     .sentence = "One backup of so many reads every page; the others only what changed, where PostgreSQL 17 or later "
+                 "has summarize_wal on."},
     {SOURCE(backup_every_ms), .name = "backup_every", .type = HF_SETTING_DURATION, .can_be_off = true,
      .fallback = "off", .least = MINUTE_MS, .most = 366 * DAY_MS, .sentence = "How often a backup is taken by itself."},
     {SOURCE(verify_every_ms), .name = "verify_every", .type = HF_SETTING_DURATION, .can_be_off = true,

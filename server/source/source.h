@@ -95,6 +95,12 @@ struct hf_backup_sink {
     bool (*file_end)(void *context, void *handle, struct hf_error *err);
     /* The backup failed in the middle of this file: the handle is gone. */
     void (*file_drop)(void *context, void *handle);
+    /*
+     * The next `pages` pages of the file are what the backup before has at the same place, which is at least parent_pages
+     * long.  Both NULL where that is not known; then no engine sends less than everything.
+     */
+    bool (*file_keep)(void *context, void *handle, uint64_t pages, struct hf_error *err);
+    uint64_t (*parent_pages)(void *context, void *handle); // 0: it has no such file
     /* Returns when every ended file's digest is known. */
     bool (*flush)(void *context, struct hf_error *err);
     /* Only after flush, and only for files that ended. */
@@ -155,11 +161,24 @@ struct hf_source_progress {
     atomic_bool cancel;
 };
 
+/*
+ * The backup before, for an engine that can send what changed since; one that cannot, or whose server refuses, sends
+ * everything and says why.  PostgreSQL 17 and later: manifest is the server's own, of that backup.
+ */
+struct hf_backup_base {
+    const char *manifest; // and a NUL behind it
+    size_t manifest_bytes;
+    bool checksums; // its pages carried checksums
+    bool used;      // set by the engine
+    char why[200];  // set when it was not used
+};
+
 struct hf_backup_request {
     const struct hf_source_target *target;
     const struct hf_backup_sink *sink;
     struct hf_page_faults *faults;
     struct hf_source_progress *progress;
+    struct hf_backup_base *base;        // NULL: everything is sent
     const char *label;                  // [A-Za-z0-9 ._:-]{1,100}; stands in backup_label
     bool fast_checkpoint;               // else the server spreads it over minutes, kinder to the source
     uint32_t max_rate_kib;              // per second; 0: no limit

@@ -7,6 +7,7 @@
 #include "server/source/postgres/connection.h"
 #include "server/source/postgres/control.h"
 #include "server/source/postgres/exchange.h"
+#include "server/source/postgres/fold.h"
 #include "server/source/postgres/inventory.h"
 #include "server/source/postgres/label.h"
 #include "server/source/postgres/manifest.h"
@@ -24,6 +25,8 @@
 #define NOTICES_MOST         (8 * HF_KIB)
 #define TABLESPACES_MOST     10000
 #define LOCATION_MOST        4096
+#define INCREMENTAL_SINCE    17
+#define MANIFEST_MOST        HF_GIB
 
 static const char doing[] = "take a base backup";
 
@@ -40,20 +43,26 @@ struct backup {
     struct hf_backup_manifest_summary manifest;
     struct hf_buf notices;
 
-    struct hf_exchange *exchange; // the command and its answers
-    PGresult *answer;             // what followed the copy, already fetched
-    bool typed;                   // messages begin with their type
-    enum section section;         // typed: what was announced
-    char archive[64];             // and its name: "base.tar", "16400.tar"
-    size_t archives;              // tars received
+    struct hf_exchange *exchange;  // the command and its answers
+    PGresult *answer;              // what followed the copy, already fetched
+    bool typed;                    // messages begin with their type
+    enum section section;          // typed: what was announced
+    char archive[64];              // and its name: "base.tar", "16400.tar"
+    size_t archives;               // tars received
+    bool incremental;              // the server sends what has changed since request->base
+    struct hf_fold_vm *vm;         // then
+    struct hf_buf server_manifest; // kept then
 };
 
 static bool connect_base(struct backup *backup, struct hf_error *err);
 static bool read_sizes(struct backup *backup, struct hf_error *err);
 static bool open_wal(struct backup *backup, struct hf_error *err);
+static bool start(struct backup *backup, struct hf_error *err);
+static bool can_build_on(struct backup *backup, const struct hf_backup_base *base, struct hf_error *why);
 static bool begin(struct backup *backup, struct hf_error *err);
 static bool format_command(const struct backup *backup, struct hf_buf *command, struct hf_error *err);
 static bool read_start(struct backup *backup, struct hf_error *err);
+static bool start_wal(struct backup *backup, struct hf_error *err);
 static bool read_tablespaces(struct backup *backup, struct hf_error *err);
 static bool add_tablespace(struct backup *backup, const PGresult *rows, int row, struct hf_error *err);
 static bool receive_typed(struct backup *backup, struct hf_error *err);
@@ -92,13 +101,13 @@ hf_postgres_take_backup(const struct hf_backup_request *request, struct hf_postg
         !hf_postgres_check_slot_tag(request->target->slot_tag, err))
         return false;
 
-    _cleanup_(done) struct backup backup = {.request = request, .notices = HF_BUF_INIT(NOTICES_MOST)};
+    _cleanup_(done) struct backup backup = {
+        .request = request, .notices = HF_BUF_INIT(NOTICES_MOST), .server_manifest = HF_BUF_INIT(MANIFEST_MOST)};
     hf_tar_kept_init(&backup.kept);
     backup.facts.started_at = hf_time_now_ms();
 
     bool ok = hf_inventory_new(&backup.inventory, err) && connect_base(&backup, err) && read_sizes(&backup, err) &&
-              open_wal(&backup, err) && begin(&backup, err) && read_start(&backup, err) &&
-              read_tablespaces(&backup, err) &&
+              open_wal(&backup, err) && start(&backup, err) && read_tablespaces(&backup, err) &&
               (backup.typed ? receive_typed(&backup, err) : receive_separate(&backup, err)) &&
               read_stop(&backup, err) && finish_wal(&backup, err) && check_label(&backup, err) &&
               check_control(&backup, err) && check_manifest(&backup, err) && compare(&backup, err);
@@ -180,6 +189,57 @@ open_wal(struct backup *backup, struct hf_error *err)
     return hf_wal_receiver_open(&options, &backup->wal, err);
 }
 
+/* What has changed since the backup before, where the server can tell; else everything, and why is noted. */
+static bool
+start(struct backup *backup, struct hf_error *err)
+{
+    const struct hf_postgres_patience patience = patience_of(backup);
+    struct hf_backup_base *base = backup->request->base;
+    struct hf_error why = {0};
+    if (base != NULL && !can_build_on(backup, base, &why)) {
+        snprintf(base->why, sizeof base->why, "%.190s", why.message);
+    } else if (base != NULL) {
+        backup->incremental = true;
+        if (hf_fold_upload(backup->conn, &patience, base->manifest, base->manifest_bytes, &why) &&
+            begin(backup, &why) && read_start(backup, &why)) {
+            base->used = true;
+            return hf_fold_vm_new(backup->request->sink, backup->facts.segment_blocks, &backup->vm, err) &&
+                   start_wal(backup, err);
+        }
+        if (why.kind == HF_ERR_CANCELLED) {
+            *err = why;
+            return false;
+        }
+        // The server may have ended the connection with its refusal.
+        backup->incremental = false;
+        snprintf(base->why, sizeof base->why, "%.190s", why.message);
+        hf_postgres_clearp(&backup->answer);
+        backup->answer = NULL;
+        hf_exchange_freep(&backup->exchange);
+        hf_postgres_closep(&backup->conn);
+        if (!connect_base(backup, err))
+            return false;
+    }
+    return begin(backup, err) && read_start(backup, err) && start_wal(backup, err);
+}
+
+/* Checksums that were switched on or off in between changed pages without a word in the log. */
+static bool
+can_build_on(struct backup *backup, const struct hf_backup_base *base, struct hf_error *why)
+{
+    const struct hf_postgres_patience patience = patience_of(backup);
+    char summarised[16];
+    if (hf_postgres_major(backup->conn) < INCREMENTAL_SINCE)
+        return hf_fail(why, HF_ERR_USAGE, "servers before %d cannot", INCREMENTAL_SINCE);
+    if (!hf_postgres_show(backup->conn, &patience, "summarize_wal", summarised, sizeof summarised, why))
+        return false;
+    if (strcmp(summarised, "on") != 0)
+        return hf_fail(why, HF_ERR_USAGE, "summarize_wal is off on the server");
+    if (base->checksums != backup->facts.data_checksums)
+        return hf_fail(why, HF_ERR_USAGE, "page checksums were switched %s since", base->checksums ? "off" : "on");
+    return true;
+}
+
 static bool
 begin(struct backup *backup, struct hf_error *err)
 {
@@ -211,7 +271,8 @@ format_command(const struct backup *backup, struct hf_buf *command, struct hf_er
     if (request->max_rate_kib > 0 &&
         !hf_buf_printf(command, err, "%s MAX_RATE %u", backup->typed ? "," : "", request->max_rate_kib))
         return false;
-    return !backup->typed || hf_buf_add_text(command, ")", err);
+    return (!backup->incremental || hf_buf_add_text(command, ", INCREMENTAL", err)) &&
+           (!backup->typed || hf_buf_add_text(command, ")", err));
 }
 
 /* The checkpoint is done: where the backup starts.  From here on its log is received beside it. */
@@ -233,7 +294,13 @@ read_start(struct backup *backup, struct hf_error *err)
         return hf_fail(err, HF_ERR_CORRUPT, "the server says the backup starts on timeline 0");
     backup->facts.start_timeline = (uint32_t)timeline;
     atomic_store(&backup->request->faults->start_lsn, backup->facts.start_lsn);
-    return hf_wal_receiver_start(backup->wal, backup->facts.start_lsn, (uint32_t)timeline, err);
+    return true;
+}
+
+static bool
+start_wal(struct backup *backup, struct hf_error *err)
+{
+    return hf_wal_receiver_start(backup->wal, backup->facts.start_lsn, backup->facts.start_timeline, err);
 }
 
 static bool
@@ -384,6 +451,7 @@ receive_tar(struct backup *backup, const char *prefix, struct hf_error *err)
         .kept = &backup->kept,
         .segment_blocks = backup->facts.segment_blocks,
         .checksums = backup->facts.data_checksums,
+        .vm = backup->vm,
     };
     backup->archives++;
     return hf_tar_receive(&tar, next_bytes, backup, err);
@@ -479,7 +547,7 @@ static bool
 receive_manifest(struct backup *backup, struct hf_error *err)
 {
     const struct hf_backup_sink *sink = backup->request->sink;
-    const struct hf_backup_file file = {.path = "backup_manifest",
+    const struct hf_backup_file file = {.path = backup->incremental ? HF_FOLD_SERVER_MANIFEST : "backup_manifest",
                                         .kind = HF_BACKUP_FILE_CAPTURED,
                                         .mode = 0600,
                                         .modified_at = hf_time_now_ms(),
@@ -487,6 +555,9 @@ receive_manifest(struct backup *backup, struct hf_error *err)
                                         .page_bytes = HF_BACKUP_OTHER_PAGE};
     void *handle;
 
+    // All tars have come.
+    if (backup->vm != NULL && !hf_fold_vm_put_all(backup->vm, err))
+        return false;
     if (!sink->file_begin(sink->context, &file, &handle, err))
         return false;
     if (!store_manifest(backup, handle, err)) {
@@ -512,7 +583,8 @@ store_manifest(struct backup *backup, void *handle, struct hf_error *err)
         if (length == 0)
             break;
         if (!sink->file_write(sink->context, handle, data, length, err) ||
-            !hf_backup_manifest_feed(manifest, data, length, err))
+            !hf_backup_manifest_feed(manifest, data, length, err) ||
+            (backup->incremental && !hf_buf_add(&backup->server_manifest, data, length, err)))
             return false;
     }
     return hf_backup_manifest_finish(manifest, &backup->manifest, err);
@@ -642,7 +714,9 @@ compare(struct backup *backup, struct hf_error *err)
 {
     const struct hf_backup_sink *sink = backup->request->sink;
 
-    if (!sink->flush(sink->context, err) || !hf_inventory_compare(backup->inventory, sink, err))
+    if (!sink->flush(sink->context, err) || !hf_inventory_compare(backup->inventory, sink, err) ||
+        (backup->incremental &&
+         !hf_fold_put_manifest(sink, hf_buf_text(&backup->server_manifest), backup->server_manifest.length, err)))
         return false;
     hf_page_faults_settle(backup->request->faults, backup->facts.stop_lsn);
     backup->facts.manifest_files = backup->manifest.files;
@@ -684,5 +758,7 @@ done(struct backup *backup)
     hf_tar_kept_done(&backup->kept);
     hf_inventory_freep(&backup->inventory);
     hf_buf_done(&backup->notices);
+    hf_buf_done(&backup->server_manifest);
+    hf_fold_vm_freep(&backup->vm);
     hf_postgres_facts_done(&backup->facts);
 }

@@ -28,6 +28,9 @@ HF_MUST_CHECK bool hf_inventory_add_file(struct hf_inventory *inventory, const c
 /* The file added last has arrived whole. */
 void hf_inventory_finish_file(struct hf_inventory *inventory, uint64_t size);
 
+/* The same for one that is stored as something else: its own checksum is compared, and the sink is not asked for it. */
+void hf_inventory_finish_changed_file(struct hf_inventory *inventory, uint64_t size, uint32_t crc32c);
+
 /* The manifest names this file.  CORRUPT when it did not arrive, has another size, or was named before. */
 HF_MUST_CHECK bool hf_inventory_promise(struct hf_inventory *inventory, const char *path, uint64_t size,
                                         uint32_t crc32c, struct hf_error *err);

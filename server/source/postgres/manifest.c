@@ -191,7 +191,9 @@ parse_file(struct hf_backup_manifest *manifest, const char *text, size_t length,
         return false;
 
     manifest->summary.files++;
-    const struct hf_backup_manifest_file file = {path, (uint64_t)size, hf_get_u32(checksum)};
+    const char *modified = json_string_value(json_object_get(object, "Last-Modified"));
+    const struct hf_backup_manifest_file file = {path, (uint64_t)size, hf_get_u32(checksum),
+                                                 modified != NULL ? modified : ""};
     return manifest->on_file(manifest->context, &file, err);
 }
 

@@ -29,6 +29,7 @@ struct hf_backup_manifest_file {
     const char *path; // clean
     uint64_t size;
     uint32_t crc32c;
+    const char *modified; // when, in the server's words; "" when it does not say
 };
 
 struct hf_backup_manifest_range {

@@ -5,6 +5,7 @@
 #include <inttypes.h>
 #include <string.h>
 
+#include "base/digest.h"
 #include "server/source/postgres/control.h"
 #include "server/source/postgres/page_check.h"
 #include "server/source/postgres/path.h"
@@ -34,6 +35,18 @@ static struct hf_buf *kept_buffer(const struct hf_tar *tar, const char *path);
 static bool receive_bytes(const struct reading *reading, struct archive *archive, const struct hf_backup_file *file,
                           struct hf_buf *kept, void *handle);
 static bool drain(struct reading *reading);
+
+/* What takes a file's bytes. */
+typedef bool feed_function(void *context, const void *data, size_t length, struct hf_error *err);
+static feed_function feed_fold, feed_buffer, feed_sink;
+static bool receive_changed(const struct reading *reading, struct archive *archive, struct archive_entry *entry,
+                            const char *path, const char *plain);
+static bool receive_map(const struct reading *reading, struct archive *archive, const struct hf_backup_file *file,
+                        const char *path, uint64_t bytes);
+static bool is_main_fork(const char *path);
+static bool receive_label(const struct reading *reading, struct archive *archive, const struct hf_backup_file *file);
+static bool read_bytes(const struct reading *reading, struct archive *archive, const char *path, uint64_t size,
+                       feed_function *feed, void *context);
 
 void
 hf_tar_kept_init(struct hf_tar_kept *kept)
@@ -196,8 +209,18 @@ receive_file(const struct reading *reading, struct archive *archive, struct arch
         .checksums = relation && tar->checksums,
     };
     struct hf_buf *kept = kept_buffer(tar, path);
+    char plain[HF_BACKUP_PATH_BYTES];
     void *handle;
 
+    snprintf(plain, sizeof plain, "%s", path);
+    if (tar->vm != NULL && hf_fold_plain_path(plain))
+        return receive_changed(reading, archive, entry, path, plain);
+    if (tar->vm != NULL && kept == &tar->kept->backup_label)
+        return receive_label(reading, archive, &file);
+
+    if (tar->vm != NULL && relation && is_main_fork(path) &&
+        !hf_fold_vm_note(tar->vm, path, file.first_block, tar->segment_blocks, reading->err))
+        return false;
     if (kept != NULL && file.size > kept->limit)
         return hf_fail(reading->err, HF_ERR_CORRUPT, "the server sent \"%s\" with %" PRIu64 " bytes, %zu are the most",
                        path, file.size, kept->limit);
@@ -214,6 +237,94 @@ receive_file(const struct reading *reading, struct archive *archive, struct arch
     return true;
 }
 
+/* A relation of which only changed blocks come: what is stored is the whole of it. */
+static bool
+receive_changed(const struct reading *reading, struct archive *archive, struct archive_entry *entry, const char *path,
+                const char *plain)
+{
+    const struct hf_tar *tar = reading->tar;
+    const uint64_t bytes = (uint64_t)archive_entry_size(entry);
+    _cleanup_(hf_fold_freep) struct hf_fold *fold = NULL;
+    uint32_t segment = 0, crc32c;
+    if (!hf_postgres_path_is_relation(plain, tar->segment_blocks, &segment))
+        return hf_fail(reading->err, HF_ERR_CORRUPT, "the server sent changed blocks of \"%s\", which is no relation",
+                       plain);
+    const struct hf_backup_file file = {.path = plain,
+                                        .kind = HF_BACKUP_FILE_RELATION,
+                                        .mode = archive_entry_mode(entry) & 07777,
+                                        .modified_at = (int64_t)archive_entry_mtime(entry) * 1000,
+                                        .page_bytes = HF_POSTGRES_PAGE_BYTES,
+                                        .first_block = segment * tar->segment_blocks,
+                                        .checksums = tar->checksums};
+    if (hf_fold_vm_is_map(plain))
+        return receive_map(reading, archive, &file, path, bytes);
+    if (!hf_inventory_add_file(tar->inventory, path, reading->err) ||
+        !hf_fold_new(tar->sink, &file, tar->segment_blocks, bytes, &fold, reading->err) ||
+        !read_bytes(reading, archive, path, bytes, feed_fold, fold) || !hf_fold_end(fold, &crc32c, reading->err))
+        return false;
+    hf_inventory_finish_changed_file(tar->inventory, bytes, crc32c);
+    for (uint32_t i = 0; is_main_fork(plain) && i < hf_fold_block_count(fold); i++)
+        if (!hf_fold_vm_note(tar->vm, plain, file.first_block + (uint64_t)hf_fold_block(fold, i), 1, reading->err))
+            return false;
+    return true;
+}
+
+/* A visibility map: it waits for what is said of its heap. */
+static bool
+receive_map(const struct reading *reading, struct archive *archive, const struct hf_backup_file *file, const char *path,
+            uint64_t bytes)
+{
+    const struct hf_tar *tar = reading->tar;
+    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_GIB);
+    if (!hf_inventory_add_file(tar->inventory, path, reading->err) ||
+        !read_bytes(reading, archive, path, bytes, feed_buffer, &text))
+        return false;
+    hf_inventory_finish_changed_file(tar->inventory, bytes, hf_crc32c(0, text.data, text.length));
+    return hf_fold_vm_take(tar->vm, file, &text, reading->err);
+}
+
+/* A relation's path names its main fork when there is no other one's name in it. */
+static bool
+is_main_fork(const char *path)
+{
+    return strchr(strrchr(path, '/') + 1, '_') == NULL;
+}
+
+static bool
+feed_fold(void *context, const void *data, size_t length, struct hf_error *err)
+{
+    return hf_fold_feed(context, data, length, err);
+}
+
+/* It says that no server may start from it, which is no longer true of what is stored. */
+static bool
+receive_label(const struct reading *reading, struct archive *archive, const struct hf_backup_file *file)
+{
+    const struct hf_tar *tar = reading->tar;
+    struct hf_buf *label = &tar->kept->backup_label;
+    _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT(HF_TAR_LABEL_MOST);
+    struct hf_backup_file stored = *file;
+    if (file->size > label->limit)
+        return hf_fail(reading->err, HF_ERR_CORRUPT, "the server sent \"%s\" with %" PRIu64 " bytes, %zu are the most",
+                       file->path, file->size, label->limit);
+    if (!hf_inventory_add_file(tar->inventory, file->path, reading->err) ||
+        !read_bytes(reading, archive, file->path, file->size, feed_buffer, label))
+        return false;
+    hf_inventory_finish_changed_file(tar->inventory, file->size, hf_crc32c(0, label->data, label->length));
+    if (!hf_fold_label(hf_buf_text(label), &plain, reading->err))
+        return false;
+    hf_buf_clear(label);
+    stored.size = plain.length;
+    return hf_buf_add(label, plain.data, plain.length, reading->err) &&
+           hf_backup_sink_put(tar->sink, &stored, plain.data, plain.length, reading->err);
+}
+
+static bool
+feed_buffer(void *context, const void *data, size_t length, struct hf_error *err)
+{
+    return hf_buf_add(context, data, length, err);
+}
+
 static struct hf_buf *
 kept_buffer(const struct hf_tar *tar, const char *path)
 {
@@ -224,11 +335,33 @@ kept_buffer(const struct hf_tar *tar, const char *path)
     return NULL;
 }
 
+/* Where the bytes of a plain file go. */
+struct plain_file {
+    const struct hf_backup_sink *sink;
+    void *handle;
+    struct hf_buf *kept; // or NULL
+};
+
+static bool
+feed_sink(void *context, const void *data, size_t length, struct hf_error *err)
+{
+    const struct plain_file *file = context;
+    return file->sink->file_write(file->sink->context, file->handle, data, length, err) &&
+           (file->kept == NULL || hf_buf_add(file->kept, data, length, err));
+}
+
 static bool
 receive_bytes(const struct reading *reading, struct archive *archive, const struct hf_backup_file *file,
               struct hf_buf *kept, void *handle)
 {
-    const struct hf_backup_sink *sink = reading->tar->sink;
+    struct plain_file plain = {reading->tar->sink, handle, kept};
+    return read_bytes(reading, archive, file->path, file->size, feed_sink, &plain);
+}
+
+static bool
+read_bytes(const struct reading *reading, struct archive *archive, const char *path, uint64_t size, feed_function *feed,
+           void *context)
+{
     uint64_t received = 0;
 
     for (;;) {
@@ -240,21 +373,19 @@ receive_bytes(const struct reading *reading, struct archive *archive, const stru
             break;
         if (result != ARCHIVE_OK)
             return refuse_archive(reading, archive) ||
-                   (reading->failed ? false : hf_fail_within(reading->err, "\"%s\"", file->path));
+                   (reading->failed ? false : hf_fail_within(reading->err, "\"%s\"", path));
         if (length == 0)
             continue;
         // libarchive promises both, and has broken promises before: a sink must never get more than was announced.
-        if ((uint64_t)offset != received || length > file->size - received)
-            return hf_fail(reading->err, HF_ERR_CORRUPT, "the tar's bytes for \"%s\" are out of order", file->path);
-        if (!sink->file_write(sink->context, handle, data, length, reading->err))
-            return false;
-        if (kept != NULL && !hf_buf_add(kept, data, length, reading->err))
+        if ((uint64_t)offset != received || length > size - received)
+            return hf_fail(reading->err, HF_ERR_CORRUPT, "the tar's bytes for \"%s\" are out of order", path);
+        if (!feed(context, data, length, reading->err))
             return false;
         received += length;
     }
-    if (received != file->size)
-        return hf_fail(reading->err, HF_ERR_CORRUPT, "\"%s\" ends after %" PRIu64 " of %" PRIu64 " bytes", file->path,
-                       received, file->size);
+    if (received != size)
+        return hf_fail(reading->err, HF_ERR_CORRUPT, "\"%s\" ends after %" PRIu64 " of %" PRIu64 " bytes", path,
+                       received, size);
     return true;
 }
 

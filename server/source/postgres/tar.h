@@ -7,6 +7,7 @@
  * whose folder did not, and the names that are ours (pg_wal/..., backup_manifest, holdfast_config).
  */
 #pragma once
+#include "server/source/postgres/fold_vm.h"
 #include "server/source/postgres/inventory.h"
 
 /* Small files that are also kept, to be read here. */
@@ -27,6 +28,7 @@ struct hf_tar {
     struct hf_tar_kept *kept;
     uint32_t segment_blocks; // of a relation segment
     bool checksums;          // relations carry page checksums
+    struct hf_fold_vm *vm; // files of changed blocks come too, and a label of an incremental backup (fold.h); NULL: no
 };
 
 /*
