@@ -8,7 +8,7 @@
 
 #define STORED_TEXT_MOST 65536
 
-static const struct hf_source_engine *const engines[] = {&hf_source_postgres};
+static const struct hf_source_engine *const engines[] = {&hf_source_postgres, &hf_source_mariadb, &hf_source_mysql};
 
 static bool grow(struct hf_page_faults *faults);
 

@@ -55,7 +55,7 @@ enum hf_backup_file_kind {
 };
 
 #define HF_BACKUP_PATH_BYTES   1025       // longest path, with its NUL
-#define HF_BACKUP_SIZE_UNKNOWN UINT64_MAX // only backup_manifest: it streams in, and its length comes last
+#define HF_BACKUP_SIZE_UNKNOWN UINT64_MAX // it streams in, and its length comes last
 #define HF_BACKUP_OTHER_PAGE   65536      // page_bytes of all that is no relation
 
 /*
@@ -117,6 +117,7 @@ enum hf_page_verdict {
     HF_PAGE_OK,
     HF_PAGE_NEW,     // all zeros: never initialised, which is legal
     HF_PAGE_BAD,     // damaged on the source
+    HF_PAGE_UNJUDGED, // has nothing that could be checked: counted, never passed
     HF_PAGE_PENDING, // fails, but was being written during the backup: WAL replay repairs it, the sandbox decides
 };
 
@@ -298,7 +299,7 @@ struct hf_source_engine {
                         const uint8_t *data, size_t length);
 };
 
-extern const struct hf_source_engine hf_source_postgres;
+extern const struct hf_source_engine hf_source_postgres, hf_source_mariadb, hf_source_mysql;
 
 /* NULL for a name nobody has. */
 const struct hf_source_engine *hf_source_engine_find(const char *name);

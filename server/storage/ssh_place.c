@@ -7,8 +7,10 @@
 #define SCHEME "ssh://"
 
 #define NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-"
+#define WORD_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789%+,./:=@_-"
 #define IPV6_LETTERS NAME_LETTERS ":%"
 
+static size_t add_options(const struct hf_ssh_place *place, struct hf_ssh_command *ret, size_t count);
 static bool take_part(const char *from, size_t length, const char *letters, char ret[static HF_SSH_NAME_BYTES]);
 static bool take_host(const char **at, const char *end, struct hf_ssh_place *place);
 static bool take_port(const char *from, size_t length, struct hf_ssh_place *place);
@@ -43,6 +45,24 @@ hf_ssh_place_parse(const char *text, struct hf_ssh_place *ret, struct hf_error *
 }
 
 bool
+hf_ssh_host_parse(const char *text, struct hf_ssh_place *ret, struct hf_error *err)
+{
+    struct hf_ssh_place place = {0};
+    const char *at = text, *end = text + strlen(text), *user = strchr(text, '@');
+    bool good = true;
+    if (user != NULL) {
+        good = take_part(at, (size_t)(user - at), NAME_LETTERS, place.user);
+        at = user + 1;
+    }
+    if (!good || !take_host(&at, end, &place)) {
+        hf_fail(err, HF_ERR_USAGE, "\"%.200s\" is not a host", text);
+        return hf_fail_hint(err, "A host is [user@]host[:port].");
+    }
+    *ret = place;
+    return true;
+}
+
+bool
 hf_ssh_use(const struct hf_ssh_options *options, struct hf_error *err)
 {
     char identity[HF_SSH_PATH_BYTES], known_hosts[HF_SSH_PATH_BYTES];
@@ -59,15 +79,50 @@ hf_ssh_use(const struct hf_ssh_options *options, struct hf_error *err)
 void
 hf_ssh_command(const struct hf_ssh_place *place, struct hf_ssh_command *ret)
 {
+    ret->argv[0] = "ssh";
+    ret->argv[1] = "-s";
+    size_t count = add_options(place, ret, 2);
+    ret->argv[count++] = "sftp";
+    ret->argv[count] = NULL;
+}
+
+bool
+hf_ssh_program(const struct hf_ssh_place *place, const char *const *words, const char *secret_in,
+               struct hf_ssh_command *ret, struct hf_error *err)
+{
+    ret->argv[0] = "ssh";
+    size_t count = add_options(place, ret, 1);
+    if (secret_in != NULL) {
+        snprintf(ret->read_secret, sizeof ret->read_secret, "IFS= read -r %s && export %s && exec", secret_in,
+                 secret_in);
+        ret->argv[count++] = ret->read_secret;
+    } else
+        ret->argv[count++] = "exec";
+    for (size_t i = 0; words[i] != NULL; i++) {
+        if (words[i][0] == '\0' || strspn(words[i], WORD_LETTERS) != strlen(words[i]))
+            return hf_fail(err, HF_ERR_USAGE,
+                           "\"%.200s\" cannot be handed to a program on another host: of its letters only A-Z, a-z, "
+                           "0-9 and %%+,./:=@_- may be there",
+                           words[i]);
+        if (count + 1 == HF_SSH_ARGUMENTS_MOST)
+            return hf_fail(err, HF_ERR_USAGE, "a program on another host would get more than %d words",
+                           HF_SSH_ARGUMENTS_MOST);
+        ret->argv[count++] = words[i];
+    }
+    ret->argv[count] = NULL;
+    return true;
+}
+
+/* Up to the host. */
+static size_t
+add_options(const struct hf_ssh_place *place, struct hf_ssh_command *ret, size_t count)
+{
     // The first value of an option counts for ssh: these win over its configuration files.
     static const char *const fixed[] = {
         "BatchMode=yes",           "StrictHostKeyChecking=yes", "ServerAliveInterval=15", "ServerAliveCountMax=4",
         "ClearAllForwardings=yes", "ForwardAgent=no",           "ForwardX11=no",          "PermitLocalCommand=no",
         "ControlPath=none",        "ControlMaster=no",          "RequestTTY=no",          "UpdateHostKeys=no",
     };
-    size_t count = 0;
-    ret->argv[count++] = "ssh";
-    ret->argv[count++] = "-s";
     for (size_t i = 0; i < HF_LENGTH(fixed); i++) {
         ret->argv[count++] = "-o";
         ret->argv[count++] = fixed[i];
@@ -103,8 +158,7 @@ hf_ssh_command(const struct hf_ssh_place *place, struct hf_ssh_command *ret)
     }
     ret->argv[count++] = "--";
     ret->argv[count++] = place->host;
-    ret->argv[count++] = "sftp";
-    ret->argv[count] = NULL;
+    return count;
 }
 
 bool
