@@ -115,10 +115,10 @@ HF_MUST_CHECK bool hf_backup_sink_put(const struct hf_backup_sink *sink, const s
 
 enum hf_page_verdict {
     HF_PAGE_OK,
-    HF_PAGE_NEW,     // all zeros: never initialised, which is legal
-    HF_PAGE_BAD,     // damaged on the source
+    HF_PAGE_NEW,      // all zeros: never initialised, which is legal
+    HF_PAGE_BAD,      // damaged on the source
     HF_PAGE_UNJUDGED, // has nothing that could be checked: counted, never passed
-    HF_PAGE_PENDING, // fails, but was being written during the backup: WAL replay repairs it, the sandbox decides
+    HF_PAGE_PENDING,  // fails, but was being written during the backup: WAL replay repairs it, the sandbox decides
 };
 
 #define HF_PAGE_FAULTS_MOST 10000 // listed by name; the totals go on counting

@@ -8,7 +8,7 @@ import subprocess
 from appliance import alive, children, folder, free_port, kill, wait_for, write
 
 SCRIPTS = "/usr/share/mysql/"
-QUICK = ["--innodb-buffer-pool-size=16M", "--innodb-log-file-size=16M", "--innodb-flush-log-at-trx-commit=2",
+QUICK = ["--innodb-buffer-pool-size=24M", "--innodb-log-file-size=16M", "--innodb-flush-log-at-trx-commit=2",
          "--innodb-flush-method=nosync", "--performance-schema=0"]
 
 

@@ -1,4 +1,4 @@
-"""sshd.py - a real sshd on a free port of 127.0.0.1 with keys of its own, that offers nothing but internal-sftp."""
+"""sshd.py - a real sshd on a free port of 127.0.0.1 with keys of its own, that offers internal-sftp."""
 import os
 import socket
 import subprocess
@@ -7,7 +7,8 @@ from appliance import alive, children, folder, free_port, kill, wait_for, write
 
 
 class Sshd:
-    def __init__(self):
+    def __init__(self, programs=False):
+        """With `programs`, it runs what it is asked to."""
         self.folder = folder("sshd", 0o700)
         self.port = free_port()
         self.identity = os.path.join(self.folder, "client")
@@ -21,7 +22,7 @@ class Sshd:
             f"Port {self.port}", "ListenAddress 127.0.0.1", f"HostKey {host}", "PidFile none",
             f"AuthorizedKeysFile {self.identity}.pub", "StrictModes no", "UsePAM no", "PasswordAuthentication no",
             "PermitRootLogin prohibit-password", "KbdInteractiveAuthentication no", "Subsystem sftp internal-sftp",
-            "ForceCommand internal-sftp", "MaxStartups 100", ""]))
+            *([] if programs else ["ForceCommand internal-sftp"]), "MaxStartups 100", ""]))
         if os.geteuid() == 0:
             os.makedirs("/run/sshd", exist_ok=True)
         self.process = None
@@ -45,6 +46,15 @@ class Sshd:
         for pid in below:
             kill(pid)
         wait_for("the connections' end", lambda: not any(alive(pid) for pid in below))
+
+    def change_host_key(self):
+        """As if another host answered."""
+        self.stop()
+        host = os.path.join(self.folder, "host")
+        os.remove(host)
+        os.remove(host + ".pub")
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", host], check=True)
+        self.start()
 
     def place(self, path):
         return f"ssh://127.0.0.1:{self.port}{path}"

@@ -17,16 +17,16 @@
 #include "server/source/mariadb/mbstream.h"
 #include "server/source/mariadb/tool.h"
 
-#define SILENCE_MS       (30 * 60 * 1000) // it may wait for locks that long, and says nothing then
-#define POLL_MS          200
-#define PIECE_BYTES      HF_MIB
-#define FOLDER_MODE      0700
-#define FILE_MODE        0600
-#define THROTTLE_KIB     1024 // of a unit of the tool's own limit
-#define ARIA_CONTROL     "aria_log_control"
-#define ARIA_ID_AT       4
-#define DAMAGE_LIST      "innodb_corrupted_pages"
-#define FILE_MAGIC       0x6d626669
+#define SILENCE_MS   (30 * 60 * 1000) // it may wait for locks that long, and says nothing then
+#define POLL_MS      200
+#define PIECE_BYTES  HF_MIB
+#define FOLDER_MODE  0700
+#define FILE_MODE    0600
+#define THROTTLE_KIB 1024 // of a unit of the tool's own limit
+#define ARIA_CONTROL "aria_log_control"
+#define ARIA_ID_AT   4
+#define DAMAGE_LIST  "innodb_corrupted_pages"
+#define FILE_MAGIC   0x6d626669
 
 /* What the server told before the tool was started. */
 struct asked {
@@ -132,12 +132,12 @@ ask(struct taking *taking, struct hf_error *err)
     static const char sum[] = "SELECT SUM(FILE_SIZE) FROM information_schema.INNODB_SYS_TABLESPACES";
     static const char replica[] = "SELECT COUNT(*) FROM information_schema.PROCESSLIST "
                                   "WHERE COMMAND IN ('Slave_IO', 'Slave_SQL', 'Slave_worker')";
-    _cleanup_(hf_mariadb_closep) MYSQL *conn = NULL;
+    _cleanup_(hf_mariadb_client_closep) MYSQL *conn = NULL;
     struct asked *asked = &taking->asked;
     struct hf_error unheard;
     char text[64];
     bool known;
-    if (!hf_mariadb_connect(taking->flavour, taking->request->target, &conn, err) ||
+    if (!hf_mariadb_client_connect(taking->flavour, taking->request->target, &conn, err) ||
         !hf_mariadb_ask_identity(conn, taking->flavour, taking->request->target, &asked->identity, err) ||
         !hf_mariadb_variable(conn, "innodb_page_size", text, sizeof text, &known, err))
         return false;
@@ -344,12 +344,10 @@ begin_in_sink(struct taking *taking, struct incoming *file, struct hf_error *err
     const struct hf_backup_sink *sink = taking->request->sink;
     struct hf_backup_file described;
     describe(taking, file, &described);
-    if (!make_folders(taking, file->stored, err) ||
-        !sink->file_begin(sink->context, &described, &file->handle, err))
+    if (!make_folders(taking, file->stored, err) || !sink->file_begin(sink->context, &described, &file->handle, err))
         return false;
     file->begun = true;
-    return file->head_length == 0 ||
-           sink->file_write(sink->context, file->handle, file->head, file->head_length, err);
+    return file->head_length == 0 || sink->file_write(sink->context, file->handle, file->head, file->head_length, err);
 }
 
 /* What its name and its first bytes say. */

@@ -27,13 +27,13 @@ static bool check_server(MYSQL *conn, const struct hf_flavour *flavour, const st
                          struct hf_error *err);
 
 bool
-hf_mariadb_connect(const struct hf_flavour *flavour, const struct hf_source_target *target, MYSQL **ret,
-                   struct hf_error *err)
+hf_mariadb_client_connect(const struct hf_flavour *flavour, const struct hf_source_target *target, MYSQL **ret,
+                          struct hf_error *err)
 {
     struct hf_mariadb_words words;
     if (!hf_mariadb_words_read("connection", target->conninfo, &words, err))
         return hf_fail_within(err, "source \"%s\"", target->name);
-    _cleanup_(hf_mariadb_closep) MYSQL *conn = mysql_init(NULL);
+    _cleanup_(hf_mariadb_client_closep) MYSQL *conn = mysql_init(NULL);
     if (conn == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a connection");
     if (!set_options(conn, &words, err) || !log_in(conn, target, &words, err) ||
@@ -44,7 +44,7 @@ hf_mariadb_connect(const struct hf_flavour *flavour, const struct hf_source_targ
 }
 
 void
-hf_mariadb_closep(MYSQL **conn)
+hf_mariadb_client_closep(MYSQL **conn)
 {
     if (*conn != NULL)
         mysql_close(*conn);
@@ -52,7 +52,7 @@ hf_mariadb_closep(MYSQL **conn)
 }
 
 void
-hf_mariadb_freep(MYSQL_RES **result)
+hf_mariadb_rows_freep(MYSQL_RES **result)
 {
     mysql_free_result(*result);
     *result = NULL;
@@ -69,7 +69,7 @@ hf_mariadb_query(MYSQL *conn, const char *doing, const char *sql, MYSQL_RES **re
 {
     if (mysql_real_query(conn, sql, strlen(sql)) != 0)
         return hf_mariadb_fail(conn, doing, err);
-    _cleanup_(hf_mariadb_freep) MYSQL_RES *result = mysql_store_result(conn);
+    _cleanup_(hf_mariadb_rows_freep) MYSQL_RES *result = mysql_store_result(conn);
     if (result == NULL && mysql_errno(conn) != 0)
         return hf_mariadb_fail(conn, doing, err);
     if (result == NULL || mysql_num_rows(result) > HF_MARIADB_ROWS_MOST)
@@ -82,7 +82,7 @@ hf_mariadb_query(MYSQL *conn, const char *doing, const char *sql, MYSQL_RES **re
 bool
 hf_mariadb_ask(MYSQL *conn, const char *doing, const char *sql, char *ret, size_t size, struct hf_error *err)
 {
-    _cleanup_(hf_mariadb_freep) MYSQL_RES *result = NULL;
+    _cleanup_(hf_mariadb_rows_freep) MYSQL_RES *result = NULL;
     if (!hf_mariadb_query(conn, doing, sql, &result, err))
         return false;
     const MYSQL_ROW row = mysql_fetch_row(result);
@@ -93,7 +93,7 @@ hf_mariadb_ask(MYSQL *conn, const char *doing, const char *sql, char *ret, size_
 bool
 hf_mariadb_variable(MYSQL *conn, const char *name, char *ret, size_t size, bool *ret_known, struct hf_error *err)
 {
-    _cleanup_(hf_mariadb_freep) MYSQL_RES *result = NULL;
+    _cleanup_(hf_mariadb_rows_freep) MYSQL_RES *result = NULL;
     char sql[160];
     if (strspn(name, "abcdefghijklmnopqrstuvwxyz_") != strlen(name) || strlen(name) > 64)
         return hf_fail(err, HF_ERR_USAGE, "\"%.64s\" is no name of a variable", name);
@@ -118,8 +118,7 @@ hf_mariadb_fail(MYSQL *conn, const char *doing, struct hf_error *err)
         {ER_HOST_NOT_PRIVILEGED, HF_ERR_DENIED,
          "Make the account for this host: CREATE USER 'holdfast'@'<address of this appliance>'."},
         {ER_HOST_IS_BLOCKED, HF_ERR_DENIED, "Run FLUSH HOSTS on the server."},
-        {ER_SPECIFIC_ACCESS_DENIED_ERROR, HF_ERR_DENIED,
-         "\"holdfast doctor\" prints the exact GRANT that is missing."},
+        {ER_SPECIFIC_ACCESS_DENIED_ERROR, HF_ERR_DENIED, "\"holdfast doctor\" prints the exact GRANT that is missing."},
         {ER_TABLEACCESS_DENIED_ERROR, HF_ERR_DENIED, "\"holdfast doctor\" prints the exact GRANT that is missing."},
         {ER_DBACCESS_DENIED_ERROR, HF_ERR_DENIED, "\"holdfast doctor\" prints the exact GRANT that is missing."},
         {ER_MUST_CHANGE_PASSWORD, HF_ERR_DENIED, "The password has expired: give the account a new one."},
@@ -214,8 +213,7 @@ log_in(MYSQL *conn, const struct hf_source_target *target, const struct hf_maria
 }
 
 static bool
-check_server(MYSQL *conn, const struct hf_flavour *flavour, const struct hf_source_target *target,
-             struct hf_error *err)
+check_server(MYSQL *conn, const struct hf_flavour *flavour, const struct hf_source_target *target, struct hf_error *err)
 {
     const bool is_mariadb = mariadb_connection(conn) != 0;
     const uint32_t version = hf_mariadb_version(conn);

@@ -16,14 +16,14 @@
 
 /*
  * As the target says, and checks that it is a server of that flavour and of a release we know.
- * Owner of *ret: the caller, hf_mariadb_closep.
+ * Owner of *ret: the caller, hf_mariadb_client_closep.
  * Errors: USAGE (words, other server, too old), DENIED (password, account, TLS), CONFLICT (all connections taken),
  * UNAVAILABLE.
  */
-HF_MUST_CHECK bool hf_mariadb_connect(const struct hf_flavour *flavour, const struct hf_source_target *target,
-                                      MYSQL **ret, struct hf_error *err);
-void hf_mariadb_closep(MYSQL **conn);
-void hf_mariadb_freep(MYSQL_RES **result);
+HF_MUST_CHECK bool hf_mariadb_client_connect(const struct hf_flavour *flavour, const struct hf_source_target *target,
+                                             MYSQL **ret, struct hf_error *err);
+void hf_mariadb_client_closep(MYSQL **conn);
+void hf_mariadb_rows_freep(MYSQL_RES **result);
 
 uint32_t hf_mariadb_version(MYSQL *conn); // 101119, 80036
 

@@ -67,8 +67,7 @@ hf_corrections_count(const struct hf_corrections *corrections)
 bool
 hf_corrections_format(const struct hf_corrections *corrections, struct hf_buf *ret, struct hf_error *err)
 {
-    _cleanup_(hf_json_freep) json_t *json =
-        json_pack("{s:i, s:O}", "version", 1, "changes", corrections->changes);
+    _cleanup_(hf_json_freep) json_t *json = json_pack("{s:i, s:O}", "version", 1, "changes", corrections->changes);
     return json == NULL ? hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a list of changes")
                         : hf_json_canonical(json, ret, err);
 }
@@ -112,7 +111,8 @@ add(struct hf_corrections *corrections, json_t *change, struct hf_error *err)
                        HF_CORRECTIONS_MOST);
     // NULL also for a path that is no UTF-8: names of tables are, in the server's own coding.
     if (taken == NULL || json_array_append(corrections->changes, taken) != 0)
-        return hf_fail(err, HF_ERR_CORRUPT, "a file that was renamed or removed has a name that cannot be written down");
+        return hf_fail(err, HF_ERR_CORRUPT,
+                       "a file that was renamed or removed has a name that cannot be written down");
     return true;
 }
 
@@ -127,8 +127,8 @@ apply_one(int folder, const json_t *change, struct hf_error *err)
     const bool removes = strcmp(action, "remove") == 0, renames = strcmp(action, "rename") == 0;
     if (!removes && !renames && strcmp(action, "replace") != 0)
         return hf_fail(err, HF_ERR_CORRUPT, "%s is none: \"%.32s\"", what, action);
-    if (!removes && (!hf_json_string(change, renames ? "to" : "by", what, &other, err) ||
-                     !check_path(other, !renames, err)))
+    if (!removes &&
+        (!hf_json_string(change, renames ? "to" : "by", what, &other, err) || !check_path(other, !renames, err)))
         return false;
 
     _cleanup_(place_done) struct place from = {.folder = -1}, to = {.folder = -1};

@@ -15,8 +15,8 @@
 #pragma once
 #include "base/json.h"
 
-#define HF_CORRECTIONS_PATH "holdfast_config/corrections.json"
-#define HF_CORRECTIONS_MOST 100000
+#define HF_CORRECTIONS_PATH      "holdfast_config/corrections.json"
+#define HF_CORRECTIONS_MOST      100000
 #define HF_CORRECTIONS_FILE_MOST (32 * HF_MIB)
 
 struct hf_corrections {

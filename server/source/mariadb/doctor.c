@@ -34,7 +34,8 @@ static void check_identity(struct doctor *doctor);
 static void check_engines(struct doctor *doctor);
 static void check_encryption(struct doctor *doctor);
 static void check_tool(struct doctor *doctor);
-static bool ask(struct doctor *doctor, struct hf_check *check, const char *name, char *ret, size_t size, bool *ret_known);
+static bool ask(struct doctor *doctor, struct hf_check *check, const char *name, char *ret, size_t size,
+                bool *ret_known);
 static struct hf_check *add(struct doctor *doctor, const char *id, const char *title);
 static void find(struct hf_check *check, enum hf_check_verdict verdict, const char *format, ...) HF_PRINTF(3, 4);
 static void mend(struct hf_check *check, const char *format, ...) HF_PRINTF(2, 3);
@@ -44,8 +45,8 @@ bool
 hf_mariadb_doctor(const struct hf_flavour *flavour, const struct hf_source_target *target, struct hf_checks *ret,
                   struct hf_error *err)
 {
-    static void (*const checks[])(struct doctor *doctor) = {
-        check_transport, check_rights,        check_binary_log, check_server_id, check_binlog_format, check_binlog_kept,
+    static void (*const checks[])(struct doctor * doctor) = {
+        check_transport, check_rights,      check_binary_log, check_server_id, check_binlog_format, check_binlog_kept,
         check_row_image, check_gtid_strict, check_identity,   check_engines,   check_encryption,
     };
     struct hf_mariadb_words words;
@@ -58,7 +59,7 @@ hf_mariadb_doctor(const struct hf_flavour *flavour, const struct hf_source_targe
     check_connection(&doctor);
     for (size_t i = 0; doctor.conn != NULL && i < HF_LENGTH(checks); i++)
         checks[i](&doctor);
-    hf_mariadb_closep(&doctor.conn);
+    hf_mariadb_client_closep(&doctor.conn);
     check_tool(&doctor);
     return true;
 }
@@ -68,14 +69,14 @@ check_connection(struct doctor *doctor)
 {
     struct hf_check *check = add(doctor, "connection", "The server can be reached, and its release is supported");
     struct hf_error why;
-    if (!hf_mariadb_connect(doctor->flavour, doctor->target, &doctor->conn, &why)) {
+    if (!hf_mariadb_client_connect(doctor->flavour, doctor->target, &doctor->conn, &why)) {
         find_error(check, HF_CHECK_FAILED, &why);
         return;
     }
     snprintf(doctor->version, sizeof doctor->version, "%s", mysql_get_server_info(doctor->conn));
     if (!hf_mariadb_account(doctor->conn, doctor->account, sizeof doctor->account, &why)) {
         find_error(check, HF_CHECK_FAILED, &why);
-        hf_mariadb_closep(&doctor->conn);
+        hf_mariadb_client_closep(&doctor->conn);
         return;
     }
     find(check, HF_CHECK_OK, "%s %s, as %s", doctor->flavour->people, doctor->version, doctor->account);
@@ -106,7 +107,7 @@ static void
 check_rights(struct doctor *doctor)
 {
     struct hf_check *check = add(doctor, "rights", "The account has the rights that a backup needs");
-    _cleanup_(hf_mariadb_freep) MYSQL_RES *rows = NULL;
+    _cleanup_(hf_mariadb_rows_freep) MYSQL_RES *rows = NULL;
     _cleanup_(hf_buf_done) struct hf_buf grants = HF_BUF_INIT(RIGHTS_MOST), missing = HF_BUF_INIT(HF_KIB);
     const uint32_t version = hf_mariadb_version(doctor->conn);
     struct hf_error why;
@@ -202,8 +203,7 @@ check_binlog_format(struct doctor *doctor)
 static void
 check_binlog_kept(struct doctor *doctor)
 {
-    struct hf_check *check =
-        add(doctor, "binlog_kept", "The binary log waits for the longest outage that is allowed");
+    struct hf_check *check = add(doctor, "binlog_kept", "The binary log waits for the longest outage that is allowed");
     char value[32];
     bool known;
     const int64_t wanted_s = doctor->target->longest_outage_ms / 1000;
@@ -330,8 +330,9 @@ check_encryption(struct doctor *doctor)
                     "known.");
         return;
     }
-    find(check, HF_CHECK_WARNING, "%s tablespaces are encrypted; the keys are in the file of file_key_management, which "
-                                  "is not in the backup",
+    find(check, HF_CHECK_WARNING,
+         "%s tablespaces are encrypted; the keys are in the file of file_key_management, which "
+         "is not in the backup",
          count);
     mend(check, "Keep that file where it outlives the server: without it no restore can be opened.");
 }

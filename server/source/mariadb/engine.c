@@ -1,5 +1,6 @@
 /* The engine tables of MariaDB and MySQL: the same functions, each told its flavour. */
 #include "server/source/mariadb/backup.h"
+#include "server/source/mariadb/binlog_receive.h"
 #include "server/source/mariadb/doctor.h"
 #include "server/source/mariadb/environment.h"
 #include "server/source/mariadb/identify.h"
@@ -59,12 +60,48 @@ mysql_backup(const struct hf_backup_request *request, struct hf_backup_facts *re
     return hf_mariadb_backup(&hf_flavour_mysql, request, ret, err);
 }
 
+static bool
+connect_mariadb(const struct hf_source_target *target, MYSQL **ret, struct hf_error *err)
+{
+    return hf_mariadb_client_connect(&hf_flavour_mariadb, target, ret, err);
+}
+
+static bool
+connect_mysql(const struct hf_source_target *target, MYSQL **ret, struct hf_error *err)
+{
+    return hf_mariadb_client_connect(&hf_flavour_mysql, target, ret, err);
+}
+
+static bool
+mariadb_stream(const struct hf_stream_receive *request, struct hf_error *err)
+{
+    return hf_binlog_receive(request, HF_GTID_MARIADB, connect_mariadb, err);
+}
+
+static bool
+mysql_stream(const struct hf_stream_receive *request, struct hf_error *err)
+{
+    return hf_binlog_receive(request, HF_GTID_MYSQL, connect_mysql, err);
+}
+
+/* A replica leaves nothing on its source. */
+static bool
+release_nothing(const struct hf_source_target *target, bool *ret_dropped, struct hf_error *err)
+{
+    (void)target;
+    (void)err;
+    *ret_dropped = false;
+    return true;
+}
+
 const struct hf_source_engine hf_source_mariadb = {
     .name = "mariadb",
     .identify = mariadb_identify,
     .doctor = mariadb_doctor,
     .capture_environment = mariadb_capture,
     .backup = mariadb_backup,
+    .stream = mariadb_stream,
+    .stream_release = release_nothing,
     .check_pages = hf_innodb_check_pages,
 };
 
@@ -74,5 +111,7 @@ const struct hf_source_engine hf_source_mysql = {
     .doctor = mysql_doctor,
     .capture_environment = mysql_capture,
     .backup = mysql_backup,
+    .stream = mysql_stream,
+    .stream_release = release_nothing,
     .check_pages = hf_innodb_check_pages,
 };

@@ -55,11 +55,11 @@ bool
 hf_mariadb_capture_environment(const struct hf_flavour *flavour, const struct hf_source_target *target,
                                const struct hf_backup_sink *sink, json_t **ret, struct hf_error *err)
 {
-    _cleanup_(hf_mariadb_closep) MYSQL *conn = NULL;
+    _cleanup_(hf_mariadb_client_closep) MYSQL *conn = NULL;
     _cleanup_(hf_json_freep) json_t *json = json_object();
     json_t *denied = json_array();
     if (json == NULL || !hf_json_set(json, "denied", denied, err) ||
-        !hf_mariadb_connect(flavour, target, &conn, err) || !add_server(conn, json, err) ||
+        !hf_mariadb_client_connect(flavour, target, &conn, err) || !add_server(conn, json, err) ||
         !add_variables(conn, json, err) || !add_answers(conn, json, denied, err) ||
         !add_users(conn, json, denied, err) || !add_encryption(conn, json, denied, err) ||
         !add_option_files(target, sink, json, err))
@@ -86,7 +86,7 @@ add_server(MYSQL *conn, json_t *json, struct hf_error *err)
 static bool
 add_variables(MYSQL *conn, json_t *json, struct hf_error *err)
 {
-    _cleanup_(hf_mariadb_freep) MYSQL_RES *rows = NULL;
+    _cleanup_(hf_mariadb_rows_freep) MYSQL_RES *rows = NULL;
     json_t *variables = json_object();
     if (!hf_json_set(json, "variables", variables, err) ||
         !hf_mariadb_query(conn, "ask for settings", "SHOW GLOBAL VARIABLES", &rows, err))
@@ -114,7 +114,7 @@ static bool
 add_answers(MYSQL *conn, json_t *json, json_t *denied, struct hf_error *err)
 {
     for (size_t i = 0; i < HF_LENGTH(questions); i++) {
-        _cleanup_(hf_mariadb_freep) MYSQL_RES *rows = NULL;
+        _cleanup_(hf_mariadb_rows_freep) MYSQL_RES *rows = NULL;
         struct hf_error why;
         json_t *list = json_array();
         if (!hf_json_set(json, questions[i].member, list, err))

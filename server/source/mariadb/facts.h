@@ -34,5 +34,4 @@ struct hf_mariadb_position {
     uint64_t binlog_position;
     const char *gtid; // "" for none
 };
-HF_MUST_CHECK bool hf_mariadb_facts_position(const json_t *json, struct hf_mariadb_position *ret,
-                                             struct hf_error *err);
+HF_MUST_CHECK bool hf_mariadb_facts_position(const json_t *json, struct hf_mariadb_position *ret, struct hf_error *err);

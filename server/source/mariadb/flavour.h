@@ -18,16 +18,16 @@ struct hf_flavour_grant {
 };
 
 struct hf_flavour {
-    const char *name;   // "mariadb": the engine's
-    const char *people; // "MariaDB"
-    const char *tool;   // "mariadb-backup"
-    const char *stream; // the tool's argument
-    const char *options[3]; // more of its arguments; ends with NULL
-    const char *package; // the tool's, on Debian and its like
-    const char *identity; // the variable that names a server
-    bool identity_is_kept; // with the data, not made from the machine: a server without a port has it too
-    bool server_is_mariadb; // what a connection must find
-    uint32_t oldest;       // version from which it is supported
+    const char *name;            // "mariadb": the engine's
+    const char *people;          // "MariaDB"
+    const char *tool;            // "mariadb-backup"
+    const char *stream;          // the tool's argument
+    const char *options[3];      // more of its arguments; ends with NULL
+    const char *package;         // the tool's, on Debian and its like
+    const char *identity;        // the variable that names a server
+    bool identity_is_kept;       // with the data, not made from the machine: a server without a port has it too
+    bool server_is_mariadb;      // what a connection must find
+    uint32_t oldest;             // version from which it is supported
     bool pages_of_a_sparse_file; // chunks of type S are holes, not places to go to
     const struct hf_flavour_grant *grants;
     unsigned grant_count;

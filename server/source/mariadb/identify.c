@@ -14,8 +14,9 @@ bool
 hf_mariadb_identify(const struct hf_flavour *flavour, const struct hf_source_target *target,
                     struct hf_source_identity *ret, struct hf_error *err)
 {
-    _cleanup_(hf_mariadb_closep) MYSQL *conn = NULL;
-    return hf_mariadb_connect(flavour, target, &conn, err) && hf_mariadb_ask_identity(conn, flavour, target, ret, err);
+    _cleanup_(hf_mariadb_client_closep) MYSQL *conn = NULL;
+    return hf_mariadb_client_connect(flavour, target, &conn, err) &&
+           hf_mariadb_ask_identity(conn, flavour, target, ret, err);
 }
 
 bool

@@ -4,21 +4,22 @@
 
 #include "base/digest.h"
 
-#define HEADER_TYPE        24
-#define TYPE_FIRST_PAGE    8
-#define FLAG_FULL_CRC32    0x10u
-#define FLAG_COMPRESSED    0x8000u // of a type, full_crc32
-#define COMPRESSED_UNIT    256
-#define TYPE_PACKED        34354
-#define TYPE_PACKED_SEALED 37401
-#define MYSQL_PACKED       14
+#define HEADER_TYPE         24
+#define TYPE_FIRST_PAGE     8
+#define FLAG_FULL_CRC32     0x10u
+#define FLAG_COMPRESSED     0x8000u // of a type, full_crc32
+#define COMPRESSED_UNIT     256
+#define TYPE_PACKED         34354
+#define TYPE_PACKED_SEALED  37401
+#define MYSQL_PACKED        14
 #define MYSQL_PACKED_SEALED 16
-#define NO_CHECKSUM        0xdeadbeefu
-#define TRAILER_BYTES      8
-#define FOLD_FIRST         UINT32_C(1463735687)
-#define FOLD_SECOND        UINT32_C(1653893711)
+#define NO_CHECKSUM         0xdeadbeefu
+#define TRAILER_BYTES       8
+#define FOLD_FIRST          UINT32_C(1463735687)
+#define FOLD_SECOND         UINT32_C(1653893711)
 
 static bool is_zero(const uint8_t *data, size_t length);
+static enum hf_page_verdict judge_unknown(const uint8_t *page, uint32_t number, uint32_t bytes);
 static bool is_doublewrite(const struct hf_innodb_space *space, uint32_t number);
 static enum hf_page_verdict judge_full(const struct hf_innodb_space *space, const uint8_t *page);
 static enum hf_page_verdict judge_old(const struct hf_innodb_space *space, uint32_t number, const uint8_t *page);
@@ -67,7 +68,9 @@ hf_innodb_page_verdict(const struct hf_innodb_space *space, uint32_t number, con
         return HF_PAGE_NEW;
     if (is_doublewrite(space, number))
         return HF_PAGE_UNJUDGED;
-    if (get_u32(page + 4) != number || get_u32(page + 34) != space->id)
+    // What a compressed page of full_crc32 is made of begins before the place of the tablespace's id.
+    const bool has_id = !space->full_crc32 || (get_u16(page + HEADER_TYPE) & FLAG_COMPRESSED) == 0;
+    if (get_u32(page + 4) != number || (has_id && get_u32(page + 34) != space->id))
         return HF_PAGE_BAD;
     if (space->full_crc32)
         return judge_full(space, page);
@@ -97,9 +100,8 @@ hf_innodb_check_pages(struct hf_page_faults *faults, const struct hf_backup_file
     for (size_t i = 0; i < whole; i++) {
         const uint8_t *page = data + i * space.page_bytes;
         const uint32_t number = (uint32_t)(first + i);
-        enum hf_page_verdict verdict = known ? hf_innodb_page_verdict(&space, number, page) : HF_PAGE_UNJUDGED;
-        if (!known && first + i == 0)
-            verdict = HF_PAGE_BAD; // what the others are cannot be read from it
+        const enum hf_page_verdict verdict =
+            known ? hf_innodb_page_verdict(&space, number, page) : judge_unknown(page, number, space.page_bytes);
         if (verdict == HF_PAGE_BAD)
             hf_page_faults_add(faults, file->path, number, get_u64(page + 16), HF_PAGE_BAD);
         if (verdict == HF_PAGE_UNJUDGED)
@@ -113,6 +115,15 @@ static bool
 is_zero(const uint8_t *data, size_t length)
 {
     return data[0] == 0 && memcmp(data, data + 1, length - 1) == 0;
+}
+
+/* A first page of zeros was never written: recovery makes it.  Any other one should have said what the others are. */
+static enum hf_page_verdict
+judge_unknown(const uint8_t *page, uint32_t number, uint32_t bytes)
+{
+    if (is_zero(page, bytes))
+        return HF_PAGE_NEW;
+    return number == 0 ? HF_PAGE_BAD : HF_PAGE_UNJUDGED;
 }
 
 /* An extent is 1 MiB, or 64 pages where these are larger than 16 KiB; below 16 KiB it is 1 MiB, too. */

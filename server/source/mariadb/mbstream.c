@@ -380,7 +380,8 @@ take_pairs(struct hf_mbstream *stream, const uint8_t **data, size_t *length, str
 static bool
 begin_pair(struct hf_mbstream *stream, struct hf_error *err)
 {
-    for (stream->pair_left = 0; stream->pair_left == 0 && stream->pair < stream->pairs.length; stream->pair += PAIR_BYTES) {
+    for (stream->pair_left = 0; stream->pair_left == 0 && stream->pair < stream->pairs.length;
+         stream->pair += PAIR_BYTES) {
         const uint32_t hole = hf_get_u32(stream->pairs.data + stream->pair);
         if (hole > 0 && !stream->events->hole(stream->events->context, stream->name->file, hole, err))
             return false;
@@ -459,8 +460,13 @@ static bool
 rename_file(struct hf_mbstream *stream, const char *to, struct hf_error *err)
 {
     struct name *from = find(stream, stream->path), *target = find(stream, to);
-    if (from == NULL || from->state != NAME_ENDED)
-        return refuse(stream, err, "file \"%s\" is renamed and is not there", stream->path);
+    if (from != NULL && from->state == NAME_OPEN)
+        return refuse(stream, err, "file \"%s\" is renamed before it has ended", stream->path);
+    if (from == NULL ||
+        from->state != NAME_ENDED) { // it was not reached before: what it is now comes under its new name
+        want(stream, STEP_FIXED, FIXED_BYTES);
+        return true;
+    }
     if (target != NULL && target->state != NAME_REMOVED)
         return refuse(stream, err, "file \"%s\" is renamed to \"%s\", which is there already", stream->path, to);
     if (target == NULL && !add(stream, to, &target, err))
@@ -478,8 +484,12 @@ static bool
 remove_file(struct hf_mbstream *stream, struct hf_error *err)
 {
     struct name *name = find(stream, stream->path);
-    if (name == NULL || name->state != NAME_ENDED)
-        return refuse(stream, err, "file \"%s\" is removed and is not there", stream->path);
+    if (name != NULL && name->state == NAME_OPEN)
+        return refuse(stream, err, "file \"%s\" is removed before it has ended", stream->path);
+    if (name == NULL || name->state != NAME_ENDED) {
+        want(stream, STEP_FIXED, FIXED_BYTES);
+        return true;
+    }
     if (!stream->events->removed(stream->events->context, stream->path, err))
         return false;
     name->state = NAME_REMOVED;

@@ -15,7 +15,7 @@
  *    'P' payload     u64 length, u64 offset in the file, u32 CRC-32 (zlib's) of the bytes, the bytes
  *    'E' end         nothing: the file is complete
  *    'R' rename      (mbstream) u32 length of the new path, the new path: of a file that has ended
- *    'D' remove      (mbstream) nothing: of a file that has ended
+ *    'D' remove      (mbstream) nothing: of a file that has ended.  Either may name a file that did not come
  *    'S' sparse      (xbstream) u32 pairs, u64 length, u64 offset, u32 CRC-32 of the map and the bytes, then the pairs
  *                    (u32 bytes to leave as a hole, u32 bytes that follow), the bytes.  The bytes fill the pairs in order
  *    'S' go to       (mbstream) u64 offset in the file from which its next bytes are written.  Refused unless it is

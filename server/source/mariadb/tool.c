@@ -13,16 +13,16 @@
 #include "server/source/mariadb/words.h"
 #include "server/storage/ssh_place.h"
 
-#define WORDS_MOST       32
-#define LINE_MOST        2048
-#define SSH_WORDS_MOST   (8 * HF_KIB) // of stderr, kept in memory for what ssh itself says
-#define END_MS           120000       // between the end of its output and its own
-#define VERSION_MS       40000
-#define PASSWORD_MOST    1024
-#define PASSWORD_NAME    "MYSQL_PWD"
-#define SSH_FAILED       255
-#define COMPLETED        "completed OK!"
-#define PIPE_BYTES       (1024 * 1024)
+#define WORDS_MOST     32
+#define LINE_MOST      2048
+#define SSH_WORDS_MOST (8 * HF_KIB) // of stderr, kept in memory for what ssh itself says
+#define END_MS         120000       // between the end of its output and its own
+#define VERSION_MS     40000
+#define PASSWORD_MOST  1024
+#define PASSWORD_NAME  "MYSQL_PWD"
+#define SSH_FAILED     255
+#define COMPLETED      "completed OK!"
+#define PIPE_BYTES     (1024 * 1024)
 
 /* The words of one run, and where it happens. */
 struct command {
@@ -35,8 +35,8 @@ struct command {
 };
 
 struct hf_backup_tool {
-    const struct hf_flavour *flavour;       // borrowed from the caller
-    const struct hf_source_target *target;  // borrowed from the caller
+    const struct hf_flavour *flavour;      // borrowed from the caller
+    const struct hf_source_target *target; // borrowed from the caller
     struct hf_process process;
     int output, errors;
     pthread_t listener; // reads stderr
@@ -50,9 +50,9 @@ struct hf_backup_tool {
 static const struct {
     const char *words;
     enum hf_error_kind kind;
-    const char *message;    // with %s: the detail
+    const char *message; // with %s: the detail
     const char *hint;
-    char from, to;          // the detail stands between these letters behind the words; 0: the rest of the line
+    char from, to; // the detail stands between these letters behind the words; 0: the rest of the line
 } known[] = {
     {"missing required privilege ", HF_ERR_DENIED, "the account lacks the right %s",
      "GRANT that right ON *.* TO the account; \"holdfast doctor\" prints the statement.", 0, ' '},
@@ -60,8 +60,8 @@ static const struct {
      "\"holdfast doctor\" prints the GRANT that is missing.", 0, 'p'},
     {"Access denied for user", HF_ERR_DENIED, "the server does not let its account in",
      "Look at tool_connection and password_file: the account must be let in from the host where the tool runs.", 0, 0},
-    {"Access denied", HF_ERR_DENIED, "the account lacks a right", "\"holdfast doctor\" prints the GRANT that is missing.",
-     0, 0},
+    {"Access denied", HF_ERR_DENIED, "the account lacks a right",
+     "\"holdfast doctor\" prints the GRANT that is missing.", 0, 0},
     {"Failed to connect to M", HF_ERR_UNAVAILABLE, "it could not reach the server",
      "Set tool_connection to what reaches the server from the host where the tool runs, such as its socket.", 0, 0},
     {"Unsupported server version", HF_ERR_USAGE, "it is of another series than the server",
@@ -184,10 +184,8 @@ hf_backup_tool_version(const struct hf_flavour *flavour, const struct hf_source_
     add_word(command, "--version");
     if (command->remote && !hf_ssh_program(&command->place, command->words, NULL, &command->ssh, err))
         return false;
-    const struct hf_process_options options = {.argv = command->remote ? command->ssh.argv : command->words,
-                                               .stdin_fd = -1,
-                                               .stdout_fd = -1,
-                                               .stderr_fd = -1};
+    const struct hf_process_options options = {
+        .argv = command->remote ? command->ssh.argv : command->words, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
     struct hf_error why;
     if (!hf_process_run(&options, NULL, 0, VERSION_MS, &output, &errors, &status, &why)) {
         if (why.system == ENOENT || why.kind == HF_ERR_NOT_FOUND)
@@ -287,10 +285,10 @@ hf_tool_words_fail(const struct hf_tool_words *words, const struct hf_flavour *f
         hf_fail(err, HF_ERR_UNAVAILABLE, "\"%s\" failed with status %d while it copied \"%s\"", name, code,
                 target->name);
     else
-        hf_fail(err, HF_ERR_UNAVAILABLE, "\"%s\" did not say that it completed the copy of \"%s\"", name,
-                target->name);
-    return hf_fail_hint(err, "Run \"%s --no-defaults --backup %s >/dev/null\" there to read its own words: they are "
-                             "not kept here, since they can hold data.",
+        hf_fail(err, HF_ERR_UNAVAILABLE, "\"%s\" did not say that it completed the copy of \"%s\"", name, target->name);
+    return hf_fail_hint(err,
+                        "Run \"%s --no-defaults --backup %s >/dev/null\" there to read its own words: they are "
+                        "not kept here, since they can hold data.",
                         name, flavour->stream);
 }
 
@@ -448,7 +446,8 @@ fail_missing(const struct hf_flavour *flavour, const struct hf_source_target *ta
 {
     hf_fail(err, HF_ERR_NOT_FOUND, "could not run the backup tool \"%s\"%s%s: %s", name_of(flavour, target),
             target->tool_host == NULL ? "" : " on ", target->tool_host == NULL ? "" : target->tool_host, why);
-    return hf_fail_hint(err, "Install the package %s of the server's own release there, or set backup_tool to its path.",
+    return hf_fail_hint(err,
+                        "Install the package %s of the server's own release there, or set backup_tool to its path.",
                         flavour->package);
 }
 
