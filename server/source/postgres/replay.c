@@ -25,6 +25,9 @@ struct hf_replay {
 struct proof {
     const struct hf_replay_options *options;
     struct hf_wal_walk *walk;
+    uint64_t backup_end;
+    bool behind;          // the walk has passed it
+    uint64_t own_commits; // before it
     bool over;
 };
 
@@ -36,6 +39,14 @@ struct segments {
     char name[HF_WAL_NAME_BYTES];
     uint32_t timeline;
     uint64_t number, written;
+    bool sync;
+};
+
+struct hf_replay_feed {
+    struct hf_replay *replay; // borrowed
+    struct segments segments;
+    uint64_t fed;
+    uint32_t timeline; // of the path whose history files are there
 };
 
 static bool begins_before(const struct hf_replay_options *options, struct hf_error *err);
@@ -103,7 +114,7 @@ hf_replay_write(struct hf_replay *replay, const char *folder, uint64_t *ret_log_
 {
     const struct hf_replay_options *options = replay->options;
     const uint64_t from = replay->backup_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
-    _cleanup_(segments_done) struct segments segments = {.replay = replay, .folder = -1, .fd = -1};
+    _cleanup_(segments_done) struct segments segments = {.replay = replay, .folder = -1, .fd = -1, .sync = true};
     _cleanup_(hf_closep) int top = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (top < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", folder);
@@ -120,6 +131,81 @@ hf_replay_write(struct hf_replay *replay, const char *folder, uint64_t *ret_log_
     if (!put_settings(replay, top, err))
         return false;
     *ret_log_bytes = segments.written;
+    return true;
+}
+
+bool
+hf_replay_follow(struct hf_replay *replay, uint64_t at, uint64_t *ret_end, struct hf_error *err)
+{
+    struct hf_archive *archive = replay->options->archive;
+    _cleanup_(hf_freep) struct hf_window *windows = NULL;
+    struct hf_timeline_path path;
+    char text[HF_LSN_TEXT_BYTES];
+    size_t count;
+    if (!hf_archive_refresh(archive, err))
+        return false;
+    const uint32_t newest = hf_archive_newest_timeline(archive);
+    if (newest > replay->facts.timeline) {
+        if (!hf_archive_path(archive, newest, &path, err))
+            return false;
+        const struct hf_timeline_step *step = hf_timeline_path_find(&path, replay->facts.timeline);
+        if (step == NULL || at > step->end)
+            return hf_fail(err, HF_ERR_CONFLICT, "timeline %u left timeline %u before %s, which the copy has replayed",
+                           newest, replay->facts.timeline, hf_lsn_format(at, text));
+        replay->path = path;
+        replay->facts.timeline = newest;
+    }
+    if (!hf_archive_windows(archive, &replay->path, &windows, &count, err))
+        return false;
+    for (size_t i = 0; i < count; i++)
+        if (windows[i].start <= replay->facts.to && windows[i].whole > replay->facts.to)
+            replay->facts.to = replay->facts.end = windows[i].whole;
+    *ret_end = replay->facts.to;
+    return true;
+}
+
+bool
+hf_replay_feed_open(struct hf_replay *replay, const char *folder, struct hf_replay_feed **ret, struct hf_error *err)
+{
+    _cleanup_(hf_replay_feed_freep) struct hf_replay_feed *feed = calloc(1, sizeof *feed);
+    if (feed == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a way through the log");
+    *feed = (struct hf_replay_feed){.replay = replay,
+                                    .segments = {.replay = replay, .folder = -1, .fd = -1},
+                                    .fed = replay->backup_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES};
+    _cleanup_(hf_closep) int top = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (top >= 0)
+        feed->segments.folder = openat(top, "pg_wal", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (feed->segments.folder < 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s/pg_wal\"", folder);
+    *ret = HF_TAKE(feed);
+    return true;
+}
+
+void
+hf_replay_feed_freep(struct hf_replay_feed **feed)
+{
+    if (*feed == NULL)
+        return;
+    segments_done(&(*feed)->segments);
+    free(*feed);
+    *feed = NULL;
+}
+
+bool
+hf_replay_feed(struct hf_replay_feed *feed, uint64_t until, uint64_t *ret_fed, struct hf_error *err)
+{
+    struct hf_replay *replay = feed->replay;
+    until = until < replay->facts.to ? until : replay->facts.to;
+    if (feed->timeline != replay->facts.timeline && !put_histories(replay, feed->segments.folder, err))
+        return false;
+    feed->timeline = replay->facts.timeline;
+    if (feed->fed < until) {
+        if (!hf_stream_read(replay->options->archive, &replay->path, feed->fed, until, put_log, &feed->segments, err))
+            return false;
+        feed->fed = until;
+    }
+    *ret_fed = feed->fed;
     return true;
 }
 
@@ -201,15 +287,18 @@ walk_to_target(struct hf_replay *replay, const struct hf_window *window, struct 
     if (!hf_wal_walk_new(&origin, replay->facts.from, &walk, err))
         return false;
     hf_wal_walk_look_for(walk, &options->target);
-    struct proof proof = {options, walk, false};
+    struct proof proof = {.options = options, .walk = walk, .backup_end = replay->backup_end};
     uint64_t end = window->end;
     if (options->search_end > replay->facts.from && options->search_end < end)
         end = options->search_end;
     if (!hf_stream_read(options->archive, &replay->path, replay->facts.from, end, feed, &proof, &why) && !proof.over) {
+        if (why.kind == HF_ERR_NOT_FOUND) // the archive's lists have it
+            why.kind = HF_ERR_CORRUPT;
         *err = why;
         return hf_fail_within(err, "the log behind the backup is not whole");
     }
     *ret = hf_wal_walk_seen(walk);
+    replay->facts.commits = proof.behind ? ret->commits - proof.own_commits : 0;
     return true;
 }
 
@@ -218,11 +307,18 @@ static bool
 feed(void *context, uint32_t timeline, uint64_t position, const uint8_t *data, size_t length, struct hf_error *err)
 {
     struct proof *proof = context;
+    size_t own = 0;
     (void)timeline;
-    (void)position;
     if (proof->options->cancel != NULL && atomic_load(proof->options->cancel))
         return hf_fail(err, HF_ERR_CANCELLED, "the restore was stopped");
-    if (!hf_wal_walk_feed(proof->walk, data, length, err))
+    if (position < proof->backup_end) {
+        own = proof->backup_end - position < length ? (size_t)(proof->backup_end - position) : length;
+        if (!hf_wal_walk_feed(proof->walk, data, own, err))
+            return false;
+        proof->own_commits = hf_wal_walk_seen(proof->walk).commits;
+    }
+    proof->behind = position + length >= proof->backup_end;
+    if (!hf_wal_walk_feed(proof->walk, data + own, length - own, err))
         return false;
     proof->over = hf_wal_walk_seen(proof->walk).stop != 0;
     return !proof->over;
@@ -240,7 +336,10 @@ judge(struct hf_replay *replay, const struct hf_window *window, const struct hf_
                        (target->kind == HF_WAL_TO_POSITION && seen->stop == 0 && target->position <= seen->end);
     if (seen->stop == 0 && !whole)
         return refuse_beyond(replay, window, next, seen, err);
-    if (target->kind == HF_WAL_TO_THE_END && next->end != 0)
+    if (target->kind == HF_WAL_TO_THE_END && next->end != 0 && replay->options->up_to_gap) {
+        replay->facts.gap_from = window->end;
+        replay->facts.gap_to = next->start;
+    } else if (target->kind == HF_WAL_TO_THE_END && next->end != 0)
         return hf_fail(err, HF_ERR_CORRUPT, "the archive has a gap from %s to %s behind the backup",
                        hf_lsn_format(window->end, stop), hf_lsn_format(next->start, end)) ||
                hf_fail_hint(err, "Name a backup that was begun behind the gap, or a moment before it.");
@@ -249,7 +348,7 @@ judge(struct hf_replay *replay, const struct hf_window *window, const struct hf_
         return hf_fail(err, HF_ERR_USAGE, "recovery would stop at %s, before the end of the backup at %s",
                        hf_lsn_format(at, stop), hf_lsn_format(backup, end)) ||
                hf_fail_hint(err, "Name an earlier backup.");
-    replay->facts.to = seen->stop != 0 ? seen->stop_end : seen->end;
+    replay->facts.to = replay->facts.end = seen->stop != 0 ? seen->stop_end : seen->end;
     replay->facts.to_the_end = seen->stop == 0;
     replay->facts.last_commit_at = seen->last_commit_at;
     // A switch makes the rest of its segment void: up to where there are bytes is enough.
@@ -325,9 +424,12 @@ open_segment(struct segments *segments, uint32_t timeline, uint64_t position, st
     hf_wal_segment_name(timeline, position, bytes, segments->name);
     segments->timeline = timeline;
     segments->number = position / bytes;
-    segments->fd = openat(segments->folder, segments->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_CLOEXEC, 0600);
+    segments->fd =
+        openat(segments->folder, segments->name, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     if (segments->fd < 0 || fstat(segments->fd, &status) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"pg_wal/%s\"", segments->name);
+    if (!S_ISREG(status.st_mode) || status.st_nlink > 1)
+        return hf_fail(err, HF_ERR_CORRUPT, "\"pg_wal/%s\" of the copy is no plain file", segments->name);
     const bool is_new = status.st_size == 0;
     if (status.st_size != (off_t)bytes && ftruncate(segments->fd, (off_t)bytes) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not make room in \"pg_wal/%s\"", segments->name);
@@ -366,7 +468,7 @@ close_segment(struct segments *segments, struct hf_error *err)
 {
     if (segments->fd < 0)
         return true;
-    if (fsync(segments->fd) != 0)
+    if (segments->sync && fsync(segments->fd) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not write \"pg_wal/%s\"", segments->name);
     hf_closep(&segments->fd);
     segments->fd = -1;
@@ -411,7 +513,7 @@ static bool
 put_file(const struct hf_replay *replay, int folder, const char *name, int flags, const struct hf_buf *text,
          struct hf_error *err)
 {
-    _cleanup_(hf_closep) int fd = openat(folder, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_CLOEXEC | flags, 0600);
+    _cleanup_(hf_closep) int fd = openat(folder, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
     if (fd < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", name);
     return hf_write_all(fd, text->data, text->length, name, err) && give(replay, fd, name, err) &&

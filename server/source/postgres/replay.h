@@ -28,6 +28,7 @@ struct hf_replay_options {
     bool owner;          // what is written goes to uid and gid
     uid_t uid;
     gid_t gid;
+    bool up_to_gap;            // of all the log: what lies before a gap is taken, instead of refusing
     const atomic_bool *cancel; // or NULL
 };
 
@@ -39,6 +40,9 @@ struct hf_replay_facts {
     uint64_t from, to;      // read and found whole; a recovery needs nothing behind `to`
     int64_t last_commit_at; // the newest commit that the folder will have, as far as this log tells; 0: none in it
     bool to_the_end;        // it stops where the log does: there is nothing behind the target
+    uint64_t end;     // where a server stands that has replayed all of it: behind `to` when that cuts off a void rest
+    uint64_t commits; // that were found behind the backup's own log
+    uint64_t gap_from, gap_to; // up_to_gap: why it ends there; 0: no gap
 };
 
 /*
@@ -51,6 +55,27 @@ HF_MUST_CHECK bool hf_replay_prove(const struct hf_replay_options *options, stru
 void hf_replay_freep(struct hf_replay **replay);
 struct hf_replay_facts hf_replay_proven(const struct hf_replay *replay);
 
+/*
+ * What has come into the archive since counts too, up to its last whole record, also on a newer timeline: for a server
+ * that follows.  This part is not walked over; the receiver did it, and the server does.  *ret_end: where it ends now.
+ * CONFLICT: the newest timeline has left the path before `at`, which the server has replayed.
+ */
+HF_MUST_CHECK bool hf_replay_follow(struct hf_replay *replay, uint64_t at, uint64_t *ret_end, struct hf_error *err);
+
 /* Writes all of it into the restored folder, durable on return.  The options must live until then. */
 HF_MUST_CHECK bool hf_replay_write(struct hf_replay *replay, const char *folder, uint64_t *ret_log_bytes,
                                    struct hf_error *err);
+
+/*
+ * The same log for a server that runs on the folder as a standby (or is about to): in pieces, so that little of it lies
+ * there at a time.  Segments and history files are written and nothing else, and no segment is synced: the folder will be thrown
+ * away.  The server may be hostile: no link in pg_wal is followed, and pg_wal is the one that was there at first.
+ */
+struct hf_replay_feed;
+
+/* The replay is borrowed. */
+HF_MUST_CHECK bool hf_replay_feed_open(struct hf_replay *replay, const char *folder, struct hf_replay_feed **ret,
+                                       struct hf_error *err);
+void hf_replay_feed_freep(struct hf_replay_feed **feed);
+/* Goes on up to `until`, or to the end.  *ret_fed: all below it lies in the folder. */
+HF_MUST_CHECK bool hf_replay_feed(struct hf_replay_feed *feed, uint64_t until, uint64_t *ret_fed, struct hf_error *err);
