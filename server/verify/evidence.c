@@ -31,10 +31,12 @@ static bool add_subject(json_t *content, const struct hf_verify_subject *subject
                         const struct hf_verify_outcome *outcome, struct hf_error *err);
 static bool add_backup(json_t *content, const struct hf_verify_subject *subject,
                        const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_stream(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err);
 static bool add_attempt(json_t *content, const struct hf_verify_subject *subject,
                         const struct hf_verify_outcome *outcome, struct hf_error *err);
 static bool add_restore(json_t *content, const struct hf_verify_subject *subject,
                         const struct hf_verify_outcome *outcome, struct hf_error *err);
+static bool add_caught_up(json_t *group, const struct hf_verify_outcome *outcome, struct hf_error *err);
 static bool add_figures(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err);
 static bool add_sandbox(json_t *content, const struct hf_verify_subject *subject,
                         const struct hf_verify_outcome *outcome, struct hf_error *err);
@@ -57,11 +59,11 @@ hf_verify_evidence(const struct hf_verify_outcome *outcome, const struct hf_veri
         !add_head(content, subject, outcome, err) ||
         !hf_evidence_set_unknown(content, "policy", "no policy is recorded for this source", err) ||
         !add_subject(content, subject, outcome, err) || !add_backup(content, subject, outcome, err) ||
-        !hf_evidence_set_unknown(content, "stream", "no log stream is archived for this source", err) ||
-        !add_attempt(content, subject, outcome, err) || !add_restore(content, subject, outcome, err) ||
-        !add_figures(content, outcome, err) || !hf_report_json(&outcome->report, &checks, err) ||
-        !set(content, "checks", checks, err) || !add_sandbox(content, subject, outcome, err) ||
-        !add_people(content, subject, err) || !add_controls(content, outcome, err))
+        !add_stream(content, outcome, err) || !add_attempt(content, subject, outcome, err) ||
+        !add_restore(content, subject, outcome, err) || !add_figures(content, outcome, err) ||
+        !hf_report_json(&outcome->report, &checks, err) || !set(content, "checks", checks, err) ||
+        !add_sandbox(content, subject, outcome, err) || !add_people(content, subject, err) ||
+        !add_controls(content, outcome, err))
         return hf_fail_within(err, "the evidence of this attempt");
     if (!hf_evidence_check_content(content, err))
         return hf_fail_within(err, "the evidence of this attempt");
@@ -142,6 +144,30 @@ add_backup(json_t *content, const struct hf_verify_subject *subject, const struc
 }
 
 static bool
+add_stream(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err)
+{
+    const struct hf_verify_stream *stream = &outcome->stream;
+    if (!stream->known)
+        return hf_evidence_set_unknown(content, "stream", "no log that was archived behind the backup was replayed",
+                                       err);
+    json_t *group = json_object(), *gaps = json_array();
+    if (!set(content, "stream", group, err) || !set(group, "gaps", gaps, err) ||
+        !set(group, "from_position", name(stream->from_position), err) ||
+        !set(group, "to_position", name(stream->to_position), err) ||
+        !set(group, "bytes", json_integer((json_int_t)stream->bytes), err) ||
+        !set_known(group, "newest_commit_at", hf_evidence_time(stream->newest_commit_at), stream->newest_commit_at > 0,
+                   "no commit lies in it", err))
+        return false;
+    if (stream->gap_from[0] == 0)
+        return true;
+    _cleanup_(hf_json_freep) json_t *gap = json_object();
+    return set(gap, "from_position", name(stream->gap_from), err) &&
+           set(gap, "to_position", name(stream->gap_to), err) &&
+           set(gap, "cause", json_string("the archive has no log between these"), err) &&
+           (json_array_append(gaps, gap) == 0 || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory"));
+}
+
+static bool
 add_attempt(json_t *content, const struct hf_verify_subject *subject, const struct hf_verify_outcome *outcome,
             struct hf_error *err)
 {
@@ -193,18 +219,36 @@ static bool
 add_figures(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err)
 {
     json_t *group = json_object();
-    const int64_t commit = outcome->facts.last_commit_at;
+    const int64_t own = outcome->facts.last_commit_at, streamed = outcome->stream.newest_commit_at;
+    const int64_t commit = streamed > own ? streamed : own;
     return set(content, "rto_rpo", group, err) &&
            set_known(group, "time_to_recover_ms", json_integer(outcome->recovery_ms), outcome->recovery_ms >= 0,
                      "it never served", err) &&
            set_known(group, "time_to_validate_ms", json_integer((json_int_t)outcome->duration_ms),
                      outcome->result == HF_ATTEMPT_PASSED, "the attempt did not pass", err) &&
-           hf_evidence_set_unknown(group, "data_loss_window_ms", "the copy was not followed to the live source", err) &&
+           set_known(group, "data_loss_window_ms", json_integer(outcome->caught_up.behind_ms),
+                     outcome->caught_up.known && outcome->caught_up.behind_ms >= 0,
+                     "the archive was not seen to reach the place where the source stood", err) &&
            set_known(group, "recovered_commit_at", commit > 0 ? hf_evidence_time(commit) : json_null(), commit > 0,
-                     "no commit lies in the log kept with the backup", err) &&
+                     "no commit lies in the log that was replayed", err) &&
            hf_evidence_set_unknown(group, "rto_target_met", "no objective is recorded", err) &&
            hf_evidence_set_unknown(group, "rpo_target_met", "no objective is recorded", err) &&
-           hf_evidence_set_unknown(group, "caught_up", "the copy was not followed to the live source", err);
+           add_caught_up(group, outcome, err);
+}
+
+static bool
+add_caught_up(json_t *group, const struct hf_verify_outcome *outcome, struct hf_error *err)
+{
+    const struct hf_verify_caught_up *caught_up = &outcome->caught_up;
+    if (!caught_up->known)
+        return hf_evidence_set_unknown(group, "caught_up", "the source was not asked where it stood", err);
+    json_t *part = json_object();
+    return set(group, "caught_up", part, err) &&
+           set(part, "sampled_at", hf_evidence_time(caught_up->sampled_at), err) &&
+           set(part, "source_position", name(caught_up->source_position), err) &&
+           set(part, "bound_ms", json_integer((json_int_t)caught_up->bound_ms), err) &&
+           set(part, "waited_ms", json_integer((json_int_t)caught_up->waited_ms), err) &&
+           set(part, "reached", json_boolean(caught_up->reached), err);
 }
 
 static bool

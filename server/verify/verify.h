@@ -9,7 +9,8 @@
  *   manifest   the server's own list agrees with what was restored
  *   pages      page checksums of every relation, as stored
  *   start      the copy starts in the sandbox and becomes consistent
- *   replay     all stored WAL is replayed, to the byte
+ *   replay     all log that lies in the backup is replayed, to the byte; then the log that was archived behind it, to its
+ *              end; then what comes in, until the copy stands where the source stood
  *   promote    it opens for writing on a timeline of its own
  *   relations  every table of every database read, every index checked
  *   after      shut down: the pages once more, as files that nobody has open
@@ -40,10 +41,13 @@ struct hf_verify_options {
     uint64_t phase_ms;             // longest time of one phase; 0: 1 h
     uid_t host_uid;                // of the copy when we are root
     gid_t host_gid;
-    struct hf_runner *runner;   // when we are not: who gives the copy a uid of its own; or NULL
-    unsigned jobs;              // connections at once; 0: one for each processor
-    const atomic_bool *cancel;  // or NULL
-    const char *_Atomic *phase; // for progress; or NULL
+    struct hf_runner *runner;            // when we are not: who gives the copy a uid of its own; or NULL
+    unsigned jobs;                       // connections at once; 0: one for each processor
+    bool streamed;                       // the source's log is received as it is written
+    const struct hf_source_target *live; // the source itself, to ask where it stands; NULL: nobody may be asked
+    uint64_t catch_up_ms;                // how long the copy may take to get there; 0: it is not asked for
+    const atomic_bool *cancel;           // or NULL
+    const char *_Atomic *phase;          // for progress; or NULL
     _Atomic uint64_t *done, *total;
 };
 
@@ -67,6 +71,26 @@ struct hf_verify_facts {
 struct hf_database_facts {
     char name[200];
     uint64_t bytes, tables, rows;
+};
+
+/* The log that was archived behind the backup, as far as the copy replayed it. */
+struct hf_verify_stream {
+    bool known;
+    char from_position[HF_SOURCE_POSITION_BYTES], to_position[HF_SOURCE_POSITION_BYTES];
+    uint64_t bytes, commits;
+    int64_t newest_commit_at;                // 0: none
+    char gap_from[HF_SOURCE_POSITION_BYTES]; // "": no gap behind it
+    char gap_to[HF_SOURCE_POSITION_BYTES];
+};
+
+/* Where the source stood, and when the copy did. */
+struct hf_verify_caught_up {
+    bool known;
+    int64_t sampled_at;
+    char source_position[HF_SOURCE_POSITION_BYTES];
+    uint64_t bound_ms, waited_ms;
+    bool reached;
+    int64_t behind_ms; // until the archive had what the source had written by then; -1: it never did
 };
 
 struct hf_relations_outcome {
@@ -99,6 +123,8 @@ struct hf_verify_outcome {
     char engine_version[64];             // of the server that ran the copy; "" when none did
     uint8_t log_sha256[HF_SHA256_BYTES]; // of the server's log
     bool log_known;
+    struct hf_verify_stream stream;
+    struct hf_verify_caught_up caught_up;
     struct hf_relations_outcome relations;
 };
 void hf_verify_outcome_done(struct hf_verify_outcome *outcome);

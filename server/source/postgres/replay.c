@@ -18,7 +18,6 @@ struct hf_replay {
     const struct hf_replay_options *options; // borrowed
     struct hf_timeline_path path;
     struct hf_replay_facts facts;
-    uint64_t backup_end; // where the log that lies in the backup ends, on the path
 };
 
 /* Feeds the archive's bytes to a walk, until it has seen the target. */
@@ -113,7 +112,7 @@ bool
 hf_replay_write(struct hf_replay *replay, const char *folder, uint64_t *ret_log_bytes, struct hf_error *err)
 {
     const struct hf_replay_options *options = replay->options;
-    const uint64_t from = replay->backup_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
+    const uint64_t from = replay->facts.own_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
     _cleanup_(segments_done) struct segments segments = {.replay = replay, .folder = -1, .fd = -1, .sync = true};
     _cleanup_(hf_closep) int top = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (top < 0)
@@ -172,7 +171,7 @@ hf_replay_feed_open(struct hf_replay *replay, const char *folder, struct hf_repl
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a way through the log");
     *feed = (struct hf_replay_feed){.replay = replay,
                                     .segments = {.replay = replay, .folder = -1, .fd = -1},
-                                    .fed = replay->backup_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES};
+                                    .fed = replay->facts.own_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES};
     _cleanup_(hf_closep) int top = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (top >= 0)
         feed->segments.folder = openat(top, "pg_wal", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
@@ -242,7 +241,7 @@ find_path(struct hf_replay *replay, struct hf_error *err)
                hf_fail_hint(err, "Name an earlier backup, or another timeline.");
     replay->facts.timeline = timeline;
     // What a backup has behind the place where its timeline was left is of another branch.
-    replay->backup_end = backup->wal_end_lsn < step->end ? backup->wal_end_lsn : step->end;
+    replay->facts.own_end = backup->wal_end_lsn < step->end ? backup->wal_end_lsn : step->end;
     return true;
 }
 
@@ -252,7 +251,7 @@ find_window(struct hf_replay *replay, struct hf_window *ret, struct hf_window *r
 {
     const struct hf_recovery_facts *backup = replay->options->facts;
     const uint64_t start = backup->start_lsn / backup->wal_segment_bytes * backup->wal_segment_bytes;
-    const uint64_t latest = replay->backup_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
+    const uint64_t latest = replay->facts.own_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
     _cleanup_(hf_freep) struct hf_window *windows = NULL;
     size_t count;
     char text[HF_LSN_TEXT_BYTES], end[HF_LSN_TEXT_BYTES];
@@ -260,15 +259,15 @@ find_window(struct hf_replay *replay, struct hf_window *ret, struct hf_window *r
         return false;
     for (size_t i = 0; i < count; i++) {
         const uint64_t first = (windows[i].start + HF_WAL_PAGE_BYTES - 1) / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
-        if (first > latest || windows[i].end < replay->backup_end)
+        if (first > latest || windows[i].end < replay->facts.own_end)
             continue;
         replay->facts.from = first > start ? first : start;
         *ret = windows[i];
         *ret_next = i + 1 < count ? windows[i + 1] : (struct hf_window){0};
         return true;
     }
-    hf_lsn_format(replay->backup_end, text);
-    if (count == 0 || windows[count - 1].end < replay->backup_end)
+    hf_lsn_format(replay->facts.own_end, text);
+    if (count == 0 || windows[count - 1].end < replay->facts.own_end)
         return hf_fail(err, HF_ERR_NOT_FOUND, "the archive ends at %s, before the end of the backup's own log at %s",
                        hf_lsn_format(count == 0 ? 0 : windows[count - 1].end, end), text) ||
                hf_fail_hint(err, "Restore the backup itself, without a moment, or name an earlier backup.");
@@ -287,7 +286,7 @@ walk_to_target(struct hf_replay *replay, const struct hf_window *window, struct 
     if (!hf_wal_walk_new(&origin, replay->facts.from, &walk, err))
         return false;
     hf_wal_walk_look_for(walk, &options->target);
-    struct proof proof = {.options = options, .walk = walk, .backup_end = replay->backup_end};
+    struct proof proof = {.options = options, .walk = walk, .backup_end = replay->facts.own_end};
     uint64_t end = window->end;
     if (options->search_end > replay->facts.from && options->search_end < end)
         end = options->search_end;
@@ -513,7 +512,8 @@ static bool
 put_file(const struct hf_replay *replay, int folder, const char *name, int flags, const struct hf_buf *text,
          struct hf_error *err)
 {
-    _cleanup_(hf_closep) int fd = openat(folder, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
+    _cleanup_(hf_closep) int fd =
+        openat(folder, name, O_WRONLY | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC | flags, 0600);
     if (fd < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", name);
     return hf_write_all(fd, text->data, text->length, name, err) && give(replay, fd, name, err) &&

@@ -37,6 +37,7 @@ struct hf_replay;
 /* What the proof has found. */
 struct hf_replay_facts {
     uint32_t timeline;
+    uint64_t own_end;       // where the log that lies in the backup ends, on this timeline's path
     uint64_t from, to;      // read and found whole; a recovery needs nothing behind `to`
     int64_t last_commit_at; // the newest commit that the folder will have, as far as this log tells; 0: none in it
     bool to_the_end;        // it stops where the log does: there is nothing behind the target

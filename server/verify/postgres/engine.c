@@ -12,6 +12,7 @@
 #include "server/source/postgres/facts.h"
 #include "server/source/postgres/manifest.h"
 #include "server/source/postgres/wal_format.h"
+#include "server/verify/postgres/archive.h"
 #include "server/verify/postgres/pages.h"
 #include "server/verify/postgres/relations.h"
 
@@ -24,7 +25,8 @@
 struct postgres {
     struct hf_recovery_facts facts;
     struct hf_pages_watch *pages;
-    PGconn *conn; // from connect to open
+    struct hf_copy_log *log; // NULL: there is none
+    PGconn *conn;            // from connect to open
     uint32_t oldest_xid, next_xid;
 };
 
@@ -46,6 +48,7 @@ static bool prepare(struct hf_attempt *attempt, struct hf_error *err);
 static bool start(struct hf_attempt *attempt, struct hf_error *err);
 static bool connect_to_copy(struct hf_attempt *attempt, struct hf_error *err);
 static bool reach_end(struct hf_attempt *attempt, struct hf_error *err);
+static bool replay_archive(struct hf_attempt *attempt, struct hf_error *err);
 static bool replay(struct hf_attempt *attempt, PGconn *conn, struct hf_error *err);
 static void ask_transactions(struct postgres *postgres);
 static bool promote(struct hf_attempt *attempt, struct hf_error *err);
@@ -61,6 +64,8 @@ static const struct hf_verify_check_row checks[] = {
     {"start", "The copy starts", true, "start_in_sandbox"},
     {"consistency", "Recovery reaches consistency", true, "start_in_sandbox"},
     {"replay", "All stored log is replayed", true, "replay_to_last_record"},
+    {"archive", "All archived log behind the backup is replayed", false, "replay_to_end_of_archive"},
+    {"caught_up", "The copy reaches the place where the source stood", false, "follow_stream_to_sampled_position"},
     {"promote", "The copy opens for writing", true, "pg_promote"},
     {"environment", "This host sorts as the source does", true, "collation_versions"},
     {"tables_read", "Every row of every table can be read", true, "sequential_count"},
@@ -114,8 +119,12 @@ begin(struct hf_attempt *attempt, const json_t *facts, struct hf_error *err)
     if (postgres == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a verification");
     if (!hf_facts_from_json(facts, &postgres->facts, err) ||
-        !hf_pages_watch_new(&postgres->facts, &postgres->pages, err))
+        !hf_copy_log_begin(attempt, &postgres->facts, &postgres->log, err))
         return false;
+    if (!hf_pages_watch_new(&postgres->facts, &postgres->pages, err)) {
+        hf_copy_log_freep(&postgres->log);
+        return false;
+    }
     attempt->own = HF_TAKE(postgres);
     return true;
 }
@@ -125,6 +134,7 @@ end(struct hf_attempt *attempt)
 {
     struct postgres *postgres = attempt->own;
     disconnect(attempt);
+    hf_copy_log_freep(&postgres->log);
     hf_pages_watch_freep(&postgres->pages);
     free(postgres);
     attempt->own = NULL;
@@ -133,8 +143,9 @@ end(struct hf_attempt *attempt)
 static uint64_t
 room(const struct hf_attempt *attempt, uint64_t bytes)
 {
-    (void)attempt;
-    return bytes + bytes / 10 + SCRATCH_EXTRA;
+    const struct postgres *postgres = attempt->own;
+    const uint64_t log = postgres->log != NULL ? hf_copy_log_room(postgres->log, bytes) : 0;
+    return bytes + bytes / 10 + log + SCRATCH_EXTRA;
 }
 
 static void
@@ -198,13 +209,17 @@ prepare(struct hf_attempt *attempt, struct hf_error *err)
     snprintf(path, sizeof path, "%s/tablespace_map", attempt->data);
     if (unlink(path) != 0 && errno != ENOENT)
         return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
-    return hf_postgres_prepare(attempt->data, true, err);
+    struct postgres *postgres = attempt->own;
+    return hf_postgres_prepare(attempt->data, true, err) &&
+           (postgres->log == NULL || hf_copy_log_place(postgres->log, err));
 }
 
 static bool
 start(struct hf_attempt *attempt, struct hf_error *err)
 {
-    const struct hf_recovery_facts *facts = &((struct postgres *)attempt->own)->facts;
+    static const char *const more[] = {"wal_recycle=off", NULL}; // of the log that it was given nothing is kept
+    const struct postgres *postgres = attempt->own;
+    const struct hf_recovery_facts *facts = &postgres->facts;
     const char *const *packages = attempt->options->packages;
     struct hf_error failure;
     struct hf_postgres_settings settings = {
@@ -216,6 +231,8 @@ start(struct hf_attempt *attempt, struct hf_error *err)
         .max_locks_per_transaction = facts->max_locks_per_xact,
         .wal_segment_bytes = facts->wal_segment_bytes,
         .shared_buffers_bytes = 256 * HF_MIB,
+        .timeline = postgres->log != NULL ? hf_copy_log_timeline(postgres->log) : NULL,
+        .more = more,
     };
     if (!hf_postgres_find(settings.major, NULL, NULL, &failure)) {
         bool found = false;
@@ -265,9 +282,20 @@ reach_end(struct hf_attempt *attempt, struct hf_error *err)
     if (!replay(attempt, postgres->conn, err))
         return false;
     attempt->over = hf_attempt_check(attempt, "replay")->verdict != HF_VERDICT_PASSED;
+    if (!attempt->over && postgres->log != NULL && !replay_archive(attempt, err))
+        return false;
     if (!attempt->over)
         ask_transactions(postgres);
     return true;
+}
+
+static bool
+replay_archive(struct hf_attempt *attempt, struct hf_error *err)
+{
+    struct postgres *postgres = attempt->own;
+    hf_attempt_phase(attempt, "replay_log");
+    return hf_copy_log_replay(postgres->log, postgres->conn, err) &&
+           (attempt->over || hf_copy_log_follow(postgres->log, postgres->conn, err));
 }
 
 /* The end is known from the log that was stored, not from what the server believes. */
@@ -275,7 +303,8 @@ static bool
 replay(struct hf_attempt *attempt, PGconn *conn, struct hf_error *err)
 {
     struct hf_verify_check *check = hf_attempt_check(attempt, "replay");
-    const uint64_t wanted = ((struct postgres *)attempt->own)->facts.wal_end_lsn;
+    const struct postgres *postgres = attempt->own;
+    const uint64_t wanted = postgres->log != NULL ? hf_copy_log_own_end(postgres->log) : postgres->facts.wal_end_lsn;
     const uint64_t until = hf_monotonic_ns() + attempt->phase_ms * 1000000;
     uint64_t reached = 0, moved_ns = hf_monotonic_ns();
     char text[32], wanted_text[HF_LSN_TEXT_BYTES], reached_text[HF_LSN_TEXT_BYTES];
