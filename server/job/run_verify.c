@@ -113,6 +113,10 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
     options.phase = &relay.phase;
     options.done = &relay.done;
     options.total = &relay.total;
+    _cleanup_(hf_worker_source_done) struct hf_worker_source live = {0};
+    struct hf_error unreachable;
+    if (hf_worker_source_open(source, &live, &unreachable)) // else the check that needs it says that nobody was asked
+        options.live = &live.target;
     if (!hf_verify_run(opened.vault, &backup, &options, &outcome, err))
         return false;
 
@@ -280,7 +284,14 @@ fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned
     const struct hf_settings *settings = hf_worker_settings(worker);
     const json_t *of_source = json_object_get(source, "settings");
     const char *level = json_string_value(json_object_get(of_source, "lowest_level"));
+    _cleanup_(hf_source_settings_freep) struct hf_source_settings *own = NULL;
+    const char *name;
+    if (!hf_json_string(source, "name", "the request", &name, err) ||
+        !hf_source_settings_from_json(name, of_source, &own, err))
+        return false;
     *ret = (struct hf_verify_options){
+        .streamed = own->stream,
+        .catch_up_ms = (uint64_t)own->catch_up_ms,
         .scratch_folder = settings->scratch.folder,
         .scratch_memory_bytes = (uint64_t)settings->scratch.memory,
         .packages = (const char *const *)settings->sandbox.postgres_prefixes,

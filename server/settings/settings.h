@@ -68,9 +68,10 @@ struct hf_source_settings {
     struct {
         int64_t recovery_ms, data_loss_ms; // 0: none
     } objective;
-    char *tier;        // how critical it is, in the owner's words; or NULL
-    bool stream;       // its log is received as it is written
-    char *stream_slot; // name of the replication slot for that; NULL: of our own making
+    char *tier;          // how critical it is, in the owner's words; or NULL
+    bool stream;         // its log is received as it is written
+    char *stream_slot;   // name of the replication slot for that; NULL: of our own making
+    int64_t catch_up_ms; // a proof waits so long for the copy to stand where the source stood; 0: it does not ask
     /* Of engines whose backups are made by a program on the database's host. */
     char *backup_tool;         // its name or path there; NULL: the engine's usual one
     char *ssh;                 // [user@]host[:port] of that host; NULL: the program runs here

@@ -186,6 +186,11 @@ static const struct hf_setting table[] = {
      .sentence = "Whether the server's log is received as it is written; makes a permanent replication slot there."},
     {SOURCE(stream_slot), .name = "stream_slot", .type = HF_SETTING_TEXT, .computed = "holdfast_<appliance>_stream",
      .sentence = "Name of that replication slot."},
+    {SOURCE(catch_up_ms), .name = "catch_up", .type = HF_SETTING_DURATION, .can_be_off = true, .fallback = "1m",
+     .least = SECOND_MS, .most = DAY_MS,
+     .sentence =
+         "How long a proof waits for log of the stream: for the copy to stand where the source stood when it was "
+         "asked; off means that the source is not asked."},
     {SOURCE(ssh), .name = "ssh", .type = HF_SETTING_TEXT,
      .sentence = "Host of the database as ssh reaches it, [user@]host[:port], where the backup tool of MariaDB or "
                  "MySQL runs; without it the tool runs on this host."},

@@ -49,6 +49,7 @@ static const char whole_file[] = "repository: /srv/repository\n"
                                  "      failed_grace: off\n"
                                  "      most_percent: 50\n"
                                  "      most_at_once: 7\n"
+                                 "    catch_up: 5m\n"
                                  "  lab-2:\n"
                                  "    engine: postgresql\n"
                                  "    connection: host=/run/postgresql\n"
@@ -393,6 +394,16 @@ HF_TEST(a_password_in_a_connection_is_found_however_it_is_written)
     assert_false(hf_source_settings_from_json("clinic", object, &source, &err));
     assert_string_equal(err.message,
                         "source \"clinic\": \"connection\" is an address with \"://\", which may hold a password");
+}
+
+HF_TEST(a_proof_waits_a_minute_for_the_stream_unless_told_otherwise)
+{
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = must_parse(whole_file);
+    assert_int_equal(hf_settings_source(settings, "clinic")->catch_up_ms, 5 * 60000);
+    assert_int_equal(hf_settings_source(settings, "lab-2")->catch_up_ms, 60000);
+    must_refuse(SOURCE "    catch_up: 10ms\n", "holdfast.yaml:8: \"catch_up\" is 10ms, outside of 1s to 1d, or off");
+    _cleanup_(hf_settings_freep) struct hf_settings *off = must_parse(SOURCE "    catch_up: off\n");
+    assert_int_equal(hf_settings_source(off, "clinic")->catch_up_ms, 0);
 }
 
 HF_TEST(a_tool_on_another_host_is_described_without_a_password)
