@@ -175,7 +175,7 @@ hf_replay_feed_open(struct hf_replay *replay, const char *folder, struct hf_repl
     _cleanup_(hf_closep) int top = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (top >= 0)
         feed->segments.folder = openat(top, "pg_wal", O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (feed->segments.folder < 0)
+    if (feed->segments.folder < 0 || (replay->options->shared && fchmod(feed->segments.folder, 0777) != 0))
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s/pg_wal\"", folder);
     *ret = HF_TAKE(feed);
     return true;
@@ -485,6 +485,8 @@ static bool
 give(const struct hf_replay *replay, int fd, const char *name, struct hf_error *err)
 {
     const struct hf_replay_options *options = replay->options;
+    if (options->shared && fchmod(fd, 0666) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\" to the copy", name);
     return !options->owner || fchown(fd, options->uid, options->gid) == 0 ||
            hf_fail_errno(err, HF_ERR_NONE, "could not give \"%s\" to its owner", name);
 }

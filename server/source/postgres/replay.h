@@ -28,6 +28,7 @@ struct hf_replay_options {
     bool owner;          // what is written goes to uid and gid
     uid_t uid;
     gid_t gid;
+    bool shared;               // for a feed whose folder will be another uid's, to whom we cannot give files: see there
     bool up_to_gap;            // of all the log: what lies before a gap is taken, instead of refusing
     const atomic_bool *cancel; // or NULL
 };
@@ -70,7 +71,8 @@ HF_MUST_CHECK bool hf_replay_write(struct hf_replay *replay, const char *folder,
 /*
  * The same log for a server that runs on the folder as a standby (or is about to): in pieces, so that little of it lies
  * there at a time.  Segments and history files are written and nothing else, and no segment is synced: the folder will be thrown
- * away.  The server may be hostile: no link in pg_wal is followed, and pg_wal is the one that was there at first.
+ * away.  `shared`: pg_wal and what is written there can then be read and written by everybody who gets that far, so the folder
+ * above must keep all others out.  The server may be hostile: no link in pg_wal is followed, and pg_wal is the one that was there at first.
  */
 struct hf_replay_feed;
 

@@ -289,6 +289,7 @@ prove_on(struct hf_copy_log *log, uint32_t timeline, struct hf_error *err)
                                               .owner = geteuid() == 0,
                                               .uid = attempt->options->host_uid,
                                               .gid = attempt->options->host_gid,
+                                              .shared = attempt->options->runner != NULL,
                                               .up_to_gap = true,
                                               .cancel = attempt->options->cancel};
     return hf_replay_prove(&log->options, &log->replay, err);
@@ -352,12 +353,12 @@ feed_to(struct hf_copy_log *log, uint64_t until, struct hf_verify_check *check, 
     *ret_goes_on = hf_replay_feed(log->feed, until, &log->fed, &failure);
     if (*ret_goes_on)
         return true;
-    if (failure.kind != HF_ERR_CORRUPT && failure.kind != HF_ERR_NOT_FOUND && failure.kind != HF_ERR_NO_SPACE) {
+    if (hf_attempt_is_fatal(&failure)) {
         *err = failure;
         return false;
     }
     log->attempt->over = true;
-    if (failure.kind == HF_ERR_NO_SPACE) {
+    if (failure.kind != HF_ERR_CORRUPT && failure.kind != HF_ERR_NOT_FOUND) { // the scratch, and not the store
         hf_check_cannot_tell(check, "%s", failure.message);
         return true;
     }
