@@ -6,6 +6,8 @@
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/evidence.h"
+#include "server/job/known.h"
+#include "server/job/process.h"
 
 #define CATALOG_ALARM_MS (INT64_C(14) * 86400000) // that a damaged catalog was replaced is told so long
 
@@ -21,6 +23,12 @@ static bool keep_last_job(void *context, const struct hf_job_row *row, struct hf
 static bool add_catalog_damage(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool add_catalog_differences(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool add_missing_signer(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
+static bool add_keys(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
+static bool add_figures(struct hf_daemon *daemon, json_t *status, json_t *alarms, struct hf_error *err);
+static bool add_figures_of(struct hf_daemon *daemon, const json_t *known, json_t *row, json_t *alarms,
+                           struct hf_error *err);
+static bool add_objective(const char *what, const char *source, const char *words, const json_t *measured,
+                          const json_t *objective, json_t *alarms, struct hf_error *err);
 static bool add_evidence(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err);
 static bool read_fact(struct hf_daemon *daemon, const char *name, json_t **ret, struct hf_error *err);
 static bool add(json_t *alarms, const char *what, const char *source, const char *message, const char *remedy,
@@ -51,7 +59,8 @@ hf_alarms_add(struct hf_daemon *daemon, json_t *status, enum hf_exit *ret_exit, 
     }
     if (!add_failed_job(daemon, "catalog check", "", alarms, err) || !add_catalog_damage(daemon, alarms, err) ||
         !add_catalog_differences(daemon, alarms, err) || !add_missing_signer(daemon, alarms, err) ||
-        !add_evidence(daemon, alarms, err))
+        !add_evidence(daemon, alarms, err) || !add_keys(daemon, alarms, err) ||
+        !add_figures(daemon, status, alarms, err))
         return false;
     if (json_array_size(alarms) > 0)
         *ret_exit = HF_EXIT_BAD_NEWS;
@@ -177,6 +186,116 @@ add_evidence(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err)
                    ? "Keep ledger and witness as they are, and find out who changed one of them."
                    : "Make ledger and witness readable and writable again; what the witness missed is added then.",
                err);
+}
+
+/* Slots whose drill is overdue, and those that did not open when they were tried. */
+static bool
+add_keys(struct hf_daemon *daemon, json_t *alarms, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *keys = NULL;
+    size_t index;
+    json_t *key;
+    if (!hf_known_keys(daemon, &keys, err))
+        return false;
+    json_array_foreach(keys, index, key)
+    {
+        const char *name = json_string_value(json_object_get(key, "name")),
+                   *opened = json_string_value(json_object_get(key, "opened_at")),
+                   *due = json_string_value(json_object_get(key, "due_at")),
+                   *failed = json_string_value(json_object_get(key, "failed"));
+        char message[HF_ERROR_MESSAGE_BYTES], remedy[HF_ERROR_HINT_BYTES];
+        snprintf(remedy, sizeof remedy, "holdfast key drill %.64s", name);
+        if (failed != NULL) {
+            snprintf(message, sizeof message, "key slot \"%.64s\" did not open: %.300s", name, failed);
+            if (!add(alarms, "key slot", NULL, message, remedy, err))
+                return false;
+        } else if (json_is_true(json_object_get(key, "overdue"))) {
+            snprintf(message, sizeof message, "the drill of key slot \"%.64s\" is overdue since %.24s; it was %s%.24s",
+                     name, due, opened == NULL ? "never seen to open" : "last opened ", opened == NULL ? "" : opened);
+            if (!add(alarms, "key drill", NULL, message, remedy, err))
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Changes that are not proven yet, and figures against the owner's objectives; each source gains its figures too. */
+static bool
+add_figures(struct hf_daemon *daemon, json_t *status, json_t *alarms, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *known = NULL;
+    size_t index;
+    json_t *row, *facts;
+    if (!hf_known_sources(daemon, &known, err))
+        return false;
+    json_array_foreach(json_object_get(status, "sources"), index, row)
+    {
+        size_t at;
+        json_array_foreach(known, at, facts)
+        {
+            if (json_equal(json_object_get(facts, "name"), json_object_get(row, "name")) &&
+                !add_figures_of(daemon, facts, row, alarms, err))
+                return false;
+        }
+    }
+    return true;
+}
+
+static bool
+add_figures_of(struct hf_daemon *daemon, const json_t *known, json_t *row, json_t *alarms, struct hf_error *err)
+{
+    const char *name = json_string_value(json_object_get(row, "name"));
+    const json_t *process = json_object_get(known, "process"), *attempt = json_object_get(row, "last_attempt");
+    const char *since = json_string_value(json_object_get(process, "unproven_since"));
+    const json_t *bytes = json_object_get(json_object_get(row, "newest_backup"), "logical_bytes");
+    const json_t *recovery_aim = json_object_get(known, "objective_recovery_ms"),
+                 *loss_aim = json_object_get(known, "objective_loss_ms");
+    char message[HF_ERROR_MESSAGE_BYTES], remedy[HF_SOURCE_NAME_BYTES + 32], changed[256] = "";
+    struct hf_forecast forecast;
+    bool is_known;
+    size_t index;
+    json_t *word;
+    if (!hf_known_forecast(daemon, name, json_integer_value(bytes), &is_known, &forecast, err))
+        return false;
+    json_t *next = is_known ? json_pack("{s:I, s:I, s:o}", "recovery_ms", (json_int_t)forecast.recovery_ms, "attempts",
+                                        (json_int_t)forecast.attempts, "error_ppm",
+                                        forecast.error_ppm < 0 ? json_null() : json_integer(forecast.error_ppm))
+                            : json_null();
+    if (!hf_json_set(row, "forecast", next, err) ||
+        !hf_json_set(row, "process", json_incref((json_t *)(uintptr_t)process), err) ||
+        !hf_json_set(row, "objective_recovery_ms", json_incref((json_t *)(uintptr_t)recovery_aim), err) ||
+        !hf_json_set(row, "objective_loss_ms", json_incref((json_t *)(uintptr_t)loss_aim), err) ||
+        !add_objective("recovery time", name, "the last recovery took", json_object_get(attempt, "recovery_ms"),
+                       recovery_aim, alarms, err) ||
+        !add_objective("data loss", name, "the last proven copy would have lost",
+                       json_object_get(attempt, "data_loss_ms"), loss_aim, alarms, err) ||
+        !add_objective("recovery forecast", name, "the next restore is forecast to take",
+                       json_object_get(next, "recovery_ms"), recovery_aim, alarms, err))
+        return false;
+    if (since == NULL)
+        return true;
+    json_array_foreach(json_object_get(process, "changed"), index, word)
+        snprintf(changed + strlen(changed), sizeof changed - strlen(changed), "%s%.32s", index > 0 ? ", " : "",
+                 json_string_value(word));
+    snprintf(message, sizeof message,
+             "unproven since the change of %.24s (%s): %lld of %d backups made after it are proven", since, changed,
+             (long long)json_integer_value(json_object_get(process, "proven_since")), HF_PROCESS_PROOFS);
+    snprintf(remedy, sizeof remedy, "holdfast backup %s", name);
+    return add(alarms, "unproven since", name, message, remedy, err);
+}
+
+static bool
+add_objective(const char *what, const char *source, const char *words, const json_t *measured, const json_t *objective,
+              json_t *alarms, struct hf_error *err)
+{
+    char message[HF_ERROR_MESSAGE_BYTES], took[HF_TIME_TEXT_BYTES], aim[HF_TIME_TEXT_BYTES];
+    if (!json_is_integer(measured) || !json_is_integer(objective) ||
+        json_integer_value(measured) <= json_integer_value(objective))
+        return true;
+    snprintf(message, sizeof message, "%s %s, the objective is %s", words,
+             hf_duration_format((uint64_t)json_integer_value(measured), took),
+             hf_duration_format((uint64_t)json_integer_value(objective), aim));
+    return add(alarms, what, source, message, "\"holdfast report\" shows where the time goes.", err);
 }
 
 static bool

@@ -78,10 +78,15 @@ hf_known_keys(struct hf_daemon *daemon, json_t **ret, struct hf_error *err)
         if (json_is_integer(drilled) && json_integer_value(drilled) > opened.at)
             opened.at = json_integer_value(drilled);
         const int64_t from = opened.at >= 0 ? opened.at : slots[i].created_at, due = from + every;
+        const json_t *drill = json_object_get(record, "drill");
+        const char *result = json_string_value(json_object_get(drill, "result"));
+        const bool failed = result != NULL && strcmp(result, "failed") == 0 &&
+                            json_integer_value(json_object_get(drill, "at")) > opened.at;
         json_t *key = json_pack(
-            "{s:s, s:s, s:b, s:o, s:o, s:b}", "name", slots[i].name, "kind", hf_slot_kind_name(slots[i].kind),
+            "{s:s, s:s, s:b, s:o, s:o, s:b, s:O?}", "name", slots[i].name, "kind", hf_slot_kind_name(slots[i].kind),
             "unattended", (int)hf_keys_open_unattended(daemon, &slots[i]), "opened_at", time_or_null(opened.at),
-            "due_at", time_or_null(every > 0 ? due : -1), "overdue", (int)(every > 0 && hf_daemon_now(daemon) > due));
+            "due_at", time_or_null(every > 0 ? due : -1), "overdue", (int)(every > 0 && hf_daemon_now(daemon) > due),
+            "failed", failed ? json_object_get(drill, "reason") : NULL);
         if (json_array_append_new(list, key) != 0)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the key slots");
     }

@@ -13,7 +13,8 @@
  */
 HF_MUST_CHECK bool hf_known_sources(struct hf_daemon *daemon, json_t **ret, struct hf_error *err);
 /*
- * Of every key slot in force: [{name, kind, unattended, opened_at, due_at, overdue}].  A slot was opened by a drill
+ * Of every key slot in force: [{name, kind, unattended, opened_at, due_at, overdue, failed (why it
+ * did not open when it was last tried, or null)}].  A slot was opened by a drill
  * (`holdfast key drill`) or by a verification that went through it; it is due again key_drill_every later.
  */
 HF_MUST_CHECK bool hf_known_keys(struct hf_daemon *daemon, json_t **ret, struct hf_error *err);

@@ -11,9 +11,11 @@
 #include "catalog/view.h"
 #include "sandbox/runner.h"
 #include "sandbox/uids.h"
+#include "server/job/attempt_facts.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/damage.h"
 #include "server/job/evidence.h"
+#include "server/job/key_turns.h"
 #include "server/job/open_repository.h"
 #include "server/verify/verify.h"
 
@@ -33,7 +35,7 @@ static bool limit_memory(struct hf_error *err);
 static void open_runner(struct hf_worker *worker, struct hf_runner **ret);
 static bool fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned processors,
                          struct hf_verify_options *ret, struct hf_error *err);
-static bool unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret,
+static bool unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret, json_t **ret_failed,
                    struct hf_error *err);
 static bool answer_unopened(struct hf_worker *worker, const struct hf_error *why, json_t **ret, struct hf_error *err);
 static bool conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct hf_error *why,
@@ -69,7 +71,9 @@ hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         !hf_job_note_arguments(daemon, job, err) || // for conclude, after a crash too: which it was
         !hf_job_pin(daemon, job, &chosen.vault, &chosen.backup, err))
         return false;
-    json_t *key_file = json_object_get(hf_job_arguments(job), "key_file");
+    json_t *key_file = json_object_get(hf_job_arguments(job), "key_file"), *turn;
+    if (!hf_key_turn_choose(daemon, key_file != NULL, &turn, err) || !hf_json_set(request, "turn", turn, err))
+        return false;
     if (key_file != NULL && !hf_json_set(request, "key_file", json_incref(key_file), err))
         return false;
     *ret_request = HF_TAKE(request);
@@ -101,7 +105,8 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
         return false;
 
     hf_worker_progress(worker, "unlock", 0, 0);
-    if (!unlock(worker, request, &opened, &unopened))
+    _cleanup_(hf_json_freep) json_t *failed = NULL;
+    if (!unlock(worker, request, &opened, &failed, &unopened))
         return answer_unopened(worker, &unopened, ret_result, err);
     if (!hf_vault_open(opened.repository, &vault, &opened.vault, err) || !limit_memory(err) ||
         !hf_uid_claim(&uid, &uid_lock, err) || !fill_options(worker, source, uid, (unsigned)processors, &options, err))
@@ -155,6 +160,7 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
         if (outcome.result != HF_ATTEMPT_PASSED)
             hf_worker_bad_news(worker);
         ok = answer(&outcome, &subject, ret_result, err) &&
+             hf_key_turn_tell(json_object_get(request, "turn"), &opened.slot, failed, *ret_result, err) &&
              (!outcome.store_damaged || add_affected(worker, &opened, &outcome, &backup, *ret_result, err));
     }
     hf_verify_outcome_done(&outcome);
@@ -187,19 +193,22 @@ hf_verify_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result
         return hf_json_set(*result, "evidence", json_null(), err) &&
                hf_json_set(*result, "recorded", json_false(), err);
     }
-    if (!enter_evidence(daemon, *result, &evidence, err) || !record_verdict(daemon, job, *result, &evidence, err))
+    if (!hf_attempt_complete(daemon, hf_job_subject(job), json_object_get(*result, "content"), *result, err) ||
+        !hf_key_turn_record(daemon, *result, err) || !enter_evidence(daemon, *result, &evidence, err) ||
+        !record_verdict(daemon, job, *result, &evidence, err))
         return false;
     return !json_is_true(json_object_get(*result, "store_damaged")) || record_damage(daemon, *result, err);
 }
 
-/* Through the slot of the key file that was named, else through that of the key that was handed over. */
+/* Through the slot of the key file that was named, else through the one whose turn it is. */
 static bool
-unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret, struct hf_error *err)
+unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret, json_t **ret_failed,
+       struct hf_error *err)
 {
     _cleanup_(hf_credential_done) struct hf_credential named = {.kind = HF_SLOT_KEY_FILE};
     const char *path = json_string_value(json_object_get(request, "key_file"));
     if (path == NULL)
-        return hf_open_repository_shut(worker, NULL, ret, err);
+        return hf_key_turn_open(worker, json_object_get(request, "turn"), ret, ret_failed, err);
     return hf_key_file_read(path, &named, err) && hf_open_repository_shut(worker, &named, ret, err);
 }
 
@@ -442,8 +451,8 @@ static bool
 record_verdict(struct hf_daemon *daemon, const struct hf_job *job, const json_t *result, const struct hf_id *evidence,
                struct hf_error *err)
 {
-    static const char *const kept[] = {"started_at", "finished_at", "level",      "scratch",
-                                       "slot",       "reason",      "recovery_ms"};
+    static const char *const kept[] = {"started_at", "finished_at", "level",       "scratch",
+                                       "slot",       "reason",      "recovery_ms", "data_loss_ms"};
     _cleanup_(hf_json_freep) json_t *open_part = json_object();
     _cleanup_(hf_json_freep) json_t *sealed_part = json_object();
     struct hf_record record = {.kind = HF_LOG_VERDICT, .time = hf_daemon_now(daemon)};

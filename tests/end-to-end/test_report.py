@@ -128,4 +128,95 @@ def a_broken_ledger_is_said_first_and_what_it_held_is_not_counted():
     assert "RECOVERABLE" in report("mended.html", "clinic", "--format", "html", code=0).decode()
 
 
+@test
+def evidence_says_how_the_copy_was_unwrapped_on_which_host_and_against_which_objectives():
+    main.good("backup", "clinic")
+    main.good("verify", "clinic")
+    found = document()
+    assert found["policy"]["rto_target_s"] == 3600 and found["policy"]["tier"] == "1", found["policy"]
+    assert found["rto_rpo"]["rto_target_met"] is True and found["rto_rpo"]["rpo_target_met"] is True, found["rto_rpo"]
+    assert found["rto_rpo"]["data_loss_window_ms"] >= 0
+    assert found["head"]["site"] == "<b>Ward & Co</b>" and len(found["head"]["software"]["build"]) == 64, found["head"]
+    assert found["key"] == {"chosen": "settings", "reachable": 1, "slot_id": found["key"]["slot_id"],
+                            "slot_kind": "key_file", "slot_name": "server"}, found["key"]
+    assert found["host"]["system"].startswith("Linux ") and found["host"]["processors"] > 0, found["host"]
+    assert found["storage"]["parent_id"] and found["storage"]["files"] > 100, found["storage"]
+    assert found["process"]["unproven_since"] is None and found["process"]["software"], found["process"]
+    assert found["forecast"]["attempts"] == 1 and found["forecast"]["recovery_ms"] > 0, found["forecast"]
+
+
+@test
+def a_change_of_settings_makes_the_source_unproven_until_two_backups_made_after_it_are_proven():
+    assert not alarms("unproven since")
+    main.add_source(source, "--replace", "--objective-recovery-time", "1h", "--objective-data-loss", "1d", "--tier", "1",
+                    "--verify-after-backup", "no", "--checkpoint", "spread")
+    assert "unproven since the change of" in alarms("unproven since")[0]["message"]
+    assert "(settings): 0 of 2" in alarms("unproven since")[0]["message"], alarms("unproven since")
+    since = status()["sources"][0]["process"]["unproven_since"]
+    main.good("backup", "clinic")
+    main.good("verify", "clinic")
+    assert "1 of 2" in alarms("unproven since")[0]["message"]
+    assert document()["process"]["unproven_since"] == since and document()["process"]["changed"] == ["settings"]
+    main.good("catalog", "rebuild")  # it follows from the records
+    assert status()["sources"][0]["process"]["unproven_since"] == since
+    assert "unproven since the change of" in report("now.html", "clinic", "--month", since[:7], "--format", "html").decode()
+    main.good("backup", "clinic")
+    main.good("verify", "clinic")
+    assert not alarms("unproven since")
+
+
+@test
+def what_only_says_what_is_wanted_is_no_change_of_the_process():
+    main.add_source(source, "--replace", "--objective-recovery-time", "2h", "--objective-data-loss", "1d", "--tier", "2",
+                    "--verify-after-backup", "no", "--checkpoint", "spread", "--retention-daily", "7")
+    assert not alarms("unproven since")
+
+
+@test
+def a_forecast_beyond_the_objective_is_an_alarm():
+    main.add_source(source, "--replace", "--objective-recovery-time", "1s", "--verify-after-backup", "no", "--checkpoint",
+                    "spread")
+    source_status = status()["sources"][0]
+    assert source_status["forecast"]["attempts"] >= 3, source_status["forecast"]
+    assert source_status["forecast"]["error_ppm"] is not None
+    late = source_status["forecast"]["recovery_ms"] > 1000
+    assert bool(alarms("recovery forecast")) == late, source_status
+
+
+@test
+def slots_that_open_unattended_are_gone_through_by_turns():
+    fetched = write(os.path.join(main.folder, "hsm.hex"), "6b" * 32 + "\n")
+    main.end_daemon()
+    main.add_settings(f"key_commands:\n  hsm:\n    run: [/bin/cat, {fetched}]\n    timeout: 5s\n")
+    main.good("key", "add", "--kind", "command", "--name", "hsm")
+    assert "(key_slots)" in alarms("unproven since")[0]["message"], alarms("unproven since")
+    used = []
+    for _ in range(3):
+        main.good("verify", "clinic")
+        used.append((document()["key"]["slot_name"], document()["key"]["chosen"], document()["key"]["reachable"]))
+    assert sorted(used[:2]) == [("hsm", "round_robin", 2), ("server", "round_robin", 2)], used
+    assert used[2] == used[0], used
+
+    write(fetched, "6c" * 32 + "\n")  # another key: that slot opens no more, and no proof is lost
+    for _ in range(2):
+        assert main.good("verify", "clinic")["result"] == "passed"
+        assert document()["key"]["slot_name"] == "server"
+    assert '"hsm" did not open' in alarms("key slot")[0]["message"], alarms("key slot")
+    write(fetched, "6b" * 32 + "\n")
+    main.good("key", "drill", "hsm")
+    assert not alarms("key slot")
+
+
+@test
+def a_slot_that_nobody_opened_for_long_is_overdue():
+    assert not alarms("key drill")
+    main.end_daemon()
+    main.add_settings("key_drill_every: 1m\n")
+    before = {alarm["message"].split('"')[1] for alarm in alarms("key drill")}
+    assert before <= {"safe", "server"}, before  # made with the appliance; a minute may have gone by
+    rows = json.loads(report("keys.json", "--format", "json"))["keys"]
+    assert {row["name"]: row["unattended"] for row in rows} == {"server": True, "safe": False, "hsm": True}, rows
+    assert all(row["due_at"] for row in rows)
+
+
 run()
