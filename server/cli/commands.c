@@ -168,6 +168,15 @@ const struct hf_cli_command hf_cli_commands[] = {
      .request = "evidence list",
      .show = hf_show_evidence},
 
+    {.words = "evidence export",
+     .sentence =
+         "Writes a bundle for an auditor: documents, proofs, checkpoint, and a verifier that needs no Holdfast.",
+     .options = {{"--from", "DATE", "from", HF_CLI_TEXT, "The first day, such as 2026-11-01, or a moment."},
+                 {"--to", "DATE", "to", HF_CLI_TEXT, "The last day, or a moment that is the end."},
+                 {"--output", "DIR", "output", HF_CLI_PATH, "The folder; empty or new."},
+                 DETACH},
+     .request = "evidence export",
+     .show = hf_show_export},
     {.words = "report",
      .sentence = "Writes what the evidence says, for a reader who is no DBA: of a backup, or of a month.",
      .arguments = {OPTIONAL_SOURCE},

@@ -13,7 +13,7 @@ hf_show_function hf_show_any, hf_show_nothing, hf_show_init, hf_show_source_adde
     hf_show_evidence_verify, hf_show_evidence, hf_show_check, hf_show_scrub, hf_show_gc, hf_show_takeover,
     hf_show_rebuild, hf_show_jobs, hf_show_job_cancelled, hf_show_settings, hf_show_version, hf_show_copy, hf_show_heal,
     hf_show_promoted, hf_show_keys, hf_show_key_added, hf_show_key_removed, hf_show_drills, hf_show_rotated,
-    hf_show_recovery_kit, hf_show_vaults, hf_show_shredded, hf_show_report;
+    hf_show_recovery_kit, hf_show_vaults, hf_show_shredded, hf_show_report, hf_show_export;
 
 /* The recovery kit as it is printed. */
 HF_MUST_CHECK bool hf_show_kit_text(const json_t *result, struct hf_buf *out, struct hf_error *err);

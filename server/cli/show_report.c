@@ -16,6 +16,17 @@ hf_show_report(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
             hf_buf_add_text(out, "It says that something needs attention.\n", err));
 }
 
+bool
+hf_show_export(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
+{
+    (void)cli;
+    return hf_buf_printf(out, err, "%lld documents of a ledger of %lld are in \"",
+                         (long long)json_integer_value(json_object_get(result, "documents")),
+                         (long long)json_integer_value(json_object_get(result, "entries"))) &&
+           hf_add_plain(out, text_of(result, "output"), err) &&
+           hf_buf_add_text(out, "\".\nCheck them anywhere: python3 verify.py --key FILE\n", err);
+}
+
 static const char *
 text_of(const json_t *object, const char *member)
 {

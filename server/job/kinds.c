@@ -81,6 +81,7 @@ const struct hf_job_kind hf_job_kinds[] = {
     {.name = "repo copy", .prepare = hf_copy_prepare, .run = hf_copy_run, .conclude = hf_copy_conclude},
     {.name = "repo sync", .prepare = hf_sync_prepare, .run = hf_copy_run, .conclude = hf_copy_conclude},
     {.name = "repo heal", .prepare = hf_heal_prepare, .run = hf_heal_run, .conclude = hf_heal_conclude},
+    {.name = "evidence export", .prepare = hf_export_prepare, .run = hf_export_run, .conclude = hf_export_conclude},
     {.name = "report", .of_source = true, .source_optional = true, .prepare = hf_report_prepare, .run = hf_report_run},
     {.name = "doctor", .of_source = true, .source_optional = true, .prepare = hf_doctor_prepare, .run = hf_doctor_run},
 };

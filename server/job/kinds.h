@@ -123,3 +123,8 @@ bool hf_stream_release_run(struct hf_worker *worker, const json_t *request, json
 /* A report, from the evidence and the catalog; it holds no key. */
 bool hf_report_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_report_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+/* A bundle of evidence for an auditor; the daemon signs it. */
+bool hf_export_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_export_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_export_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                        struct hf_error *err);

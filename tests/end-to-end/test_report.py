@@ -2,6 +2,8 @@
 """test_report.py - evidence as an auditor meets it: reports, the witness, figures, changes and drills, with a real server."""
 import json
 import os
+import random
+import shutil
 import subprocess
 import sys
 
@@ -217,6 +219,61 @@ def a_slot_that_nobody_opened_for_long_is_overdue():
     rows = json.loads(report("keys.json", "--format", "json"))["keys"]
     assert {row["name"]: row["unattended"] for row in rows} == {"server": True, "safe": False, "hsm": True}, rows
     assert all(row["due_at"] for row in rows)
+
+
+def check_bundle(bundle, verifier, key=None):
+    return subprocess.run([sys.executable, verifier, *(["--key", key] if key else []), bundle], capture_output=True,
+                          text=True)
+
+
+@test
+def a_bundle_is_checked_without_us_and_no_changed_byte_of_it_passes():
+    bundle = os.path.join(out, "bundle")
+    day = document()["head"]["created_at"][:10]
+    made = main.good("evidence", "export", "--from", day, "--to", day, "--output", bundle)
+    assert made["documents"] == made["entries"] and made["documents"] > 5, made
+    main.bad(1, "evidence", "export", "--from", day, "--to", day, "--output", bundle, says="is not empty")
+    main.bad(1, "evidence", "export", "--from", "2001-01-01", "--to", "2001-01-02", "--output", bundle + "2",
+             says="no evidence was made")
+    key = write(os.path.join(out, "key"), open(main.public_key, encoding="utf-8").read())
+    verifier = os.path.join(out, "verify.py")
+    shutil.copy(os.path.join(bundle, "verify.py"), verifier)
+    good = check_bundle(bundle, verifier, key)
+    assert good.returncode == 0 and f"All {made['documents']} documents hold" in good.stdout, good
+    assert check_bundle(bundle, os.path.join(bundle, "verify.py")).returncode == 0
+
+    chance = random.Random(7)
+    for place, _, names in sorted(os.walk(bundle)):
+        for name in sorted(names)[:6]:
+            path = os.path.join(place, name)
+            with open(path, "rb") as file:
+                whole = file.read()
+            for _ in range(2):
+                at = chance.randrange(len(whole))
+                with open(path, "wb") as file:
+                    file.write(whole[:at] + bytes([whole[at] ^ 1 << chance.randrange(8)]) + whole[at + 1:])
+                changed = check_bundle(bundle, verifier, key)
+                if name == "public-key":  # it counts for nothing when a key was given, but is listed
+                    assert changed.returncode == 1, (name, at)
+                assert changed.returncode == 1 and "DOES NOT HOLD" in changed.stderr, (name, at, changed)
+            with open(path, "wb") as file:
+                file.write(whole)
+    write(os.path.join(bundle, "documents", "more.json"), "{}")
+    assert "does not belong" in check_bundle(bundle, verifier, key).stderr
+    os.unlink(os.path.join(bundle, "documents", "more.json"))
+    os.rename(os.path.join(bundle, "proofs"), os.path.join(bundle, "gone"))
+    assert check_bundle(bundle, verifier, key).returncode == 1
+    os.rename(os.path.join(bundle, "gone"), os.path.join(bundle, "proofs"))
+    assert check_bundle(bundle, verifier, key).returncode == 0
+
+
+@test
+def the_bundles_documents_verify_with_our_own_command_against_its_checkpoint():
+    bundle = os.path.join(out, "bundle")
+    name = newest_evidence()["evidence"]
+    main.good("evidence", "verify", os.path.join(bundle, "documents", name + ".json"), "--public-key",
+              os.path.join(out, "key"), "--proof", os.path.join(bundle, "proofs", name + ".proof"), "--checkpoint",
+              os.path.join(bundle, "checkpoint"))
 
 
 run()
