@@ -125,6 +125,16 @@ clinic_add(struct clinic *clinic, const struct clinic_day *day)
 }
 
 void
+clinic_add_unsupported(struct clinic *clinic, unsigned source, const struct hf_id *backup)
+{
+    const struct hf_id attempt = synthetic_id(source, "later attempt", clinic->entries[source]);
+    apply(clinic, source, FIRST_DAY_MS + 25 * DAY_MS, "VERDICT",
+          json_pack("{s:s, s:o, s:o, s:s}", "result", "passed", "backup", hf_json_id_text(backup), "attempt",
+                    hf_json_id_text(&attempt), "state", "proven"),
+          json_object());
+}
+
+void
 clinic_add_gap(struct clinic *clinic, unsigned source, unsigned day, const char *cause)
 {
     apply(clinic, source, FIRST_DAY_MS + (day - 1) * DAY_MS + 5 * HOUR_MS, "GAP", json_object(),

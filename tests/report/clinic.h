@@ -35,6 +35,8 @@ struct clinic clinic_new(void);
 void clinic_done(struct clinic *clinic);
 /* Adds it; returns the backup's id. */
 struct hf_id clinic_add(struct clinic *clinic, const struct clinic_day *day);
+/* A later attempt on that backup, of which the catalog knows and no document speaks. */
+void clinic_add_unsupported(struct clinic *clinic, unsigned source, const struct hf_id *backup);
 void clinic_add_gap(struct clinic *clinic, unsigned source, unsigned day, const char *cause);
 /* The month as the tests tell it: proven days, a failure that was closed, one that was not, an inconclusive one, a gap. */
 void clinic_fill(struct clinic *clinic);

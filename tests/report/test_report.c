@@ -121,6 +121,22 @@ HF_TEST(a_verdict_says_what_the_newest_sound_document_says_and_no_more)
     clinic_done(&clinic);
 }
 
+HF_TEST(an_older_document_does_not_speak_for_a_newer_attempt)
+{
+    struct clinic clinic = clinic_new();
+    const struct hf_id id = clinic_add(&clinic, &(struct clinic_day){.day = 2, .result = "passed"});
+    clinic_add_unsupported(&clinic, 0, &id);
+    json_t *model = clinic_backup(&clinic, &id);
+    struct hf_buf page = clinic_render(model, HF_REPORT_HTML, HF_PAPER_A4);
+    assert_string_equal(verdict_of(model), "not_supported");
+    assert_says(&page, ">NOT SUPPORTED<");
+    assert_never_says(&page, ">RECOVERABLE<");
+    assert_true(hf_report_is_bad_news(model));
+    hf_buf_done(&page);
+    json_decref(model);
+    clinic_done(&clinic);
+}
+
 HF_TEST(a_month_counts_what_verified_documents_support)
 {
     struct clinic clinic = clinic_new();
