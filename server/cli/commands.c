@@ -102,7 +102,8 @@ const struct hf_cli_command hf_cli_commands[] = {
                  "part of it.",
      .arguments = {SOURCE},
      .options =
-         {{"--to", "DIR", "to", HF_CLI_PATH, "The folder; empty or new.  What is written there is not encrypted."},
+         {{"--to", "DIR", "to", HF_CLI_PLACE,
+           "The folder, empty or new, here or ssh://[user@]host[:port]/path.  What is written there is not encrypted."},
           {"--delta", NULL, "delta", HF_CLI_FLAG,
            "Onto a copy of the same database that lies there, stopped: writes what differs, removes what is not in "
            "it."},

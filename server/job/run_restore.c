@@ -12,6 +12,8 @@
 #include "server/job/existing_copy.h"
 #include "server/job/restore_choice.h"
 #include "server/job/restore_work.h"
+#include "server/job/run_restore_send.h"
+#include "server/storage/ssh_place.h"
 
 /* Beside a restore of a damaged backup: every lost page, in a file of its own. */
 struct lost_list {
@@ -36,8 +38,17 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
     const bool delta = json_is_true(json_object_get(hf_job_arguments(job), "delta"));
     struct hf_restore_target moment;
     _cleanup_(hf_json_freep) json_t *request = NULL;
-    if (target == NULL || target[0] != '/')
-        return hf_fail(err, HF_ERR_USAGE, "a restore needs the absolute path of a folder to restore to");
+    const bool elsewhere = target != NULL && hf_restore_is_elsewhere(target);
+    struct hf_ssh_place place;
+    if (target == NULL || (target[0] != '/' && !elsewhere))
+        return hf_fail(err, HF_ERR_USAGE,
+                       "a restore needs the absolute path of a folder to restore to, or ssh://[user@]host[:port]/path");
+    if (elsewhere && !hf_ssh_place_parse(target, &place, err))
+        return false;
+    if (elsewhere && (allow_damage || delta || json_object_get(hf_job_arguments(job), "owner") != NULL)) {
+        hf_fail(err, HF_ERR_USAGE, "a restore to another host goes without --allow-damage, --delta and --owner");
+        return hf_fail_hint(err, "The copy belongs to whom the place names: ssh://postgres@host/path.");
+    }
     if (!hf_restore_choose(daemon, job, &moment, &request, err))
         return false;
     if (allow_damage && moment.wanted)
@@ -84,8 +95,11 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
     const char *target;
     if (result == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
-    if (!hf_json_string(request, "to", "the request", &target, err) ||
-        !hf_json_boolean(request, "allow_damage", "the request", &allow_damage, err) ||
+    if (!hf_json_string(request, "to", "the request", &target, err))
+        return false;
+    if (hf_restore_is_elsewhere(target))
+        return hf_restore_send_run(worker, request, target, ret_result, err);
+    if (!hf_json_boolean(request, "allow_damage", "the request", &allow_damage, err) ||
         !hf_json_boolean(request, "delta", "the request", &delta, err) ||
         (allow_damage && !lost_list_begin(&list, target, err)))
         return false;
