@@ -9,13 +9,12 @@
 #include "base/time.h"
 #include "sandbox/scratch.h"
 #include "sandbox/tree.h"
+#include "sandbox/uids.h"
 
-#define SCRATCH_EXTRA  (512 * HF_MIB) // temporary files and the server's own growth
-#define COPY_UID_FIRST 1879166000u    // above those of verifications (run_verify.c)
-#define COPY_UIDS      65000u
-#define LOOK_EVERY_US  50000
-#define STANDSTILL_MS  30000
-#define READ_ONLY      " -c default_transaction_read_only=on"
+#define SCRATCH_EXTRA (512 * HF_MIB) // temporary files and the server's own growth
+#define LOOK_EVERY_US 50000
+#define STANDSTILL_MS 30000
+#define READ_ONLY     " -c default_transaction_read_only=on"
 
 struct hf_live_copy {
     struct hf_worker *worker; // borrowed
@@ -24,6 +23,7 @@ struct hf_live_copy {
     enum hf_sandbox_level lowest;
     uint64_t phase_ms, scratch_bytes, lives_ms;
     uid_t uid;
+    int uid_lock; // let go after the sandbox and its files are gone
     struct hf_scratch *scratch;
     char *data;
     char options[1024];
@@ -55,16 +55,17 @@ hf_live_copy_open(struct hf_worker *worker, const json_t *request, const struct 
     if (copy == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a copy");
     copy->worker = worker;
+    copy->uid_lock = -1;
     copy->phase_ms = (uint64_t)settings->sandbox.phase_ms;
     copy->lives_ms = options->lives_ms;
-    copy->uid = geteuid() == 0 ? COPY_UID_FIRST + (uint32_t)getpid() % COPY_UIDS : geteuid();
     hf_worker_progress(worker, "plan", 0, 0);
     hf_progress_relay_start(&copy->relay, worker);
     struct hf_restore_options restoring = {.workers = (unsigned)settings->workers,
                                            .cancel = hf_worker_cancel(worker),
                                            .done = &copy->relay.done,
                                            .total = &copy->relay.total};
-    if (!hf_sandbox_level_parse(level != NULL ? level : settings->sandbox.lowest_level, &copy->lowest, err) ||
+    if (!hf_uid_claim(&copy->uid, &copy->uid_lock, err) ||
+        !hf_sandbox_level_parse(level != NULL ? level : settings->sandbox.lowest_level, &copy->lowest, err) ||
         !hf_restore_work_begin(worker, request, &restoring, &copy->relay, &copy->work, err))
         return false;
     if (copy->work.engine->complete != NULL)
@@ -92,6 +93,7 @@ hf_live_copy_freep(struct hf_live_copy **copy)
     hf_sandbox_freep(&gone->sandbox);
     hf_restore_work_done(&gone->work);
     hf_scratch_freep(&gone->scratch);
+    hf_closep(&gone->uid_lock);
     free(gone->data);
     free(gone);
     *copy = NULL;

@@ -19,6 +19,7 @@ from host import OWN_NETWORK, Decoy, Host, leftovers, packets  # noqa: E402
 from appliance import BUILD, Appliance, Cluster, folder, wait_for  # noqa: E402
 from tap import run, skip, test  # noqa: E402
 
+SERVERS = os.environ.get("HOLDFAST_SERVERS", "")
 EVIL = os.path.join(BUILD, "tests/libescape-evil.so")
 VERDICT_SECONDS = 60
 PHASE_SECONDS = 5
@@ -209,6 +210,30 @@ def case_61_in_the_sandbox_it_runs_and_is_refused_everything():
     for word in ("told_index", "program: could not execute command", "file: could not open file", "No such file",
                  "object: could not", "dial: "):
         assert word in reason, reason
+
+
+@test
+def case_61_a_trigger_that_fires_at_each_login_does_not_fire_at_ours():
+    binaries = os.path.join(SERVERS, "17", "bin")
+    if not os.path.exists(os.path.join(binaries, "postgres")):
+        skip("login triggers came with PostgreSQL 17, which is not here")
+    appliance = Appliance(more_settings=f"sandbox:\n  postgres_prefixes: [{SERVERS}]\n  phase: {PHASE_SECONDS}s\n")
+    cluster = Cluster(binaries=binaries)
+    attack_in(cluster)
+    cluster.sql("CREATE FUNCTION on_login() RETURNS event_trigger LANGUAGE plpgsql SECURITY DEFINER AS"
+                " $$BEGIN PERFORM public.attack('login'); IF current_setting('application_name') = 'holdfast_verify'"
+                " THEN RAISE EXCEPTION 'it fired'; END IF; END$$")
+    cluster.sql("CREATE EVENT TRIGGER l ON login EXECUTE FUNCTION on_login(); ALTER EVENT TRIGGER l ENABLE ALWAYS")
+    cluster.sql("SELECT 1")
+    assert aimed("login") == ["file-login", "object-login", "program-login"], os.listdir(aim)
+    appliance.add_source(cluster, "--verify-after-backup", "no")
+    appliance.good("backup", "clinic")
+    cluster.stop()
+    clear_aim()
+    host = Host(aim, decoy=decoy)
+    answer = appliance.good("verify", "clinic")
+    host.assert_unchanged(VERDICT_SECONDS)
+    assert answer["result"] == "passed", answer
 
 
 # What is loaded, run or dialled because a setting says so.
