@@ -43,6 +43,7 @@ static bool show_moment(const json_t *recovery, struct hf_buf *out, struct hf_er
 static bool show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err);
 static bool list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err);
 static bool show_clock(const json_t *source, struct hf_buf *out, struct hf_error *err);
+static bool show_semi_sync(const json_t *source, struct hf_buf *out, struct hf_error *err);
 static bool show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err);
 static bool show_damage_rows(const json_t *damages, struct hf_buf *out, struct hf_error *err);
 
@@ -704,7 +705,11 @@ show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, stru
         any = true;
         if (!list_windows(json_object_get(stream, "windows"), &windows, err) ||
             !hf_table_add(&table, text_of(source, "name"), NULL, err) ||
-            !hf_table_add(&table, state, colour_of(strcmp(state, "receiving") == 0 ? "proven" : "failed"), err) ||
+            !hf_table_add(&table, state,
+                          colour_of(strcmp(state, "receiving") == 0      ? "proven"
+                                    : strcmp(state, "asynchronous") == 0 ? "unproven"
+                                                                         : "failed"),
+                          err) ||
             !hf_table_add(&table, duration_of(stream, "lag_ms", lag), NULL, err) ||
             !hf_table_add(&table, bytes_of(now, "lag_bytes", behind), NULL, err) ||
             !hf_table_add(&table, text_of(now, "received"), NULL, err) ||
@@ -744,6 +749,20 @@ show_clock(const json_t *source, struct hf_buf *out, struct hf_error *err)
                          apart / 1000, ahead > 0 ? "ahead of" : "behind", word_of(source, "name"));
 }
 
+/* A source that waited in vain for an acknowledgement goes on without, until it is answered again. */
+static bool
+show_semi_sync(const json_t *source, struct hf_buf *out, struct hf_error *err)
+{
+    const json_t *now = json_object_get(json_object_get(source, "stream"), "now");
+    char when[TEXT_BYTES];
+    return json_integer_value(json_object_get(now, "semi_sync_lost_at")) == 0 ||
+           hf_buf_printf(
+               out, err,
+               "\nCommits of source %s have not waited for this archive since %s: semi-synchronous replication "
+               "has given up.\n",
+               word_of(source, "name"), or_dash(time_of(now, "semi_sync_lost_at", when)));
+}
+
 static bool
 show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
@@ -760,7 +779,7 @@ show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
     }
     json_array_foreach(json_object_get(result, "sources"), index, row)
     {
-        if (!show_clock(row, out, err))
+        if (!show_clock(row, out, err) || !show_semi_sync(row, out, err))
             return false;
     }
     json_array_foreach(json_object_get(result, "gaps"), index, row)

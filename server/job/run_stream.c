@@ -22,8 +22,9 @@ struct receiving {
     struct hf_source_target target;
     struct hf_stream_writer *writer;
     struct hf_source_identity identity;
-    struct hf_stream_report report; // the last one
-    uint64_t first;                 // position at which this worker began; 0: not yet
+    struct hf_stream_report report; // the last one; its texts are those:
+    char received[HF_STREAM_POSITION_BYTES], durable[HF_STREAM_POSITION_BYTES], server[HF_STREAM_POSITION_BYTES];
+    uint64_t first; // position at which this worker began; 0: not yet
     int64_t gaps;
     bool reported; // by the connection that is, or was
 };
@@ -34,6 +35,8 @@ static bool wait_before_retry(struct receiving *receiving, int64_t ms, struct hf
 static void keep_report(void *context, const struct hf_stream_report *report);
 static void tell(void *context, bool gap, const char *sentence);
 static void send_state(struct receiving *receiving, const struct hf_error *problem);
+static void keep_text(const char **text, char kept[static HF_STREAM_POSITION_BYTES]);
+static json_t *place_or_null(const char *text, uint64_t position);
 static json_t *position_or_null(uint64_t position);
 static struct hf_stream_pause *pause_of(struct hf_daemon *daemon, const char *source);
 
@@ -203,6 +206,9 @@ keep_report(void *context, const struct hf_stream_report *report)
 {
     struct receiving *receiving = context;
     receiving->report = *report;
+    keep_text(&receiving->report.received_text, receiving->received);
+    keep_text(&receiving->report.durable_text, receiving->durable);
+    keep_text(&receiving->report.server_text, receiving->server);
     receiving->reported = true;
     const uint64_t end = report->positions.received;
     if (receiving->first == 0)
@@ -224,6 +230,10 @@ tell(void *context, bool gap, const char *sentence)
 static void
 send_state(struct receiving *receiving, const struct hf_error *problem)
 {
+    static const char *const semi_sync_names[] = {[HF_SEMI_SYNC_UNKNOWN] = NULL,
+                                                  [HF_SEMI_SYNC_OFF] = "off",
+                                                  [HF_SEMI_SYNC_ON] = "on",
+                                                  [HF_SEMI_SYNC_LOST] = "lost"};
     const struct hf_stream_report *report = &receiving->report;
     const struct hf_stream_positions *positions = &report->positions;
     const uint64_t behind = report->server_end > positions->durable && positions->durable != 0
@@ -232,17 +242,36 @@ send_state(struct receiving *receiving, const struct hf_error *problem)
     hf_worker_report(
         receiving->worker,
         json_pack(
-            "{s:b, s:o?, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o}", "connected",
+            "{s:b, s:o?, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s?, s:I}", "connected",
             problem == NULL, "problem",
             problem == NULL ? NULL
                             : hf_json_foreign_text(problem->message, strlen(problem->message), HF_ERROR_MESSAGE_BYTES),
-            "timeline", (json_int_t)report->server_timeline, "received", position_or_null(positions->received),
-            "durable", position_or_null(positions->durable), "sealed", position_or_null(positions->sealed),
-            "server_end", position_or_null(report->server_end), "lag_bytes", (json_int_t)behind, "caught_up_at",
-            (json_int_t)report->caught_up_at, "newest_commit_at", (json_int_t)positions->newest_time, "journal_bytes",
-            (json_int_t)positions->journal_bytes, "sequence", (json_int_t)positions->sequence, "gaps",
+            "timeline", (json_int_t)report->server_timeline, "received",
+            place_or_null(report->received_text, positions->received), "durable",
+            place_or_null(report->durable_text, positions->durable), "sealed", position_or_null(positions->sealed),
+            "server_end", place_or_null(report->server_text, report->server_end), "lag_bytes", (json_int_t)behind,
+            "caught_up_at", (json_int_t)report->caught_up_at, "newest_commit_at", (json_int_t)positions->newest_time,
+            "journal_bytes", (json_int_t)positions->journal_bytes, "sequence", (json_int_t)positions->sequence, "gaps",
             (json_int_t)receiving->gaps, "from_standby", (int)report->from_standby, "server_clock_ahead_ms",
-            report->clock_known ? json_integer(report->server_clock_ahead_ms) : json_null()));
+            report->clock_known ? json_integer(report->server_clock_ahead_ms) : json_null(), "semi_sync",
+            semi_sync_names[report->semi_sync], "semi_sync_lost_at", (json_int_t)report->semi_sync_lost_at));
+}
+
+/* The engine's buffer does not outlive the engine's call. */
+static void
+keep_text(const char **text, char kept[static HF_STREAM_POSITION_BYTES])
+{
+    if (*text == NULL)
+        return;
+    snprintf(kept, HF_STREAM_POSITION_BYTES, "%s", *text);
+    *text = kept;
+}
+
+/* In the engine's words, if it has any: they are GTIDs, "" before the first. */
+static json_t *
+place_or_null(const char *text, uint64_t position)
+{
+    return text == NULL ? position_or_null(position) : *text == 0 ? json_null() : json_string(text);
 }
 
 static json_t *

@@ -52,7 +52,9 @@ name_state(struct hf_daemon *daemon, const struct hf_job *job, int64_t *ret_lag_
         *ret_lag_ms = hf_daemon_now(daemon) > caught_up_at ? hf_daemon_now(daemon) - caught_up_at : 0;
     if (!json_is_true(json_object_get(job->report, "connected")))
         return "disconnected";
-    return *ret_lag_ms < 0 || *ret_lag_ms > BEHIND_MS ? "behind" : "receiving";
+    if (*ret_lag_ms < 0 || *ret_lag_ms > BEHIND_MS)
+        return "behind";
+    return json_integer_value(json_object_get(job->report, "semi_sync_lost_at")) > 0 ? "asynchronous" : "receiving";
 }
 
 static bool

@@ -6,7 +6,8 @@
 
 /*
  * *ret is null when there is no stream and never was one; else {state, lag_ms, now, windows}:
- *   state    receiving; behind, for more than a minute; disconnected; starting; stopped: nobody receives it; off: it is not
+ *   state    receiving; asynchronous: receiving, but the server has stopped waiting for acknowledgements; behind, for
+ *            more than a minute; disconnected; starting; stopped: nobody receives it; off: it is not
  *            wanted any more, and what there is stays
  *   lag_ms   the age of the newest moment of which we have everything; null while not known
  *   now      what the receiver said last (run_stream.c), or null

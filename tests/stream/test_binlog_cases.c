@@ -9,6 +9,18 @@
 #define SMALL "--max-binlog-size=65536 --sync-binlog=0 --innodb-flush-log-at-trx-commit=2 --max-allowed-packet=128M"
 #define FAST  "--sync-binlog=0 --innodb-flush-log-at-trx-commit=0 --max-allowed-packet=128M"
 
+static atomic_bool hold; // every fdatasync waits as long as it is set
+int __real_fdatasync(int fd);
+int __wrap_fdatasync(int fd);
+
+int
+__wrap_fdatasync(int fd)
+{
+    while (atomic_load(&hold))
+        usleep(1000);
+    return __real_fdatasync(fd);
+}
+
 struct case_of {
     struct mariadb_server source, copy;
     struct test_vault vault;
@@ -314,5 +326,49 @@ HF_TEST(a_server_without_a_binary_log_is_refused_with_the_setting)
     binlog_receiving_wait(&c.receiving);
     assert_int_equal(c.receiving.why.kind, HF_ERR_USAGE);
     assert_string_equal(c.receiving.why.message, "the server writes no binary log (log_bin is off)");
+    end(&c);
+}
+
+struct waiting_commit {
+    MYSQL *conn;
+    pthread_t thread;
+    atomic_bool done;
+};
+
+static void *
+commit_one(void *context)
+{
+    struct waiting_commit *commit = context;
+    mariadb_sql(commit->conn, "INSERT INTO clinic.visit (note) VALUES ('on the disk?')");
+    atomic_store(&commit->done, true);
+    return NULL;
+}
+
+HF_TEST(a_commit_waits_until_its_bytes_are_on_our_disk)
+{
+    struct case_of c;
+    begin(&c, SMALL " --rpl-semi-sync-master-enabled=ON --rpl-semi-sync-master-timeout=600000 "
+                    "--rpl-semi-sync-master-wait-point=AFTER_SYNC --rpl-semi-sync-master-wait-no-slave=OFF");
+    binlog_receiving_start(&c.receiving);
+    write_visits(c.conn, 5);
+    binlog_receiving_catch_up(&c.receiving, c.conn);
+    while (strcmp(mariadb_status(c.conn, "SHOW STATUS LIKE 'Rpl_semi_sync_master_clients'"), "1") != 0)
+        usleep(10000);
+    write_visits(c.conn, 1);
+    struct waiting_commit commit = {.conn = mariadb_open(&c.source)};
+    const int before = atoi(mariadb_status(c.conn, "SHOW STATUS LIKE 'Rpl_semi_sync_master_yes_tx'"));
+    atomic_store(&hold, true);
+    assert_int_equal(pthread_create(&commit.thread, NULL, commit_one, &commit), 0);
+    // The event has been sent, and more than once the time that an answer takes has gone by.
+    while (atoi(mariadb_status(c.conn, "SHOW STATUS LIKE 'Rpl_semi_sync_master_wait_sessions'")) == 0)
+        usleep(10000);
+    usleep(700000);
+    assert_false(atomic_load(&commit.done));
+    assert_int_equal(atoi(mariadb_status(c.conn, "SHOW STATUS LIKE 'Rpl_semi_sync_master_yes_tx'")), before);
+    atomic_store(&hold, false);
+    pthread_join(commit.thread, NULL);
+    assert_true(atoi(mariadb_status(c.conn, "SHOW STATUS LIKE 'Rpl_semi_sync_master_yes_tx'")) > before);
+    mysql_close(commit.conn);
+    binlog_receiving_stop(&c.receiving);
     end(&c);
 }

@@ -55,7 +55,8 @@ struct receiver {
 };
 
 static bool find_place(struct receiver *receiver, struct hf_error *err);
-static bool check_server(struct receiver *receiver, bool *ret_lost, const char **ret_cause, struct hf_error *err);
+static bool ask_server(struct receiver *receiver, struct hf_error *err);
+static bool check_server(struct receiver *receiver, bool *ret_lost, struct hf_error *err);
 static bool was_reset(const struct receiver *receiver);
 static bool fail_ahead(const struct receiver *receiver, const char *cause, struct hf_error *err);
 static bool begin_anew(struct receiver *receiver, struct hf_error *err);
@@ -106,13 +107,10 @@ hf_binlog_receive(const struct hf_stream_receive *request, enum hf_gtid_flavor f
         const char *cause = NULL;
         bool lost = false;
         struct hf_error why = {0};
-        end_connection(&receiver);
-        if (!hf_binlog_session_open(&receiver.session, connect, err) ||
-            !hf_binlog_server_ask(&receiver.session, &receiver.server, err) || !find_place(&receiver, err) ||
-            !check_server(&receiver, &lost, &cause, err))
+        if (!ask_server(&receiver, err) || !find_place(&receiver, err) || !check_server(&receiver, &lost, err))
             return false;
         if (lost) {
-            if (!skip_lost(&receiver, cause, true, err))
+            if (!skip_lost(&receiver, "the server's binary logs were reset", true, err))
                 return false;
             continue;
         }
@@ -128,6 +126,22 @@ hf_binlog_receive(const struct hf_stream_receive *request, enum hf_gtid_flavor f
         if (!skip_lost(&receiver, cause, false, err))
             return false;
     }
+}
+
+/* Its oldest file with a connection of its own, then the one that is to stay. */
+static bool
+ask_server(struct receiver *receiver, struct hf_error *err)
+{
+    struct hf_binlog_session probe = receiver->session;
+    end_connection(receiver);
+    if (!hf_binlog_session_open(&receiver->session, receiver->connect, err) ||
+        !hf_binlog_server_ask(&receiver->session, &receiver->server, err))
+        return false;
+    probe.conn = NULL;
+    const bool ok = hf_binlog_session_open(&probe, receiver->connect, err) &&
+                    hf_binlog_server_probe(&probe, &receiver->server, err);
+    hf_binlog_session_close(&probe);
+    return ok;
 }
 
 /* The archive's end.  What it holds of a transaction that never ended is left behind in a timeline of its own. */
@@ -189,31 +203,25 @@ begin_anew(struct receiver *receiver, struct hf_error *err)
 
 /* Whether the server has what we have: else it is not the one that wrote it, or it has forgotten. */
 static bool
-check_server(struct receiver *receiver, bool *ret_lost, const char **ret_cause, struct hf_error *err)
+check_server(struct receiver *receiver, bool *ret_lost, struct hf_error *err)
 {
-    const struct hf_binlog_place *place = &receiver->place;
-    *ret_lost = false;
-    if (place->server_id != 0 && place->server_id == receiver->server.server_id && was_reset(receiver)) {
-        *ret_lost = true;
-        *ret_cause = "the server's binary logs were reset";
-        return true;
-    }
-    if (hf_gtid_set_contains_all(&receiver->server.logged, &place->gtids))
-        return true;
-    return fail_ahead(receiver, "it lacks some of them", err);
+    *ret_lost = was_reset(receiver);
+    return *ret_lost || hf_gtid_set_contains_all(&receiver->server.logged, &receiver->place.gtids) ||
+           fail_ahead(receiver, "it lacks some of them", err);
 }
 
-/* Numbers of files only count up, until somebody resets them. */
+/*
+ * All files of the server are younger than the one we received last, and none of what we have was logged before them:
+ * somebody has reset them.  Its GTIDs alone do not tell: they may have grown past ours again.
+ */
 static bool
 was_reset(const struct receiver *receiver)
 {
     const struct hf_binlog_place *place = &receiver->place;
-    const char *ours = strrchr(place->file, '.'), *theirs = strrchr(receiver->server.last_file, '.');
-    if (ours == NULL || theirs == NULL || place->format == HF_BINLOG_NO_FORMAT)
-        return false;
-    const unsigned long our_number = strtoul(ours + 1, NULL, 10), their_number = strtoul(theirs + 1, NULL, 10);
-    return their_number < our_number ||
-           (their_number == our_number && receiver->server.last_position < place->file_position);
+    const struct hf_buf *first = &receiver->server.first_format, *ours = &receiver->format;
+    return place->server_id == receiver->server.server_id && first->length > 0 && ours->length > 0 &&
+           !same_format(ours, first->data, first->length) && hf_get_u32(first->data) >= hf_get_u32(ours->data) &&
+           !hf_gtid_set_contains_all(&receiver->server.oldest, &place->gtids);
 }
 
 static bool
@@ -570,20 +578,18 @@ tell_report(struct receiver *receiver, bool now)
 static void
 look_at_server(struct receiver *receiver)
 {
-    struct hf_binlog_server server = {0};
+    struct hf_gtid_set logged = {0};
     struct hf_error unheard;
     const int64_t now = hf_time_now_ms();
     if (receiver->side.conn == NULL && !hf_binlog_session_open(&receiver->side, receiver->connect, &unheard))
         return;
-    if (!hf_binlog_server_ask(&receiver->side, &server, &unheard)) {
+    if (!hf_binlog_logged_ask(&receiver->side, &logged, &unheard)) {
         hf_binlog_session_close(&receiver->side);
         return;
     }
     hf_gtid_set_done(&receiver->logged);
-    receiver->logged = server.logged;
-    server.logged = (struct hf_gtid_set){0};
+    receiver->logged = logged;
     receiver->logged_at = now;
-    hf_binlog_server_done(&server);
 }
 
 /* A source that waited in vain goes on without waiting, and says so nowhere else. */

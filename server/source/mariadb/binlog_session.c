@@ -10,6 +10,7 @@
 #define BEAT_NS       "1000000000" // heartbeats of an idle server, in ns
 #define MARK_SEMI     0xef
 #define FLAG_WAITS    0x01
+#define DUMP_NO_WAIT  1 // end where the log ends
 #define DUMP_ANNOTATE 2 // send the statement's text with its rows
 #define DUMP_BY_GTID  4 // MySQL: the set decides, file and position do not
 
@@ -28,7 +29,9 @@ static bool ask(struct hf_binlog_session *session, const char *sql, unsigned col
 static bool ask_text(struct hf_binlog_session *session, const char *sql, unsigned column, char *ret, size_t size,
                      struct hf_error *err);
 static bool ask_set(struct hf_binlog_session *session, const char *sql, struct hf_gtid_set *ret, struct hf_error *err);
-static bool ask_oldest(struct hf_binlog_session *session, struct hf_binlog_server *server, struct hf_error *err);
+static bool begin_dumping(struct hf_binlog_session *session, bool *ret_checksums, struct hf_error *err);
+static bool take_head(struct hf_binlog_session *session, struct hf_binlog_walk *walk, struct hf_binlog_server *server,
+                      bool *ret_enough, struct hf_error *err);
 static bool ask_semi_sync(struct hf_binlog_session *session, struct hf_binlog_server *server, struct hf_error *err);
 static bool fail_asking(struct hf_binlog_session *session, const char *doing, struct hf_error *err);
 static bool send_command(struct hf_binlog_session *session, uint8_t command, const struct hf_buf *body,
@@ -67,7 +70,8 @@ hf_binlog_session_close(struct hf_binlog_session *session)
 bool
 hf_binlog_server_ask(struct hf_binlog_session *session, struct hf_binlog_server *ret, struct hf_error *err)
 {
-    _cleanup_(hf_binlog_server_done) struct hf_binlog_server server = {.by_gtid = true};
+    _cleanup_(hf_binlog_server_done) struct hf_binlog_server server = {
+        .by_gtid = true, .first_format = HF_BUF_INIT(HF_BINLOG_FORMAT_MOST)};
     char text[CELL_BYTES];
     const bool mysql = session->flavor == HF_GTID_MYSQL;
     if (!ask_text(session, "SELECT @@global.log_bin", 0, text, sizeof text, err))
@@ -85,9 +89,7 @@ hf_binlog_server_ask(struct hf_binlog_session *session, struct hf_binlog_server 
             return false;
         server.by_gtid = strcmp(text, "ON") == 0;
     }
-    if (!ask_set(session, mysql ? "SELECT @@global.gtid_executed" : "SELECT @@global.gtid_binlog_pos", &server.logged,
-                 err) ||
-        !ask_oldest(session, &server, err) || !ask_semi_sync(session, &server, err))
+    if (!hf_binlog_logged_ask(session, &server.logged, err) || !ask_semi_sync(session, &server, err))
         return false;
     *ret = server;
     server = (struct hf_binlog_server){0};
@@ -112,30 +114,48 @@ hf_binlog_server_done(struct hf_binlog_server *server)
 {
     hf_gtid_set_done(&server->logged);
     hf_gtid_set_done(&server->oldest);
+    hf_buf_done(&server->first_format);
+}
+
+bool
+hf_binlog_logged_ask(struct hf_binlog_session *session, struct hf_gtid_set *ret, struct hf_error *err)
+{
+    return ask_set(
+        session, session->flavor == HF_GTID_MYSQL ? "SELECT @@global.gtid_executed" : "SELECT @@global.gtid_binlog_pos",
+        ret, err);
+}
+
+bool
+hf_binlog_server_probe(struct hf_binlog_session *session, struct hf_binlog_server *server, struct hf_error *err)
+{
+    _cleanup_(hf_buf_done) struct hf_buf body = HF_BUF_INIT(64);
+    struct hf_binlog_walk walk;
+    bool checksums, enough = false;
+    if (session->flavor == HF_GTID_MARIADB && !run(session, "SET @mariadb_slave_capability=4", false, err))
+        return false;
+    if (!begin_dumping(session, &checksums, err) || !hf_buf_put_u32(&body, 4, err) ||
+        !hf_buf_put_u16(&body, DUMP_NO_WAIT, err) || !hf_buf_put_u32(&body, session->replica_id, err) ||
+        !send_command(session, COM_DUMP, &body, err))
+        return false;
+    session->packets.any_sequence = true;
+    hf_binlog_walk_begin(&walk, checksums);
+    while (!enough)
+        if (!take_head(session, &walk, server, &enough, err))
+            return hf_fail_within(err, "could not look at the server's oldest binary log");
+    return true;
 }
 
 bool
 hf_binlog_session_dump(struct hf_binlog_session *session, const struct hf_binlog_server *server,
                        const struct hf_binlog_place *from, bool *ret_checksums, struct hf_error *err)
 {
-    char checksum[16];
-    const bool mysql = session->flavor == HF_GTID_MYSQL;
-    if (!run(session, "SET @master_heartbeat_period=" BEAT_NS, false, err) ||
-        !run(session, "SET @master_binlog_checksum=@@global.binlog_checksum", false, err) ||
-        !ask_text(session, "SELECT @master_binlog_checksum", 0, checksum, sizeof checksum, err) ||
-        (mysql && !run(session,
-                       "SET @source_heartbeat_period=" BEAT_NS ", @source_binlog_checksum="
-                       "@@global.binlog_checksum",
-                       false, err)) ||
-        !say_where(session, from, err))
+    if (!say_where(session, from, err))
         return false;
     if (server->semi_sync && !run(session, "SET @rpl_semi_sync_slave=1, @rpl_semi_sync_replica=1", false, err))
         return false;
     session->semi_sync = server->semi_sync;
-    if (!hf_packets_take_over(&session->packets, session->conn, "the server", err))
+    if (!begin_dumping(session, ret_checksums, err))
         return false;
-    session->dumping = true;
-    *ret_checksums = strcmp(checksum, "NONE") != 0;
     if (!register_replica(session, err) || !ask_for_events(session, server, from, err))
         return false;
     session->packets.any_sequence = true;
@@ -173,6 +193,63 @@ hf_binlog_session_acknowledge(struct hf_binlog_session *session, const char *fil
     hf_put_u64(head + 1, position);
     session->packets.sequence = 0;
     return hf_packets_send(&session->packets, head, sizeof head, file, strlen(file), ANSWER_MS, session->cancel, err);
+}
+
+/* What every dump needs to be told; from here on the connection is ours. */
+static bool
+begin_dumping(struct hf_binlog_session *session, bool *ret_checksums, struct hf_error *err)
+{
+    char checksum[16];
+    if (!run(session, "SET @master_heartbeat_period=" BEAT_NS ", @master_binlog_checksum=@@global.binlog_checksum",
+             false, err) ||
+        !ask_text(session, "SELECT @master_binlog_checksum", 0, checksum, sizeof checksum, err) ||
+        (session->flavor == HF_GTID_MYSQL &&
+         !run(session, "SET @source_heartbeat_period=" BEAT_NS ", @source_binlog_checksum=@@global.binlog_checksum",
+              false, err)) ||
+        !hf_packets_take_over(&session->packets, session->conn, "the server", err))
+        return false;
+    session->dumping = true;
+    *ret_checksums = strcmp(checksum, "NONE") != 0;
+    return true;
+}
+
+/* One event of the head of a file: name, format description, GTIDs.  A file without a list has nothing before it. */
+static bool
+take_head(struct hf_binlog_session *session, struct hf_binlog_walk *walk, struct hf_binlog_server *server,
+          bool *ret_enough, struct hf_error *err)
+{
+    const uint8_t *data;
+    size_t length;
+    uint64_t position;
+    struct hf_binlog_step step;
+    if (!hf_packets_await(&session->packets, HF_BINLOG_EVENT_MOST, ANSWER_MS, session->cancel, &data, &length, err))
+        return false;
+    if (length > 0 && data[0] == 0xff)
+        return judge_refusal(data, length, err);
+    if (length > 0 && length < 9 && data[0] == 0xfe) {
+        *ret_enough = true;
+        return true;
+    }
+    if (length < 1 + HF_BINLOG_HEADER || data[0] != 0)
+        return hf_fail(err, HF_ERR_CORRUPT, "the server sent %zu bytes that are no event", length);
+    if (!hf_binlog_walk_event(walk, data + 1, length - 1, 0, &step, err))
+        return false;
+    switch (step.event.type) {
+    case HF_BINLOG_ROTATE:
+        *ret_enough = server->first_format.length > 0; // the next file's
+        return *ret_enough || hf_binlog_rotate_read(&step.event, 0, &position, server->first_file, err);
+    case HF_BINLOG_FORMAT:
+        hf_buf_clear(&server->first_format);
+        return hf_buf_add(&server->first_format, data + 1, length - 1, err);
+    case HF_BINLOG_GTID_LIST:
+    case HF_BINLOG_MYSQL_PREVIOUS:
+        *ret_enough = true;
+        hf_gtid_set_done(&server->oldest);
+        return hf_binlog_before_read(&step.event, 0, &server->oldest, err);
+    default:
+        *ret_enough = step.group;
+        return true;
+    }
 }
 
 /* A statement without rows. */
@@ -225,36 +302,6 @@ ask_set(struct hf_binlog_session *session, const char *sql, struct hf_gtid_set *
     _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_GTID_TEXT_MOST);
     return ask(session, sql, 0, &text, err) &&
            hf_gtid_set_parse(session->flavor, hf_buf_text(&text), text.length, ret, err);
-}
-
-/* Names of the first and the last file, and what was logged before the first. */
-static bool
-ask_oldest(struct hf_binlog_session *session, struct hf_binlog_server *server, struct hf_error *err)
-{
-    static const char doing[] = "list the server's binary logs";
-    char sql[2 * HF_BINLOG_NAME_BYTES + 64], quoted[2 * HF_BINLOG_NAME_BYTES + 1];
-    if (mysql_query(session->conn, "SHOW BINARY LOGS") != 0)
-        return fail_asking(session, doing, err);
-    MYSQL_RES *result = mysql_store_result(session->conn);
-    if (result == NULL)
-        return fail_asking(session, doing, err);
-    for (MYSQL_ROW row = mysql_fetch_row(result); row != NULL && mysql_num_fields(result) >= 2;
-         row = mysql_fetch_row(result)) {
-        if (row[0] == NULL || row[1] == NULL || strlen(row[0]) >= HF_BINLOG_NAME_BYTES)
-            continue;
-        if (server->first_file[0] == 0)
-            snprintf(server->first_file, sizeof server->first_file, "%s", row[0]);
-        snprintf(server->last_file, sizeof server->last_file, "%s", row[0]);
-        server->last_position = strtoull(row[1], NULL, 10);
-    }
-    mysql_free_result(result);
-    if (server->first_file[0] == 0)
-        return hf_fail(err, HF_ERR_USAGE, "the server lists no binary log");
-    if (session->flavor == HF_GTID_MYSQL)
-        return ask_set(session, "SELECT @@global.gtid_purged", &server->oldest, err);
-    mysql_real_escape_string(session->conn, quoted, server->first_file, strlen(server->first_file));
-    snprintf(sql, sizeof sql, "SELECT BINLOG_GTID_POS('%s', 4)", quoted);
-    return ask_set(session, sql, &server->oldest, err);
 }
 
 static bool

@@ -19,16 +19,19 @@
 /* Connects as the target says.  Owner of *ret: the caller. */
 typedef bool hf_binlog_connector(const struct hf_source_target *target, MYSQL **ret, struct hf_error *err);
 
-/* What the server says of its log. */
+/*
+ * What the server says of its log.  Asked with nothing that waits for the log's lock (SHOW BINARY LOGS, SHOW MASTER
+ * STATUS): a semi-synchronous source can hold it while it waits for us, and each would wait for the other for ever.
+ */
 struct hf_binlog_server {
     uint32_t server_id;
-    struct hf_gtid_set logged;             // everything that was ever logged there: gtid_binlog_pos, gtid_executed
-    struct hf_gtid_set oldest;             // logged before the oldest file that is there
-    char first_file[HF_BINLOG_NAME_BYTES]; // the oldest
-    char last_file[HF_BINLOG_NAME_BYTES];  // the one that is written
-    uint64_t last_position;
-    bool semi_sync; // it is a semi-synchronous source
-    bool by_gtid;   // MySQL: gtid_mode is ON; MariaDB: always
+    struct hf_gtid_set logged; // everything that was ever logged there: gtid_binlog_pos, gtid_executed
+    bool semi_sync;            // it is a semi-synchronous source
+    bool by_gtid;              // MySQL: gtid_mode is ON; MariaDB: always
+    /* The oldest file that is there: its name, its format description, and what was logged before it. */
+    char first_file[HF_BINLOG_NAME_BYTES];
+    struct hf_buf first_format;
+    struct hf_gtid_set oldest;
 };
 
 struct hf_binlog_session {
@@ -54,6 +57,15 @@ void hf_binlog_session_close(struct hf_binlog_session *session);
  */
 HF_MUST_CHECK bool hf_binlog_server_ask(struct hf_binlog_session *session, struct hf_binlog_server *ret,
                                         struct hf_error *err);
+/* What it has logged by now, alone. */
+HF_MUST_CHECK bool hf_binlog_logged_ask(struct hf_binlog_session *session, struct hf_gtid_set *ret,
+                                        struct hf_error *err);
+/*
+ * Looks at the head of the oldest file, as a replica that asks for no file by name is sent it.  The session is of no
+ * other use after it.
+ */
+HF_MUST_CHECK bool hf_binlog_server_probe(struct hf_binlog_session *session, struct hf_binlog_server *server,
+                                          struct hf_error *err);
 /* Whether a semi-synchronous source still waits; it gives up after its timeout, and begins again when we catch up. */
 HF_MUST_CHECK bool hf_binlog_semi_sync_status(struct hf_binlog_session *session, bool *ret_on, struct hf_error *err);
 void hf_binlog_server_done(struct hf_binlog_server *server);
