@@ -8,8 +8,8 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "sandbox/engine_postgres.h"
+#include "sandbox/uids.h"
 
-#define PROBE_UID        1879165536u // above those of verifications (run_verify.c)
 #define REPOSITORY_LEAST (1 * HF_GIB)
 #define SCRATCH_LEAST    (1 * HF_GIB)
 
@@ -18,6 +18,7 @@ static bool has_locale(void *context, const char *provider, const char *locale);
 static struct hf_check *add(struct hf_checks *checks, const char *id, const char *title);
 static void check_postgres(const struct hf_settings *settings, uint32_t server_version, struct hf_check *check);
 static void settle(struct hf_check *check, bool ok, const char *detail, const char *remedy);
+static bool probe(struct hf_sandbox_spec *spec, json_t **ret_report, bool *ret_holds, struct hf_error *err);
 static void check_isolation(struct hf_worker *worker, struct hf_checks *checks);
 static void check_room(struct hf_checks *checks, const char *id, const char *title, const char *folder, uint64_t least,
                        const char *remedy);
@@ -119,13 +120,24 @@ settle(struct hf_check *check, bool ok, const char *detail, const char *remedy)
     snprintf(check->remedy, sizeof check->remedy, "%s", ok ? "" : remedy);
 }
 
+/* As a uid that no other sandbox has, in the group of the same number. */
+static bool
+probe(struct hf_sandbox_spec *spec, json_t **ret_report, bool *ret_holds, struct hf_error *err)
+{
+    _cleanup_(hf_closep) int claim = -1;
+    if (!hf_uid_claim(&spec->host_uid, &claim, err))
+        return false;
+    spec->host_gid = geteuid() == 0 ? (gid_t)spec->host_uid : getegid();
+    return hf_sandbox_probe(spec, ret_report, ret_holds, err);
+}
+
 /* A sandbox is really made, and something in it really tries to break out. */
 static void
 check_isolation(struct hf_worker *worker, struct hf_checks *checks)
 {
     const struct hf_settings *settings = hf_worker_settings(worker);
     struct hf_check *check = add(checks, "isolation", "Restored data can be contained");
-    struct hf_sandbox_spec spec = {.host_uid = PROBE_UID, .host_gid = PROBE_UID};
+    struct hf_sandbox_spec spec = {0};
     _cleanup_(hf_json_freep) json_t *report = NULL;
     struct hf_error why;
     bool holds;
@@ -133,7 +145,7 @@ check_isolation(struct hf_worker *worker, struct hf_checks *checks)
     if (check == NULL)
         return;
     if (!hf_sandbox_level_parse(settings->sandbox.lowest_level, &spec.lowest, &why) ||
-        !hf_sandbox_probe(&spec, &report, &holds, &why)) {
+        !probe(&spec, &report, &holds, &why)) {
         settle(check, false, why.message, why.hint);
         return;
     }

@@ -11,6 +11,7 @@
 #include "catalog/local.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/process.h"
 
 /* What a daemon that was killed left behind. */
 struct lost_jobs {
@@ -404,6 +405,11 @@ take_order(struct hf_daemon *daemon, struct hf_job *job, struct hf_error *err)
         !hf_catalog_newest_backup(catalog, job->subject, &proven, &any_proven, keep_order, &ignored, err))
         return false;
     job->order.never_proven = found && !any_proven;
+    if (!found || job->order.asked)
+        return true;
+    _cleanup_(hf_process_state_done) struct hf_process_state state = {.unproven_since = -1};
+    struct hf_error ignored_failure; // which is next is no reason not to queue it
+    job->order.changed = hf_process_look(daemon, job->subject, &state, &ignored_failure) && state.unproven_since >= 0;
     return true;
 }
 

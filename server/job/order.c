@@ -10,6 +10,8 @@ hf_job_goes_before(const struct hf_job_order *a, const struct hf_job_order *b)
 {
     if (a->asked || b->asked)
         return a->asked && !b->asked;
+    if (a->changed != b->changed)
+        return a->changed;
     if (a->never_proven != b->never_proven)
         return a->never_proven;
     if (a->newest_open != b->newest_open)

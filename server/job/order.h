@@ -10,9 +10,10 @@
  * Of those that wait, the first of this list is next; what is equal goes in the order it came:
  *
  *   1  what a person asked for
- *   2  a source of which nothing is proven
- *   3  a source whose newest backup is unproven
- *   4  the others; in 2 to 4 the source with the newest backup first
+ *   2  a source that is unproven since a change of how it is backed up (process.h)
+ *   3  a source of which nothing is proven
+ *   4  a source whose newest backup is unproven
+ *   5  the others; in 2 to 5 the source with the newest backup first
  */
 #pragma once
 #include <stdbool.h>
@@ -21,6 +22,7 @@
 
 struct hf_job_order {
     bool asked;        // by a person
+    bool changed;      // its source is unproven since a change
     bool never_proven; // its source
     bool newest_open;  // the newest backup is neither proven nor found bad
     int64_t newest_at; // when that began, ms since 1970; -1: there is none

@@ -13,9 +13,11 @@ HF_TEST(a_person_goes_before_the_schedule_whatever_it_is_about)
     assert_false(hf_job_goes_before(&person, &person)); // in the order they came
 }
 
-HF_TEST(a_source_without_any_proof_is_first_then_the_newest_that_is_open)
+HF_TEST(a_source_that_changed_is_first_then_one_without_any_proof_then_the_newest_that_is_open)
 {
     static const struct hf_job_order in_order[] = {
+        {.changed = true, .newest_open = true, .newest_at = 3},
+        {.changed = true, .newest_at = 9},
         {.never_proven = true, .newest_open = true, .newest_at = 5},
         {.never_proven = true, .newest_open = true, .newest_at = 4},
         {.never_proven = true, .newest_at = 9}, // its newest failed
