@@ -23,7 +23,8 @@ static const char style[] =
     "dl.figures dt{font-size:.85rem;color:#404040}dl.figures dd{margin:0}"
     "dl.figures .value{font-size:1.35rem;font-weight:bold}dl.figures .note{font-size:.85rem;color:#404040}"
     "table{border-collapse:collapse;width:100%;margin:.5rem 0;font-size:.9rem}"
-    "caption{text-align:left;font-weight:bold;padding:.25rem 0}"
+    "caption{position:absolute;width:1px;height:1px;overflow:hidden;clip-path:inset(50%);white-space:nowrap}" // heard
+    "thead th{overflow-wrap:normal;white-space:nowrap}"
     "th,td{text-align:left;vertical-align:top;padding:.25rem .75rem .25rem 0;border-bottom:1px solid #c8c8c8;"
     "overflow-wrap:anywhere}"
     "thead th{border-bottom:2px solid #404040}tbody th{font-weight:normal}.right{text-align:right}"
