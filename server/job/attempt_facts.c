@@ -163,8 +163,8 @@ add_targets(const char *target, const char *measured, const char *met, json_t *c
 }
 
 /*
- * Where the copy was not brought up to the live source, it holds what was there when the backup ended: so old was that when
- * the attempt began.  Only a copy that passed holds anything for sure.
+ * Where the copy was not brought up to the live source, it holds what was there when the backup ended, or at the newest
+ * commit that was replayed: so old was that when the attempt began.  Only a copy that passed holds anything for sure.
  */
 static bool
 add_loss(json_t *content, json_t *result, struct hf_error *err)
@@ -173,12 +173,20 @@ add_loss(json_t *content, json_t *result, struct hf_error *err)
     const char *ended = json_string_value(json_object_get(json_object_get(content, "backup"), "ended_at"));
     const char *started = json_string_value(json_object_get(attempt, "started_at"));
     const char *outcome = json_string_value(json_object_get(attempt, "result"));
-    int64_t from, to;
+    int64_t from, to, commit;
+    const char *newest[] = {
+        json_string_value(json_object_get(json_object_get(content, "stream"), "newest_commit_at")),
+        json_string_value(json_object_get(figures, "recovered_commit_at")),
+    };
     if (json_is_object(figures) && json_is_null(json_object_get(figures, "data_loss_window_ms")) && outcome != NULL &&
         strcmp(outcome, "passed") == 0 && ended != NULL && started != NULL && hf_time_parse(ended, &from, NULL) &&
-        hf_time_parse(started, &to, NULL) &&
-        !set_known(figures, "data_loss_window_ms", json_integer(to > from ? to - from : 0), err))
-        return false;
+        hf_time_parse(started, &to, NULL)) {
+        for (size_t i = 0; i < HF_LENGTH(newest); i++)
+            if (newest[i] != NULL && hf_time_parse(newest[i], &commit, NULL) && commit > from)
+                from = commit;
+        if (!set_known(figures, "data_loss_window_ms", json_integer(to > from ? to - from : 0), err))
+            return false;
+    }
     const json_t *loss = json_object_get(figures, "data_loss_window_ms");
     return !json_is_integer(loss) || hf_json_set(result, "data_loss_ms", json_integer(json_integer_value(loss)), err);
 }

@@ -284,7 +284,7 @@ add_controls(json_t *blocks, const json_t *document, struct hf_error *err)
                            index == 0 ? ""
                            : again    ? ", "
                                       : "; ",
-                           again ? "" : own, again ? "" : ":", hf_text_at(control, "ref")))
+                           again ? "" : own, again ? "" : ": ", hf_text_at(control, "ref")))
             return false;
         if (strcmp(verdict, "passed") != 0 &&
             !hf_buf_printf(&text, err, " (%s)", strcmp(verdict, "failed") == 0 ? "FAILED" : "not shown"))
@@ -343,12 +343,19 @@ add_seal(json_t *blocks, const json_t *attempt, struct hf_error *err)
 static const char *
 plain_step(const char *phase)
 {
-    static const char *const words[][2] = {
-        {"unlock", "Opening the repository"},        {"store", "Looking over the stored objects"},
-        {"restore", "Restoring the files"},          {"prepare", "Preparing the copy"},
-        {"recover", "Starting and recovering"},      {"replay", "Replaying the log"},
-        {"catch_up", "Catching up with the source"}, {"assert", "Asking the owner's questions"},
-        {"check", "Reading and checking all data"},  {"check_files", "Checking the files at rest"}};
+    static const char *const words[][2] = {{"unlock", "Opening the repository"},
+                                           {"store", "Looking over the stored objects"},
+                                           {"restore", "Restoring the files"},
+                                           {"prepare", "Preparing the copy"},
+                                           {"recover", "Starting and recovering"},
+                                           {"replay", "Replaying the log"},
+                                           {"replay_log", "Replaying the stream"},
+                                           {"apply_log", "Replaying the binary log"},
+                                           {"start", "Starting the server"},
+                                           {"catch_up", "Catching up with the source"},
+                                           {"assert", "Asking the owner's questions"},
+                                           {"check", "Reading and checking all data"},
+                                           {"check_files", "Checking the files at rest"}};
     for (size_t i = 0; i < HF_LENGTH(words); i++)
         if (strcmp(words[i][0], phase) == 0)
             return words[i][1];
