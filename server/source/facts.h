@@ -7,6 +7,7 @@
  *   the engine's word for a position), from_standby, started_at, finished_at, files, logical_bytes, bad_pages,
  *   pending_pages, unjudged_pages, damaged [{path, block, verdict}] (the first 100 of them), superuser (of the role or
  *   account that may do everything, or null), notices
+ * scan (whether every page was seen: server/job/backup_base.h)
  * and the engine's own members, which postgres/facts.h and mariadb/facts.h list.  Backups from before there were two
  * engines lack identity and unjudged_pages.
  */
