@@ -14,7 +14,7 @@
 #define KEY_FILE           "keys"
 #define KEY_PASSWORD       "key-password"
 #define VERSION_TIMEOUT_MS 10000
-#define SERVER_ID          "4294967295"
+#define SERVER_ID_OPTION   "--server-id=4294967295"
 #define COMPLETED          "completed OK!"
 #define USUAL_BUFFERS      (64 * HF_MIB)
 
@@ -43,7 +43,7 @@ static const char *const forced[] = {
     "--skip-networking",
     "--skip-name-resolve",
     "--skip-slave-start",
-    "--server-id=" SERVER_ID,
+    SERVER_ID_OPTION,
     "--wsrep-on=OFF",
     "--wsrep-provider=none",
     "--local-infile=OFF",

@@ -28,7 +28,6 @@ hf_words_heading(json_t *blocks, const char *text, struct hf_error *err)
 bool
 hf_words_text(json_t *blocks, const char *tone, struct hf_error *err, const char *format, ...)
 {
-    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(16 * HF_KIB);
     char line[8 * HF_KIB];
     va_list arguments;
     va_start(arguments, format);

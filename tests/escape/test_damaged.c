@@ -65,8 +65,8 @@ HF_TEST(case_65_a_control_file_with_a_right_checksum_and_wild_positions_ends_the
 HF_TEST(case_65_a_label_that_points_anywhere_ends_the_server)
 {
     static const char *const labels[] = {
-        "START WAL LOCATION: FFFFFFFF/FFFFFFFF (file 00000001FFFFFFFF000000FF)\nCHECKPOINT LOCATION: FFFFFFFF/28\n"
-        "BACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIMELINE: 1\n",
+        ("START WAL LOCATION: FFFFFFFF/FFFFFFFF (file 00000001FFFFFFFF000000FF)\nCHECKPOINT LOCATION: FFFFFFFF/28\n"
+         "BACKUP METHOD: streamed\nBACKUP FROM: primary\nSTART TIMELINE: 1\n"),
         "START WAL LOCATION: 0/0 (file 000000010000000000000000)\nCHECKPOINT LOCATION: 0/0\nBACKUP METHOD: streamed\n",
         "START WAL LOCATION: 0/2000028 (file ../../../../etc/passwd)\nCHECKPOINT LOCATION: 0/2000060\n",
         "%n%s%n%s\n",

@@ -238,8 +238,8 @@ fill(MYSQL *conn)
         "USE clinic",
         "CREATE TABLE patient (id INT PRIMARY KEY, name VARCHAR(50), KEY by_name (name)) ENGINE=InnoDB",
         "INSERT INTO patient SELECT seq, CONCAT('zoe', seq) FROM seq_1_to_900",
-        "CREATE TABLE visit (id INT PRIMARY KEY, patient INT, CONSTRAINT visit_of FOREIGN KEY (patient) REFERENCES "
-        "patient (id)) ENGINE=InnoDB",
+        ("CREATE TABLE visit (id INT PRIMARY KEY, patient INT, CONSTRAINT visit_of FOREIGN KEY (patient) REFERENCES "
+         "patient (id)) ENGINE=InnoDB"),
         "INSERT INTO visit SELECT seq, seq FROM seq_1_to_300",
         "CREATE TABLE old_note (id INT PRIMARY KEY, note VARCHAR(60), KEY by_note (note)) ENGINE=MyISAM",
         "INSERT INTO old_note SELECT seq, CONCAT('note number ', seq) FROM seq_1_to_300",
@@ -447,12 +447,11 @@ pack_path(const struct hf_id *backup, char *path, size_t size)
     char name[HF_PACK_NAME_BYTES];
     const struct hf_id id = hf_vault_id(vault.vault);
     hf_assert_ok(hf_vault_read(vault.vault, NULL, NULL, &state, &err), &err);
-    for (size_t i = 0; i < state->pack_count; i++) {
-        if (state->packs[i].kind == HF_PACK_DATA) {
-            snprintf(path, size, "%s/%s", vault.place, hf_pack_name(&id, &state->packs[i].pack, name));
-            (void)backup;
-            return;
-        }
-    }
-    fail_msg("the vault has no pack");
+    const struct hf_vault_pack *largest = NULL; // whose middle is no directory
+    for (size_t i = 0; i < state->pack_count; i++)
+        if (state->packs[i].kind == HF_PACK_DATA && (largest == NULL || state->packs[i].bytes > largest->bytes))
+            largest = &state->packs[i];
+    assert_non_null(largest);
+    snprintf(path, size, "%s/%s", vault.place, hf_pack_name(&id, &largest->pack, name));
+    (void)backup;
 }

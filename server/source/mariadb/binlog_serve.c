@@ -19,14 +19,15 @@
 #include "base/time.h"
 #include "server/source/mariadb/packet.h"
 
-#define VERSION      "5.5.5-10.11.0-MariaDB-holdfast" // a replica takes the prefix off; it asks for GTIDs from 10.0 on
-#define PLUGIN       "mysql_native_password"
-#define SALT_BYTES   20
-#define COMMAND_MOST (2 * HF_MIB) // a replica's longest is its GTID position
-#define ANSWER_MS    60000
-#define STEP_MS      200
-#define BEAT_MS      5000 // heartbeats, or oftener when the replica asks so
-#define BEAT_LEAST   200
+#define VERSION        "5.5.5-10.11.0-MariaDB-holdfast" // a replica takes the prefix off; it asks for GTIDs from 10.0 on
+#define VERSION_PREFIX 6
+#define PLUGIN         "mysql_native_password"
+#define SALT_BYTES     20
+#define COMMAND_MOST   (2 * HF_MIB) // a replica's longest is its GTID position
+#define ANSWER_MS      60000
+#define STEP_MS        200
+#define BEAT_MS        5000 // heartbeats, or oftener when the replica asks so
+#define BEAT_LEAST     200
 
 #define CAPABILITIES 0x0008a205U // long password, long flag, protocol 4.1, transactions, secure, plugins
 #define WITH_SCHEMA  0x00000008U
@@ -260,7 +261,7 @@ answer_query(struct replica *replica, const char *query, struct hf_error *err)
     if (strcasestr(query, "rpl_semi_sync_master_enabled") != NULL)
         return send_value(replica, name_value, (const char *[]){"rpl_semi_sync_master_enabled", "OFF"}, 2, err);
     if (strncasecmp(query, "SELECT VERSION()", 16) == 0)
-        return send_value(replica, name_value + 1, &(const char *){VERSION + 6}, 1, err);
+        return send_value(replica, name_value + 1, &(const char *){&VERSION[VERSION_PREFIX]}, 1, err);
     return send_error(replica, ER_NO_VAR, "holdfast answers a replica that asks by GTID, and nothing else", err);
 }
 
