@@ -7,10 +7,9 @@
 #include "base/time.h"
 #include "server/cli/table.h"
 
-#define CLOCKS_APART_MS 5000 // from here on status says it
-#define GREEN           "32"
-#define YELLOW          "33"
-#define RED             "31"
+#define GREEN  "32"
+#define YELLOW "33"
+#define RED    "31"
 
 #define LABEL_WIDTH 14
 #define TEXT_BYTES  64
@@ -42,7 +41,6 @@ static bool show_part(const json_t *result, struct hf_buf *out, struct hf_error 
 static bool show_moment(const json_t *recovery, struct hf_buf *out, struct hf_error *err);
 static bool show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err);
 static bool list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err);
-static bool show_clock(const json_t *source, struct hf_buf *out, struct hf_error *err);
 static bool show_semi_sync(const json_t *source, struct hf_buf *out, struct hf_error *err);
 static bool show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err);
 static bool show_damage_rows(const json_t *damages, struct hf_buf *out, struct hf_error *err);
@@ -735,20 +733,6 @@ list_windows(const json_t *windows, struct hf_buf *out, struct hf_error *err)
     return true;
 }
 
-/* Commits are timed by the server's clock, all else by ours. */
-static bool
-show_clock(const json_t *source, struct hf_buf *out, struct hf_error *err)
-{
-    const json_t *now = json_object_get(json_object_get(source, "stream"), "now");
-    const json_int_t ahead = json_integer_value(json_object_get(now, "server_clock_ahead_ms"));
-    const json_int_t apart = ahead > 0 ? ahead : -ahead;
-    return apart < CLOCKS_APART_MS ||
-           hf_buf_printf(out, err,
-                         "\nClock: the server's clock is %" JSON_INTEGER_FORMAT " s %s this host's, for source %s; "
-                         "restore --at counts by the server's.\n",
-                         apart / 1000, ahead > 0 ? "ahead of" : "behind", word_of(source, "name"));
-}
-
 /* A source that waited in vain for an acknowledgement goes on without, until it is answered again. */
 static bool
 show_semi_sync(const json_t *source, struct hf_buf *out, struct hf_error *err)
@@ -779,7 +763,7 @@ show_warnings(const json_t *result, struct hf_buf *out, struct hf_error *err)
     }
     json_array_foreach(json_object_get(result, "sources"), index, row)
     {
-        if (!show_clock(row, out, err) || !show_semi_sync(row, out, err))
+        if (!hf_show_stream_warnings(row, out, err) || !show_semi_sync(row, out, err))
             return false;
     }
     json_array_foreach(json_object_get(result, "gaps"), index, row)

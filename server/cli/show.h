@@ -30,3 +30,6 @@ hf_show_function hf_show_retention_plan, hf_show_retention_apply, hf_show_hold_a
     hf_show_holds, hf_show_lock, hf_show_catalog_check, hf_show_catalog_acknowledged;
 /* Below a status: what nobody would look for, and the commands that mend what is wrong. */
 HF_MUST_CHECK bool hf_show_alarms(const json_t *status, struct hf_buf *out, struct hf_error *err);
+
+/* What must not be overlooked of a source's stream: its clock, its slot. */
+HF_MUST_CHECK bool hf_show_stream_warnings(const json_t *source, struct hf_buf *out, struct hf_error *err);

@@ -47,6 +47,7 @@ struct capture {
 
 static bool add_heal(void *context, const struct hf_damage_row *row, struct hf_error *err);
 static bool read_heal(struct taking *taking, const json_t *request, struct hf_error *err);
+static bool find_timeline(struct hf_vault *vault, uint32_t *ret, struct hf_error *err);
 static bool begin(struct taking *taking, const json_t *request, struct hf_error *err);
 static bool copy(struct taking *taking, struct hf_backup_facts *facts, struct hf_error *err);
 static bool start_capture(struct capture *capture, struct hf_error *err);
@@ -153,6 +154,8 @@ begin(struct taking *taking, const json_t *request, struct hf_error *err)
         !hf_worker_vault_of(taking->worker, taking->source.engine->name, taking->identity.text, &vault, err))
         return false;
 
+    if (!find_timeline(vault, &taking->source.target.newest_timeline, err))
+        return false;
     taking->cache_folder = hf_path_join(settings->state, "cache");
     if (taking->cache_folder == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
@@ -336,4 +339,18 @@ stop_reporting(struct taking *taking)
     if (taking->reporting)
         pthread_join(taking->reporter, NULL);
     taking->reporting = false;
+}
+
+/* Of the log that was received; a server on an older one is no longer the source. */
+static bool
+find_timeline(struct hf_vault *vault, uint32_t *ret, struct hf_error *err)
+{
+    const struct hf_vault_state *state;
+    if (!hf_vault_read(vault, NULL, NULL, &state, err))
+        return false;
+    *ret = 0;
+    for (size_t i = 0; i < state->stretch_count; i++)
+        if (state->stretches[i].source != NULL && state->stretches[i].timeline > *ret)
+            *ret = state->stretches[i].timeline;
+    return true;
 }

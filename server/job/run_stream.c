@@ -7,6 +7,7 @@
 #include "base/lsn.h"
 #include "base/time.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/slot_watch.h"
 
 #define RETRY_LEAST_MS   1000 // between two connections that failed, doubling up to the other
 #define RETRY_MOST_MS    30000
@@ -27,16 +28,20 @@ struct receiving {
     uint64_t first; // position at which this worker began; 0: not yet
     int64_t gaps;
     bool reported; // by the connection that is, or was
+    struct hf_slot_watch *watch;
+    char released[HF_STREAM_WHY_BYTES]; // why we released the slot while nothing was received; or ""
 };
 
 static bool open_stream(struct receiving *receiving, const json_t *request, struct hf_error *err);
 static bool receive(struct receiving *receiving, struct hf_error *err);
+static void guard_server(struct receiving *receiving);
 static bool wait_before_retry(struct receiving *receiving, int64_t ms, struct hf_error *err);
 static void keep_report(void *context, const struct hf_stream_report *report);
 static void tell(void *context, bool gap, const char *sentence);
 static void send_state(struct receiving *receiving, const struct hf_error *problem);
 static void keep_text(const char **text, char kept[static HF_STREAM_POSITION_BYTES]);
 static json_t *place_or_null(const char *text, uint64_t position);
+static json_t *describe_slot(struct hf_slot_watch *watch);
 static json_t *position_or_null(uint64_t position);
 static struct hf_stream_pause *pause_of(struct hf_daemon *daemon, const char *source);
 
@@ -67,8 +72,11 @@ hf_stream_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
     struct hf_error why = {0};
     if (open_stream(&receiving, request, &why))
         (void)!receive(&receiving, &why); // it only ever ends with an error
-    if (why.kind != HF_ERR_CANCELLED)
+    if (why.kind != HF_ERR_CANCELLED) {
         send_state(&receiving, &why);
+        guard_server(&receiving);
+    }
+    hf_slot_watch_stopp(&receiving.watch);
     struct hf_error closing;
     if (receiving.writer != NULL && !hf_stream_writer_close(&receiving.writer, &closing) &&
         why.kind == HF_ERR_CANCELLED)
@@ -143,6 +151,8 @@ open_stream(struct receiving *receiving, const json_t *request, struct hf_error 
     receiving->target = receiving->source.target;
     if (receiving->source.engine->stream == NULL)
         return hf_fail(err, HF_ERR_USAGE, "streams of engine \"%s\" are not known", receiving->source.engine->name);
+    if (!hf_slot_watch_start(&receiving->source, &receiving->watch, err))
+        return false;
     for (int64_t ms = RETRY_LEAST_MS;
          !receiving->source.engine->identify(&receiving->source.target, &receiving->identity, err); ms = 2 * ms) {
         if (err->kind != HF_ERR_UNAVAILABLE ||
@@ -163,16 +173,18 @@ open_stream(struct receiving *receiving, const json_t *request, struct hf_error 
 static bool
 receive(struct receiving *receiving, struct hf_error *err)
 {
-    const struct hf_stream_receive request = {.target = &receiving->target,
-                                              .writer = receiving->writer,
-                                              .cancel = hf_worker_cancel(receiving->worker),
-                                              .context = receiving,
-                                              .report = keep_report,
-                                              .tell = tell};
+    struct hf_stream_receive request = {.target = &receiving->target,
+                                        .let_go = hf_slot_watch_let_go(receiving->watch),
+                                        .writer = receiving->writer,
+                                        .cancel = hf_worker_cancel(receiving->worker),
+                                        .context = receiving,
+                                        .report = keep_report,
+                                        .tell = tell};
     int64_t pause_ms = RETRY_LEAST_MS;
     for (;;) {
         struct hf_error unheard;
         receiving->reported = false;
+        request.released = receiving->released[0] != '\0' ? receiving->released : NULL;
         if (receiving->source.engine->stream(&request, err) || err->kind != HF_ERR_UNAVAILABLE ||
             !hf_stream_writer_tick(receiving->writer, &unheard))
             return false;
@@ -184,12 +196,33 @@ receive(struct receiving *receiving, struct hf_error *err)
     }
 }
 
+/* While nothing is received, the slot is released by us when it keeps too much; what is missing then is found later. */
+static void
+guard_server(struct receiving *receiving)
+{
+    char why[HF_STREAM_WHY_BYTES];
+    struct hf_error err;
+    bool dropped;
+    if (receiving->target.stream_slot == NULL || !hf_slot_watch_is_over(receiving->watch, why))
+        return;
+    if (!receiving->source.engine->stream_release(&receiving->target, &dropped, &err)) {
+        hf_worker_note(receiving->worker, HF_LOG_WARNING, "the slot keeps too much and could not be released: %s",
+                       err.message);
+        return;
+    }
+    if (!dropped)
+        return;
+    snprintf(receiving->released, sizeof receiving->released, "%s", why);
+    hf_worker_note(receiving->worker, HF_LOG_WARNING, "%s", why);
+}
+
 /* CANCELLED when somebody asked us to stop meanwhile. */
 static bool
 wait_before_retry(struct receiving *receiving, int64_t ms, struct hf_error *err)
 {
     hf_worker_note(receiving->worker, HF_LOG_WARNING, "%s; trying again in %lld s", err->message, (long long)ms / 1000);
     send_state(receiving, err);
+    guard_server(receiving);
     for (const uint64_t since = hf_monotonic_ns(); hf_monotonic_ns() - since < (uint64_t)ms * 1000000;) {
         struct hf_error unheard;
         if (!hf_worker_go_on(receiving->worker, err))
@@ -242,7 +275,7 @@ send_state(struct receiving *receiving, const struct hf_error *problem)
     hf_worker_report(
         receiving->worker,
         json_pack(
-            "{s:b, s:o?, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s?, s:I}", "connected",
+            "{s:b, s:o?, s:I, s:o, s:o, s:o, s:o, s:I, s:I, s:I, s:I, s:I, s:I, s:b, s:o, s:s?, s:I, s:o}", "connected",
             problem == NULL, "problem",
             problem == NULL ? NULL
                             : hf_json_foreign_text(problem->message, strlen(problem->message), HF_ERROR_MESSAGE_BYTES),
@@ -254,7 +287,8 @@ send_state(struct receiving *receiving, const struct hf_error *problem)
             "journal_bytes", (json_int_t)positions->journal_bytes, "sequence", (json_int_t)positions->sequence, "gaps",
             (json_int_t)receiving->gaps, "from_standby", (int)report->from_standby, "server_clock_ahead_ms",
             report->clock_known ? json_integer(report->server_clock_ahead_ms) : json_null(), "semi_sync",
-            semi_sync_names[report->semi_sync], "semi_sync_lost_at", (json_int_t)report->semi_sync_lost_at));
+            semi_sync_names[report->semi_sync], "semi_sync_lost_at", (json_int_t)report->semi_sync_lost_at, "slot",
+            describe_slot(receiving->watch)));
 }
 
 /* The engine's buffer does not outlive the engine's call. */
@@ -272,6 +306,18 @@ static json_t *
 place_or_null(const char *text, uint64_t position)
 {
     return text == NULL ? position_or_null(position) : *text == 0 ? json_null() : json_string(text);
+}
+
+/* {kept_bytes, left_bytes (null: without limit), alarm, measured_at}; null while it was not measured. */
+static json_t *
+describe_slot(struct hf_slot_watch *watch)
+{
+    const struct hf_slot_measure measure = hf_slot_watch_measure(watch);
+    if (!measure.known)
+        return json_null();
+    return json_pack("{s:I, s:o, s:b, s:I}", "kept_bytes", (json_int_t)measure.kept.bytes, "left_bytes",
+                     measure.kept.left < 0 ? json_null() : json_integer(measure.kept.left), "alarm", (int)measure.alarm,
+                     "measured_at", (json_int_t)measure.measured_at);
 }
 
 static json_t *

@@ -33,7 +33,9 @@ hf_stream_status(struct hf_daemon *daemon, const char *source, json_t **ret, boo
     }
 
     const char *state = settings->stream ? name_state(daemon, job, &lag_ms) : "off";
-    *ret_bad_news = settings->stream && strcmp(state, "receiving") != 0;
+    const json_t *slot = job == NULL ? NULL : json_object_get(job->report, "slot");
+    *ret_bad_news =
+        settings->stream && (strcmp(state, "receiving") != 0 || json_is_true(json_object_get(slot, "alarm")));
     *ret = json_pack("{s:s, s:o, s:O?, s:O}", "state", state, "lag_ms", lag_ms < 0 ? json_null() : json_integer(lag_ms),
                      "now", job == NULL ? NULL : job->report, "windows", windows);
     return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a stream's status");

@@ -1,5 +1,6 @@
 #include "server/restore/configure.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
@@ -26,6 +27,10 @@ hf_restore_configure(struct hf_restore_plan *plan, const char *target, const str
     const struct hf_manifest_file *map = hf_restore_plan_file(plan, "tablespace_map");
     snprintf(path, sizeof path, "%s/tablespace_map", target);
     if (map != NULL && map->size > 0 && unlink(path) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
+    // Of a standby's backup: the copy would follow production's primary, and never be one itself.
+    snprintf(path, sizeof path, "%s/standby.signal", target);
+    if (hf_restore_plan_file(plan, "standby.signal") != NULL && unlink(path) != 0 && errno != ENOENT)
         return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
     return hf_buf_printf(
                &settings, err,

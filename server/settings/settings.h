@@ -72,6 +72,7 @@ struct hf_source_settings {
     bool stream;         // its log is received as it is written
     char *stream_slot;   // name of the replication slot for that; NULL: of our own making
     int64_t catch_up_ms; // a proof waits so long for the copy to stand where the source stood; 0: it does not ask
+    int64_t slot_alarm, slot_most, slot_floor; // bytes; 0: off
     /* Of engines whose backups are made by a program on the database's host. */
     char *backup_tool;         // its name or path there; NULL: the engine's usual one
     char *ssh;                 // [user@]host[:port] of that host; NULL: the program runs here

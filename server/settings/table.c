@@ -15,6 +15,7 @@ static const char *const engines[] = {"postgresql", "mariadb", "mysql", NULL};
 static const char *const checkpoints[] = {"fast", "spread", NULL};
 static const char *const levels[] = {"L1", "L2", "L3r", "L3", NULL};
 
+#define SLOT_MOST         ((int64_t)1 << 50) // bytes
 #define APPLIANCE(member) .of = HF_SETTING_OF_APPLIANCE, .offset = offsetof(struct hf_settings, member)
 #define SOURCE(member)    .of = HF_SETTING_OF_SOURCE, .offset = offsetof(struct hf_source_settings, member)
 /* A rule of retention that counts backups. */
@@ -191,6 +192,15 @@ static const struct hf_setting table[] = {
      .sentence =
          "How long a proof waits for log of the stream: for the copy to stand where the source stood when it was "
          "asked; off means that the source is not asked."},
+    {SOURCE(slot_alarm), .name = "slot_alarm", .type = HF_SETTING_SIZE, .can_be_off = true, .fallback = "8GiB",
+     .least = (int64_t)HF_MIB, .most = SLOT_MOST,
+     .sentence = "When the slot keeps more log than this on the server, status says so."},
+    {SOURCE(slot_most), .name = "slot_most", .type = HF_SETTING_SIZE, .can_be_off = true, .fallback = "off",
+     .least = (int64_t)HF_MIB, .most = SLOT_MOST,
+     .sentence = "When it keeps more than this, the slot is released, and what we had not got is a gap."},
+    {SOURCE(slot_floor), .name = "slot_floor", .type = HF_SETTING_SIZE, .can_be_off = true, .fallback = "off",
+     .least = (int64_t)HF_MIB, .most = SLOT_MOST,
+     .sentence = "The same when max_slot_wal_keep_size leaves less room than this."},
     {SOURCE(ssh), .name = "ssh", .type = HF_SETTING_TEXT,
      .sentence = "Host of the database as ssh reaches it, [user@]host[:port], where the backup tool of MariaDB or "
                  "MySQL runs; without it the tool runs on this host."},

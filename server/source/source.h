@@ -38,6 +38,7 @@ struct hf_source_target {
     const char *slot_tag;             // [a-z0-9_]{1,32}, ours alone: slots are named holdfast_<tag>_...
     const char *identity;             // of the database we know by this name; NULL at first contact
     const char *stream_slot;          // slot of its stream; NULL: its log is not received as it is written
+    uint32_t newest_timeline;         // of its log that we have; a server on an older one was left behind; 0: not known
     /* For engines whose backups are made by a program on the database's host. */
     const char *tool;          // its name or path there; NULL: the engine's usual one
     const char *tool_host;     // [user@]host[:port] to reach by ssh; NULL: it runs here
@@ -250,6 +251,12 @@ struct hf_source_identity {
 
 struct hf_stream_receive; // stream.h
 
+struct hf_stream_kept {
+    bool exists;
+    int64_t bytes; // of log that is kept for the stream alone
+    int64_t left;  // that it may still grow by; -1: without limit, or not known
+};
+
 struct hf_source_engine {
     const char *name; // "postgresql", "mariadb", "mysql"
 
@@ -293,6 +300,8 @@ struct hf_source_engine {
 
     /* Takes back what a stream needs on the server (promise 12), if it is there.  CONFLICT while somebody uses it. */
     bool (*stream_release)(const struct hf_source_target *target, bool *ret_dropped, struct hf_error *err);
+    /* What the server keeps for the stream.  NULL: streams of this engine keep nothing there. */
+    bool (*stream_kept)(const struct hf_source_target *target, struct hf_stream_kept *ret, struct hf_error *err);
 
     /* Judges whole pages of a file from page `first_page` on; called by any thread, in any order. */
     void (*check_pages)(struct hf_page_faults *faults, const struct hf_backup_file *file, uint64_t first_page,

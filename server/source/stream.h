@@ -30,11 +30,21 @@ struct hf_stream_report {
     int64_t semi_sync_lost_at; // since when; 0: it is not lost
 };
 
+#define HF_STREAM_WHY_BYTES 256
+
+/* The server keeps more for us than its owner allows: what is behind is given up. */
+struct hf_stream_let_go {
+    atomic_bool asked;             // set by anybody, after `why`; taken back by the engine when it is done
+    char why[HF_STREAM_WHY_BYTES]; // the cause of the gap
+};
+
 /* Everything is borrowed. */
 struct hf_stream_receive {
     const struct hf_source_target *target; // with identity and stream_slot
     struct hf_stream_writer *writer;
     const atomic_bool *cancel;
+    struct hf_stream_let_go *let_go; // or NULL
+    const char *released;            // why there is no slot any more, when we know; or NULL
     void *context;
     void (*report)(void *context, const struct hf_stream_report *report); // about once a second, and on events
     /* Something a person should know: a gap, a timeline, a slot that had to be made anew.  `gap`: log is missing. */

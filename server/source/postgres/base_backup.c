@@ -6,6 +6,7 @@
 #include "base/time.h"
 #include "server/source/postgres/connection.h"
 #include "server/source/postgres/control.h"
+#include "server/source/postgres/hosts.h"
 #include "server/source/postgres/exchange.h"
 #include "server/source/postgres/fold.h"
 #include "server/source/postgres/inventory.h"
@@ -36,6 +37,8 @@ enum section { SECTION_NONE, SECTION_TAR, SECTION_MANIFEST, SECTION_END };
 struct backup {
     const struct hf_backup_request *request; // borrowed from the caller
     struct hf_postgres_facts facts;
+    struct hf_postgres_hosts hosts;
+    struct hf_source_target target; // the request's, with the one node that serves
     PGconn *conn;
     struct hf_wal_receiver *wal;
     struct hf_inventory *inventory;
@@ -101,8 +104,10 @@ hf_postgres_take_backup(const struct hf_backup_request *request, struct hf_postg
         !hf_postgres_check_slot_tag(request->target->slot_tag, err))
         return false;
 
-    _cleanup_(done) struct backup backup = {
-        .request = request, .notices = HF_BUF_INIT(NOTICES_MOST), .server_manifest = HF_BUF_INIT(MANIFEST_MOST)};
+    _cleanup_(done) struct backup backup = {.request = request,
+                                            .target = *request->target,
+                                            .notices = HF_BUF_INIT(NOTICES_MOST),
+                                            .server_manifest = HF_BUF_INIT(MANIFEST_MOST)};
     hf_tar_kept_init(&backup.kept);
     backup.facts.started_at = hf_time_now_ms();
 
@@ -128,12 +133,11 @@ hf_postgres_take_backup(const struct hf_backup_request *request, struct hf_postg
 static bool
 connect_base(struct backup *backup, struct hf_error *err)
 {
-    const struct hf_source_target *target = backup->request->target;
     const struct hf_postgres_patience patience = patience_of(backup);
     struct hf_postgres_identity identity;
 
-    if (!hf_postgres_connect(target, HF_POSTGRES_BACKUP, &patience, &backup->conn, err) ||
-        !hf_postgres_identify(backup->conn, target, &patience, &identity, err))
+    if (!hf_postgres_hosts_of(backup->request->target, &backup->hosts, err) ||
+        !hf_postgres_connect_node(&backup->hosts, &backup->target, &patience, &backup->conn, &identity, err))
         return false;
     backup->typed = hf_postgres_major(backup->conn) >= TYPED_MESSAGES_SINCE;
     backup->facts.system_identifier = identity.system_identifier;
@@ -178,7 +182,7 @@ open_wal(struct backup *backup, struct hf_error *err)
 {
     const struct hf_backup_request *request = backup->request;
     const struct hf_wal_receiver_options options = {
-        .target = request->target,
+        .target = &backup->target,
         .sink = request->sink,
         .progress = request->progress,
         .system_identifier = backup->facts.system_identifier,
@@ -755,6 +759,7 @@ done(struct backup *backup)
     hf_postgres_clearp(&backup->answer);
     hf_exchange_freep(&backup->exchange);
     hf_postgres_closep(&backup->conn);
+    hf_postgres_hosts_done(&backup->hosts);
     hf_tar_kept_done(&backup->kept);
     hf_inventory_freep(&backup->inventory);
     hf_buf_done(&backup->notices);

@@ -365,6 +365,11 @@ hf_postgres_identify(PGconn *conn, const struct hf_source_target *target, const 
                             "If the server was replaced, upgraded or made anew, add it as a new source under another "
                             "name: \"holdfast source add\". Nothing was stored.");
     identity.timeline = (uint32_t)timeline;
+    if (identity.timeline < target->newest_timeline)
+        return hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is on timeline %u, and its log is known up to timeline %u",
+                       target->name, identity.timeline, target->newest_timeline) ||
+               hf_fail_hint(err, "It was the primary before another was promoted, or follows one that was. Name the "
+                                 "present primary, or all nodes of the cluster, in the connection string.");
     *ret = identity;
     return true;
 }

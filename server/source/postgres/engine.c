@@ -14,5 +14,6 @@ const struct hf_source_engine hf_source_postgres = {
     .backup = hf_postgres_backup,
     .stream = hf_postgres_stream,
     .stream_release = hf_postgres_stream_release,
+    .stream_kept = hf_postgres_stream_kept,
     .check_pages = hf_postgres_check_pages,
 };

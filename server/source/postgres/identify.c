@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
-#include "server/source/postgres/connection.h"
+#include "server/source/postgres/hosts.h"
 
 #define SILENCE_MS 30000
 
@@ -17,12 +17,14 @@ hf_postgres_ask_identity(const struct hf_source_target *target, struct hf_source
     struct hf_postgres_identity server;
     struct hf_source_identity identity = {0};
     _cleanup_(hf_postgres_closep) PGconn *conn = NULL;
-    if (!hf_postgres_connect(target, HF_POSTGRES_BACKUP, &patience, &conn, err) ||
-        !hf_postgres_identify(conn, target, &patience, &server, err))
+    _cleanup_(hf_postgres_hosts_done) struct hf_postgres_hosts hosts = {0};
+    struct hf_source_target node = *target;
+    if (!hf_postgres_hosts_of(target, &hosts, err) ||
+        !hf_postgres_connect_node(&hosts, &node, &patience, &conn, &server, err))
         return false;
     snprintf(identity.text, sizeof identity.text, "%" PRIu64, server.system_identifier);
     identity.server_version = (uint32_t)PQserverVersion(conn);
-    if (!ask_superuser(target, &identity))
+    if (!ask_superuser(&node, &identity))
         identity.superuser[0] = 0; // a restore then tries the usual name
     *ret = identity;
     return true;

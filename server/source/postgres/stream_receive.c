@@ -9,11 +9,14 @@
 
 #include "base/time.h"
 #include "server/source/postgres/clock.h"
+#include "server/source/postgres/hosts.h"
 #include "server/source/postgres/stream_slot.h"
 #include "server/source/postgres/wal_format.h"
 
 #define REPLY_MS         10000 // at least so often: a third of the shortest wal_sender_timeout in use
 #define REPORT_MS        1000
+#define LOOK_AGAIN_MS    30000 // commits on a primary may wait for us while a standby serves
+#define RELEASE_TRIES    150   // STEP_MS apart
 #define CLOCK_MS         60000 // how long the quickest message counts
 #define STEP_MS          200   // how soon a cancelled wait ends, and how often the journal's age is looked at
 #define SILENCE_MS       60000
@@ -31,6 +34,8 @@ static const char doing[] = "receive the log";
 
 struct receiver {
     const struct hf_stream_receive *request;
+    struct hf_postgres_hosts hosts;
+    struct hf_source_target target; // the request's, with the one node that serves
     PGconn *conn;
     uint32_t segment_bytes;
     struct hf_postgres_identity server;
@@ -46,6 +51,9 @@ struct receiver {
     struct hf_buf known; // our bytes [end - known.length, end)
     struct hf_wal_walk *walk;
     uint64_t synced_before, whole_before; // as the stream began
+    bool looking_again;                   // the stream was ended by us: perhaps the primary is back
+    uint64_t chosen_ns;                   // when the node was chosen
+    bool letting_go;                      // the stream was ended by us: the slot keeps too much
     bool missing;                         // the stream failed since the server has removed what comes next
 
     struct hf_server_clock clock; // since clock_since_ns; a clock that is set is noticed after CLOCK_MS
@@ -56,7 +64,11 @@ struct receiver {
     uint64_t replied_ns, reported_ns, acknowledged;
 };
 
+static bool choose_node(struct receiver *receiver, struct hf_error *err);
+static bool try_node(struct receiver *receiver, size_t host, struct hf_error *err);
+static void drop_other_slots(struct receiver *receiver, const struct hf_postgres_node *nodes, size_t chosen);
 static bool connect_and_identify(struct receiver *receiver, struct hf_error *err);
+static bool make_slot(struct receiver *receiver, struct hf_error *err);
 static bool fetch_histories(struct receiver *receiver, struct hf_error *err);
 static bool fetch_history(struct receiver *receiver, uint32_t timeline, struct hf_error *err);
 static bool find_start(struct receiver *receiver, struct hf_error *err);
@@ -78,7 +90,12 @@ static bool reply(struct receiver *receiver, bool wants_answer, struct hf_error 
 static bool wait_for_news(struct receiver *receiver, struct hf_error *err);
 static void tell_report(struct receiver *receiver, bool now);
 static void report_clock(struct receiver *receiver);
+static bool let_go(struct receiver *receiver, struct hf_error *err);
+static bool remake_slot(struct receiver *receiver, struct hf_error *err);
 static bool record_gap(struct receiver *receiver, const struct hf_error *why, struct hf_error *err);
+static bool find_gap(struct receiver *receiver, struct hf_vault_gap *ret, struct hf_error *err);
+static bool write_gap(struct receiver *receiver, const struct hf_vault_gap *gap, const char *cause,
+                      struct hf_error *err);
 static void receiver_done(struct receiver *receiver);
 static uint64_t get_big(const uint8_t *at);
 static void put_big(uint8_t *at, uint64_t value);
@@ -91,53 +108,130 @@ hf_postgres_stream(const struct hf_stream_receive *request, struct hf_error *err
     receiver.path = malloc(sizeof *receiver.path);
     if (receiver.path == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for receiving the log");
-    if (!connect_and_identify(&receiver, err))
+    receiver.target = *request->target;
+    if (!hf_postgres_hosts_of(request->target, &receiver.hosts, err) || !choose_node(&receiver, err))
         return false;
     for (;;) {
         struct hf_error why = {0};
         if (!fetch_histories(&receiver, err) || !find_start(&receiver, err) || !seed(&receiver, err))
             return false;
-        receiver.missing = false;
+        receiver.missing = receiver.letting_go = receiver.looking_again = false;
         if (stream(&receiver, &why)) // to the end of a timeline
             continue;
+        if (receiver.looking_again) {
+            if (!choose_node(&receiver, err))
+                return false;
+            continue;
+        }
+        if (receiver.letting_go) {
+            if (!let_go(&receiver, err))
+                return false;
+            continue;
+        }
         if (!receiver.missing) {
             if (err != NULL)
                 *err = why;
             return false;
         }
-        if (!record_gap(&receiver, &why, err) || !connect_and_identify(&receiver, err))
+        if (!record_gap(&receiver, &why, err) || !connect_and_identify(&receiver, err) || !make_slot(&receiver, err))
             return false;
+    }
+}
+
+/*
+ * The best node of those that follow the archive.  One that was left behind, or belongs to another system, is passed over, and
+ * never gets a slot.
+ */
+static bool
+choose_node(struct receiver *receiver, struct hf_error *err)
+{
+    const struct hf_postgres_patience patience = patience_of(receiver);
+    struct hf_postgres_node nodes[HF_POSTGRES_HOSTS_MOST];
+    struct hf_error said = {0};
+    bool refused = false, away = false;
+    receiver->chosen_ns = hf_monotonic_ns();
+    if (receiver->hosts.count == 1)
+        return try_node(receiver, 0, err);
+    hf_postgres_hosts_look(&receiver->hosts, receiver->request->target, &patience, nodes);
+    for (size_t i = 0; i < receiver->hosts.count; i++) {
+        struct hf_error why = nodes[i].why;
+        if (nodes[i].reached && try_node(receiver, nodes[i].host, &why)) {
+            drop_other_slots(receiver, nodes, i);
+            return true;
+        }
+        // A node of the cluster that may not serve tells more than one that is away.
+        if (said.kind == HF_ERR_NONE || (nodes[i].reached && !refused))
+            said = why;
+        refused = refused || nodes[i].reached;
+        away = away || why.kind == HF_ERR_UNAVAILABLE;
+        if (why.kind == HF_ERR_CANCELLED)
+            break;
+    }
+    // One that may come back is worth waiting for, whatever the others are.
+    if (away && said.kind == HF_ERR_CONFLICT)
+        said.kind = HF_ERR_UNAVAILABLE;
+    if (err != NULL)
+        *err = said;
+    return false;
+}
+
+static bool
+try_node(struct receiver *receiver, size_t host, struct hf_error *err)
+{
+    receiver->target.conninfo = receiver->hosts.conninfo[host];
+    return connect_and_identify(receiver, err) && fetch_histories(receiver, err) && find_start(receiver, err) &&
+           make_slot(receiver, err);
+}
+
+/* Of nodes that served before: nobody reads them any more (promise 12). */
+static void
+drop_other_slots(struct receiver *receiver, const struct hf_postgres_node *nodes, size_t chosen)
+{
+    for (size_t i = 0; i < receiver->hosts.count; i++) {
+        struct hf_source_target other = *receiver->request->target;
+        struct hf_error unheard;
+        bool dropped;
+        other.conninfo = receiver->hosts.conninfo[nodes[i].host];
+        if (i != chosen && nodes[i].has_slot && !nodes[i].slot_active)
+            (void)!hf_stream_slot_release(&other, &dropped, &unheard);
     }
 }
 
 static bool
 connect_and_identify(struct receiver *receiver, struct hf_error *err)
 {
-    const struct hf_source_target *target = receiver->request->target;
+    const struct hf_source_target *target = &receiver->target;
     const struct hf_postgres_patience patience = patience_of(receiver);
-    char sentence[256];
     uint64_t segment_bytes;
     hf_postgres_closep(&receiver->conn);
     if (!hf_postgres_connect(target, HF_POSTGRES_STREAM, &patience, &receiver->conn, err) ||
         !hf_postgres_identify(receiver->conn, target, &patience, &receiver->server, err) ||
         !hf_postgres_show_bytes(receiver->conn, &patience, "wal_segment_size", &segment_bytes, err) ||
-        !hf_stream_slot_look(target, receiver->request->target->stream_slot, &patience, &receiver->slot, err))
+        !hf_stream_slot_look(target, receiver->target.stream_slot, &patience, &receiver->slot, err))
         return false;
     if (!hf_wal_segment_bytes_valid(segment_bytes))
         return hf_fail(err, HF_ERR_CORRUPT, "the server's log segments cannot have %" PRIu64 " bytes", segment_bytes);
     receiver->segment_bytes = (uint32_t)segment_bytes;
     receiver->report.from_standby = receiver->slot.in_recovery;
+    return true;
+}
 
+/* Only on a node that was found to be the right one. */
+static bool
+make_slot(struct receiver *receiver, struct hf_error *err)
+{
+    const struct hf_source_target *target = &receiver->target;
+    const struct hf_postgres_patience patience = patience_of(receiver);
+    char sentence[256];
     if (receiver->slot.exists && !receiver->slot.lost)
         return true;
-    if (!hf_stream_slot_make(receiver->conn, receiver->request->target->stream_slot, receiver->slot.lost, &patience,
-                             err))
+    if (!hf_stream_slot_make(receiver->conn, receiver->target.stream_slot, receiver->slot.lost, &patience, err))
         return false;
     snprintf(sentence, sizeof sentence, "replication slot \"%s\" %s on the server and was made",
-             receiver->request->target->stream_slot, receiver->slot.lost ? "had lost its log" : "was not there");
+             receiver->target.stream_slot, receiver->slot.lost ? "had lost its log" : "was not there");
     receiver->request->tell(receiver->request->context, false, sentence);
     const bool was_lost = receiver->slot.lost;
-    if (!hf_stream_slot_look(target, receiver->request->target->stream_slot, &patience, &receiver->slot, err))
+    if (!hf_stream_slot_look(target, receiver->target.stream_slot, &patience, &receiver->slot, err))
         return false;
     receiver->slot.made = true;
     receiver->slot.was_lost = was_lost;
@@ -153,7 +247,7 @@ fetch_histories(struct receiver *receiver, struct hf_error *err)
                                 ? hf_archive_newest_timeline(receiver->archive)
                                 : UINT32_MAX;
     if (newest == UINT32_MAX ||
-        !hf_postgres_identify(receiver->conn, receiver->request->target, &patience, &receiver->server, err))
+        !hf_postgres_identify(receiver->conn, &receiver->target, &patience, &receiver->server, err))
         return false;
     receiver->report.server_timeline = receiver->server.timeline;
     receiver->report.server_end = receiver->server.flushed_lsn;
@@ -306,7 +400,7 @@ stream(struct receiver *receiver, struct hf_error *err)
     char command[256], start[HF_LSN_TEXT_BYTES];
     bool copy, ended = false, leave = false;
     snprintf(command, sizeof command, "START_REPLICATION SLOT \"%s\" PHYSICAL %s TIMELINE %u",
-             receiver->request->target->stream_slot, hf_lsn_format(receiver->next, start), receiver->timeline);
+             receiver->target.stream_slot, hf_lsn_format(receiver->next, start), receiver->timeline);
     if (!hf_postgres_send(receiver->conn, doing, command, err) || !take_result(receiver, true, &copy, err))
         return false;
     struct hf_stream_positions positions;
@@ -482,6 +576,15 @@ look_after(struct receiver *receiver, bool *ret_leave, struct hf_error *err)
         continue;
     if (!hf_stream_writer_tick(receiver->request->writer, err))
         return false;
+    if (receiver->request->let_go != NULL && atomic_load(&receiver->request->let_go->asked)) {
+        receiver->letting_go = true;
+        return hf_fail(err, HF_ERR_UNAVAILABLE, "the slot keeps more log on the server than it may");
+    }
+    if (receiver->hosts.count > 1 && receiver->slot.in_recovery &&
+        now - receiver->chosen_ns > LOOK_AGAIN_MS * UINT64_C(1000000)) {
+        receiver->looking_again = true;
+        return hf_fail(err, HF_ERR_UNAVAILABLE, "a standby serves: looking for the primary");
+    }
     *ret_leave = receiver->request->cancel != NULL && atomic_load(receiver->request->cancel);
     if (*ret_leave && !hf_stream_writer_sync(receiver->request->writer, err))
         return false;
@@ -568,17 +671,64 @@ report_clock(struct receiver *receiver)
     }
 }
 
+/* The slot is made anew where the server stands; what lies between our end and it is given up, for good. */
+static bool
+let_go(struct receiver *receiver, struct hf_error *err)
+{
+    struct hf_stream_let_go *asked = receiver->request->let_go;
+    struct hf_vault_gap gap;
+    hf_postgres_closep(&receiver->conn); // so that nobody reads the slot
+    if (!hf_stream_writer_sync(receiver->request->writer, err) || !remake_slot(receiver, err) ||
+        !hf_stream_writer_archive(receiver->request->writer, &receiver->archive, err) || !find_gap(receiver, &gap, err))
+        return false;
+    if (gap.to > gap.from && !write_gap(receiver, &gap, asked->why, err))
+        return false;
+    atomic_store(&asked->asked, false);
+    return connect_and_identify(receiver, err) && make_slot(receiver, err);
+}
+
+/* The server notices a moment late that we have gone. */
+static bool
+remake_slot(struct receiver *receiver, struct hf_error *err)
+{
+    const struct hf_postgres_patience patience = patience_of(receiver);
+    const struct hf_source_target *target = &receiver->target;
+    bool dropped;
+    for (int tries = 0; !hf_stream_slot_release(target, &dropped, err); tries++) {
+        if (err->kind != HF_ERR_CONFLICT || tries == RELEASE_TRIES)
+            return false;
+        usleep(STEP_MS * 1000);
+    }
+    return hf_postgres_connect(target, HF_POSTGRES_STREAM, &patience, &receiver->conn, err) &&
+           hf_stream_slot_make(receiver->conn, target->stream_slot, false, &patience, err);
+}
+
 /* From our end up to where the slot has the log, or up to what we have behind the hole. */
 static bool
 record_gap(struct receiver *receiver, const struct hf_error *why, struct hf_error *err)
 {
+    const struct hf_slot_state before = receiver->slot;
+    struct hf_vault_gap gap;
+    if (!find_gap(receiver, &gap, err))
+        return false;
+    if (gap.to <= gap.from) {
+        *err = *why;
+        return hf_fail_hint(err, "The slot says that this log is kept. The server's disk and log tell more.");
+    }
+    const char *cause = before.was_lost ? "the slot was invalidated: it held more log than max_slot_wal_keep_size"
+                        : before.made && receiver->request->released != NULL ? receiver->request->released
+                        : before.made ? "the replication slot was gone, and the server had recycled the log"
+                                      : "the server had recycled the log";
+    return write_gap(receiver, &gap, cause, err);
+}
+
+static bool
+find_gap(struct receiver *receiver, struct hf_vault_gap *ret, struct hf_error *err)
+{
     const struct hf_postgres_patience patience = patience_of(receiver);
     _cleanup_(hf_freep) struct hf_window *windows = NULL;
-    char from[HF_LSN_TEXT_BYTES], to[HF_LSN_TEXT_BYTES], sentence[512];
-    const struct hf_slot_state before = receiver->slot;
     size_t count;
-    if (!hf_stream_slot_look(receiver->request->target, receiver->request->target->stream_slot, &patience,
-                             &receiver->slot, err) ||
+    if (!hf_stream_slot_look(&receiver->target, receiver->target.stream_slot, &patience, &receiver->slot, err) ||
         !hf_archive_windows(receiver->archive, receiver->path, &windows, &count, err))
         return false;
     struct hf_vault_gap gap = {.from_timeline = receiver->timeline, .from = receiver->end};
@@ -587,17 +737,18 @@ record_gap(struct receiver *receiver, const struct hf_error *why, struct hf_erro
         if (windows[i].start > gap.from && windows[i].start < gap.to)
             gap.to = windows[i].start;
     gap.timeline = hf_timeline_path_at(receiver->path, gap.to)->timeline;
-    if (gap.to <= gap.from) {
-        *err = *why;
-        return hf_fail_hint(err, "The slot says that this log is kept. The server's disk and log tell more.");
-    }
-    const char *cause = before.was_lost ? "the slot was invalidated: it held more log than max_slot_wal_keep_size"
-                        : before.made   ? "the replication slot was gone, and the server had recycled the log"
-                                        : "the server had recycled the log";
-    if (!hf_stream_writer_gap(receiver->request->writer, &gap, cause, err))
+    *ret = gap;
+    return true;
+}
+
+static bool
+write_gap(struct receiver *receiver, const struct hf_vault_gap *gap, const char *cause, struct hf_error *err)
+{
+    char from[HF_LSN_TEXT_BYTES], to[HF_LSN_TEXT_BYTES], sentence[512];
+    if (!hf_stream_writer_gap(receiver->request->writer, gap, cause, err))
         return false;
-    snprintf(sentence, sizeof sentence, "the log from %s to %s is missing for good: %s", hf_lsn_format(gap.from, from),
-             hf_lsn_format(gap.to, to), cause);
+    snprintf(sentence, sizeof sentence, "the log from %s to %s is missing for good: %s", hf_lsn_format(gap->from, from),
+             hf_lsn_format(gap->to, to), cause);
     receiver->request->tell(receiver->request->context, true, sentence);
     tell_report(receiver, true);
     return true;
@@ -606,6 +757,7 @@ record_gap(struct receiver *receiver, const struct hf_error *why, struct hf_erro
 static void
 receiver_done(struct receiver *receiver)
 {
+    hf_postgres_hosts_done(&receiver->hosts);
     hf_postgres_closep(&receiver->conn);
     hf_wal_walk_freep(&receiver->walk);
     hf_buf_done(&receiver->known);

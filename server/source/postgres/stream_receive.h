@@ -21,5 +21,7 @@
 
 /* struct hf_source_engine says what these do. */
 HF_MUST_CHECK bool hf_postgres_stream(const struct hf_stream_receive *request, struct hf_error *err);
+HF_MUST_CHECK bool hf_postgres_stream_kept(const struct hf_source_target *target, struct hf_stream_kept *ret,
+                                           struct hf_error *err);
 HF_MUST_CHECK bool hf_postgres_stream_release(const struct hf_source_target *target, bool *ret_dropped,
                                               struct hf_error *err);

@@ -1,6 +1,7 @@
 #include "server/source/postgres/stream_slot.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "server/source/postgres/stream_receive.h"
@@ -16,7 +17,9 @@ hf_stream_slot_look(const struct hf_source_target *target, const char *slot,
 {
     static const char doing[] = "look at the replication slot";
     static const char sql[] =
-        "SELECT pg_is_in_recovery(), s.slot_type, s.temporary, s.active, s.wal_status, s.restart_lsn FROM (SELECT 1) o "
+        "SELECT pg_is_in_recovery(), s.slot_type, s.temporary, s.active, s.wal_status, s.restart_lsn, "
+        "pg_wal_lsn_diff(CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END, "
+        "s.restart_lsn)::int8, s.safe_wal_size FROM (SELECT 1) o "
         "LEFT JOIN pg_replication_slots s ON s.slot_name = $1";
     const char *const values[] = {slot};
     struct hf_slot_state state = {0};
@@ -26,7 +29,7 @@ hf_stream_slot_look(const struct hf_source_target *target, const char *slot,
         !hf_postgres_connect(target, HF_POSTGRES_SQL, patience, &conn, err) ||
         !hf_postgres_query(conn, patience, doing, sql, values, 1, &row, err))
         return false;
-    if (PQntuples(row) != 1 || PQnfields(row) != 6)
+    if (PQntuples(row) != 1 || PQnfields(row) != 8)
         return hf_fail(err, HF_ERR_CORRUPT, "could not %s: the server answered %d rows", doing, PQntuples(row));
     state.in_recovery = PQgetvalue(row, 0, 0)[0] == 't';
     state.exists = !PQgetisnull(row, 0, 1);
@@ -37,6 +40,8 @@ hf_stream_slot_look(const struct hf_source_target *target, const char *slot,
     state.lost = strcmp(PQgetvalue(row, 0, 4), "lost") == 0;
     if (!PQgetisnull(row, 0, 5) && !hf_lsn_parse(PQgetvalue(row, 0, 5), &state.restart_lsn, err))
         return false;
+    state.kept_bytes = PQgetisnull(row, 0, 6) ? 0 : strtoll(PQgetvalue(row, 0, 6), NULL, 10);
+    state.left_bytes = PQgetisnull(row, 0, 7) ? -1 : strtoll(PQgetvalue(row, 0, 7), NULL, 10);
     *ret = state;
     return true;
 }
@@ -54,7 +59,7 @@ hf_stream_slot_make(PGconn *conn, const char *slot, bool replace, const struct h
 }
 
 bool
-hf_postgres_stream_release(const struct hf_source_target *target, bool *ret_dropped, struct hf_error *err)
+hf_stream_slot_release(const struct hf_source_target *target, bool *ret_dropped, struct hf_error *err)
 {
     const char *slot = target->stream_slot;
     const struct hf_postgres_patience patience = {.silence_ms = SILENCE_MS};

@@ -12,6 +12,8 @@ struct hf_slot_state {
     bool exists;
     bool active;          // somebody reads it
     bool lost;            // the server has invalidated it: nobody can read it any more
+    int64_t kept_bytes;   // from there to the server's end
+    int64_t left_bytes;   // it may still grow by; -1: without limit
     uint64_t restart_lsn; // the log is kept from here on; 0: from nowhere yet
     bool made, was_lost;  // by its maker: it is new; it replaces one that was lost
 };
@@ -20,6 +22,9 @@ struct hf_slot_state {
 HF_MUST_CHECK bool hf_stream_slot_look(const struct hf_source_target *target, const char *slot,
                                        const struct hf_postgres_patience *patience, struct hf_slot_state *ret,
                                        struct hf_error *err);
+/* Drops it, if it is there.  CONFLICT while somebody uses it. */
+HF_MUST_CHECK bool hf_stream_slot_release(const struct hf_source_target *target, bool *ret_dropped,
+                                          struct hf_error *err);
 /* Over a replication connection; keeps the log from the last checkpoint on.  `replace` drops the lost one first. */
 HF_MUST_CHECK bool hf_stream_slot_make(PGconn *conn, const char *slot, bool replace,
                                        const struct hf_postgres_patience *patience, struct hf_error *err);
