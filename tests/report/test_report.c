@@ -3,7 +3,7 @@
 #include "base/file.h"
 #include "tests/evidence/contents.h"
 
-/* With HOLDFAST_REPORTS=<folder> the reports are kept there, to be looked at. */
+/* With HOLDFAST_REPORTS=<folder> the reports are kept there, to be looked at, or to become those of golden/. */
 static void
 keep(const char *name, const struct hf_buf *bytes)
 {
@@ -32,6 +32,20 @@ keep_all(const char *name, const json_t *model)
     hf_buf_done(&letter);
 }
 
+/* What reports said when their words were last agreed on: a change of them is seen, and meant. */
+static void
+assert_golden(const char *name, const json_t *model)
+{
+    const char *source = getenv("HOLDFAST_SOURCE");
+    if (source == NULL)
+        HF_TEST_SKIP("HOLDFAST_SOURCE does not say where the kept reports are");
+    struct hf_buf page = clinic_render(model, HF_REPORT_HTML, HF_PAPER_A4),
+                  kept = test_read(test_path(test_path(source, "tests/report/golden"), name));
+    assert_string_equal(hf_buf_text(&page), hf_buf_text(&kept));
+    hf_buf_done(&page);
+    hf_buf_done(&kept);
+}
+
 HF_TEST(reports_are_made_of_every_kind)
 {
     struct clinic clinic = clinic_new();
@@ -53,6 +67,10 @@ HF_TEST(reports_are_made_of_every_kind)
     static const char *const names[] = {"passed", "failed", "inconclusive", "month", "month-clinic"};
     for (size_t i = 0; i < HF_LENGTH(models); i++) {
         keep_all(names[i], models[i]);
+        if (strcmp(names[i], "failed") == 0)
+            assert_golden("failed.html", models[i]);
+        if (strcmp(names[i], "month") == 0)
+            assert_golden("month.html", models[i]);
         json_decref(models[i]);
     }
     clinic_done(&clinic);
