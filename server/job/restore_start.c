@@ -5,6 +5,7 @@
 #include "base/lsn.h"
 #include "base/time.h"
 #include "catalog/view.h"
+#include "server/restore/engine.h"
 
 /* What is gathered of the rows of a source. */
 struct search {
@@ -15,6 +16,7 @@ struct search {
 };
 
 static bool consider(void *context, const struct hf_backup_row *row, struct hf_error *err);
+static bool knows_moments(const struct hf_vault_state *state, const struct hf_id *backup, struct hf_error *err);
 static bool ended_before(const struct hf_restore_target *target, const struct hf_recovery_facts *facts);
 static bool may_be_another(const struct hf_restore_target *target, const struct hf_error *why);
 static bool only_the_log_tells(const struct hf_restore_target *target);
@@ -124,7 +126,7 @@ consider(void *context, const struct hf_backup_row *row, struct hf_error *err)
     if (starts->count > 0 && !hf_id_equal(&row->vault, &starts->vault))
         return true;
     if (!hf_records_state(search->daemon->records, &row->vault, &state, err) ||
-        !hf_restore_start_facts(state, &row->backup, &facts, err))
+        !knows_moments(state, &row->backup, err) || !hf_restore_start_facts(state, &row->backup, &facts, err))
         return false;
     if (!ended_before(search->target, &facts)) {
         search->later = hf_facts_server_time(&facts, facts.finished_at);
@@ -133,6 +135,24 @@ consider(void *context, const struct hf_backup_row *row, struct hf_error *err)
     starts->vault = row->vault;
     starts->backups[starts->count++] = row->backup;
     return true;
+}
+
+/* The log of an engine whose files are completed in a sandbox is replayed there, which no command asks for. */
+static bool
+knows_moments(const struct hf_vault_state *state, const struct hf_id *backup, struct hf_error *err)
+{
+    struct hf_shared_facts facts;
+    _cleanup_(hf_json_freep) json_t *json = NULL;
+    const struct hf_vault_backup *found = hf_vault_state_backup(state, backup);
+    if (found == NULL || found->facts == NULL)
+        return true;
+    if (!hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", &json, err) ||
+        !hf_facts_read_shared(json, &facts, err))
+        return false;
+    const struct hf_restore_engine *engine = hf_restore_engine_find(facts.engine);
+    return engine == NULL || engine->complete == NULL ||
+           hf_fail(err, HF_ERR_USAGE, "a backup of %s is restored as it is: moments behind it are not reached",
+                   engine->product);
 }
 
 static bool

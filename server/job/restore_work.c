@@ -8,6 +8,7 @@
 #include "base/time.h"
 #include "sandbox/uids.h"
 #include "server/job/restore_start.h"
+#include "server/source/mariadb/corrections.h"
 
 static bool find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
                        const struct hf_restore_options *options, struct hf_progress_relay *relay, struct hf_error *err);
@@ -163,7 +164,7 @@ write_rest(void *context, const char *target, struct hf_error *err)
 {
     struct hf_restore_work *work = context;
     if (work->engine->complete != NULL)
-        return true; // it has its configuration beside it, and all at once at the end
+        return hf_corrections_apply(target, err); // the rest when all of it is there
     return hf_restore_configure(work->plan, target, &work->needs, err) &&
            (work->replay == NULL || hf_replay_write(work->replay, target, &work->log_bytes, err));
 }

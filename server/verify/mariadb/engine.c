@@ -9,6 +9,7 @@
 #include "base/id.h"
 #include "base/time.h"
 #include "sandbox/engine_mariadb.h"
+#include "server/source/mariadb/corrections.h"
 #include "server/verify/mariadb/files.h"
 #include "server/verify/mariadb/pages.h"
 #include "server/verify/mariadb/query.h"
@@ -38,6 +39,7 @@ static bool begin(struct hf_attempt *attempt, const json_t *facts, struct hf_err
 static void end(struct hf_attempt *attempt);
 static uint64_t room(const struct hf_attempt *attempt, uint64_t bytes);
 static bool check_restored(struct hf_attempt *attempt, struct hf_error *err);
+static bool correct(struct hf_attempt *attempt, struct hf_error *err);
 static bool read_backup(struct hf_attempt *attempt, struct hf_error *err);
 static bool prepare(struct hf_attempt *attempt, struct hf_error *err);
 static bool start(struct hf_attempt *attempt, struct hf_error *err);
@@ -142,6 +144,10 @@ static bool
 check_restored(struct hf_attempt *attempt, struct hf_error *err)
 {
     const struct mariadb *mariadb = attempt->own;
+    if (!correct(attempt, err))
+        return false;
+    if (attempt->over)
+        return true;
     if (!hf_mariadb_check_files(attempt, err) || !read_backup(attempt, err))
         return false;
     if (!attempt->over &&
@@ -149,6 +155,25 @@ check_restored(struct hf_attempt *attempt, struct hf_error *err)
         return false;
     if (hf_attempt_check(attempt, "files_complete")->verdict == HF_VERDICT_NOT_DETERMINABLE)
         attempt->over = true;
+    return true;
+}
+
+/* What the tool took back of files that it had sent already. */
+static bool
+correct(struct hf_attempt *attempt, struct hf_error *err)
+{
+    struct hf_error failure;
+    if (hf_corrections_apply(attempt->data, &failure))
+        return true;
+    if (hf_attempt_is_fatal(&failure)) {
+        *err = failure;
+        return false;
+    }
+    attempt->over = true;
+    if (failure.kind == HF_ERR_CORRUPT)
+        hf_check_fail(hf_attempt_check(attempt, "files_complete"), "%s", failure.message);
+    else
+        hf_check_cannot_tell(hf_attempt_check(attempt, "files_complete"), "%s", failure.message);
     return true;
 }
 
