@@ -97,7 +97,10 @@ HF_TEST(a_log_that_was_cut_leaves_nothing_that_a_server_would_start_on)
     assert_int_equal(truncate(path, 12288 + (info.st_size - 12288) / 2), 0);
     assert_false(hf_restore_finish_staged(&hf_restore_mariadb, &completion, &err));
     assert_int_equal(err.kind, HF_ERR_CORRUPT);
-    assert_string_equal(err.message, "the log of the backup ends before the backup does");
+    // Which of the two it says depends on where the cut falls: the tool notices some, we the others.
+    assert_true(strcmp(err.message, "the log of the backup ends before the backup does") == 0 ||
+                strstr(err.message,
+                       "the log of the backup cannot be applied: [ERROR] InnoDB: Missing FILE_CHECKPOINT") != NULL);
     assert_true(exists(target, HF_RESTORE_UNFINISHED));
     assert_false(exists(target, "ib_logfile0"));
     assert_false(exists(target, "ibdata1"));

@@ -118,7 +118,12 @@ HF_TEST(a_redo_log_that_ends_early_is_never_a_pass)
     assert_int_equal(stat(path, &info), 0);
     assert_int_equal(truncate(path, 12288 + (info.st_size - 12288) / 2), 0);
     verify(NULL);
-    expect("replay", "log_ends_early", "ib_logfile0");
+    // Where the cut falls decides who notices: the tool, or the comparison of where it ends.
+    if (strstr(check_of("replay")->reason, "Missing FILE_CHECKPOINT") == NULL)
+        expect("replay", "log_ends_early", "ib_logfile0");
+    assert_int_equal(outcome.result, HF_ATTEMPT_FAILED);
+    assert_int_equal(check_of("replay")->verdict, HF_VERDICT_FAILED);
+    assert_int_equal(check_of("tables_read")->verdict, HF_VERDICT_NOT_RUN);
 }
 
 HF_TEST(a_table_that_is_older_than_its_neighbours_shows_in_the_rows_that_refer_to_it)
