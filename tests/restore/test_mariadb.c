@@ -16,6 +16,7 @@ static char backup[128];
 static const char *const tables[] = {"clinic.patient",   "clinic.visit",      "clinic.old_note",
                                      "clinic.aria_note", "mysql.global_priv", "mysql.proc"};
 
+static bool answers(const char *socket);
 static void begin(void);
 static void staged(const char *target);
 static struct hf_restore_completion completion_of(const char *target, char folder[static 256],
@@ -67,7 +68,7 @@ HF_TEST(a_restored_folder_starts_with_plain_mariadbd_and_holds_what_the_source_h
     hf_assert_ok(hf_process_start(&options, &server, &err), &err);
     bool ended = false;
     int status;
-    for (int i = 0; i < 1200 && access(socket + strlen("--socket="), F_OK) != 0; i++) {
+    for (int i = 0; i < 1200 && !answers(socket + strlen("--socket=")); i++) {
         hf_assert_ok(hf_process_wait(&server, 50, &ended, &status, &err), &err);
         assert_false(ended);
     }
@@ -128,6 +129,15 @@ HF_TEST(a_version_that_this_host_lacks_is_named_before_anything_is_written)
     assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, "MariaDB 11.8 is not on this host"));
     assert_non_null(strstr(err.hint, "mariadb-server"));
+}
+
+static bool
+answers(const char *socket)
+{
+    MYSQL *conn = mysql_init(NULL);
+    const bool there = mysql_real_connect(conn, NULL, "root", "", NULL, 0, socket, 0) != NULL;
+    mysql_close(conn);
+    return there;
 }
 
 static void

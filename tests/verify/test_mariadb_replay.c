@@ -25,6 +25,7 @@ static struct {
     char gtid[64], checksum[64];
 } moments[MOMENTS];
 
+static bool answers(const char *socket);
 static void begin(void);
 static const char *checksum_of(MYSQL *conn);
 static void restored(char data[static 300]);
@@ -68,6 +69,15 @@ HF_TEST(a_copy_that_is_not_the_one_the_log_goes_on_from_fails_and_says_no_row)
     assert_false(replay(data, &(struct hf_binlog_target){.stop = HF_BINLOG_TO_END}, &err));
     assert_int_equal(err.kind, HF_ERR_CORRUPT);
     assert_non_null(strstr(err.message, "the copy could not replay the binary log: error "));
+}
+
+static bool
+answers(const char *socket)
+{
+    MYSQL *conn = mysql_init(NULL);
+    const bool there = mysql_real_connect(conn, NULL, "root", "", NULL, 0, socket, 0) != NULL;
+    mysql_close(conn);
+    return there;
 }
 
 static void
@@ -211,7 +221,7 @@ expect(const char *data, const char *checksum)
                                                .gid = hf_test_mariadb_gid()};
     _cleanup_(hf_process_kill) struct hf_process server = HF_PROCESS_NONE;
     hf_assert_ok(hf_process_start(&options, &server, &err), &err);
-    for (int i = 0; i < 1200 && access(at, F_OK) != 0; i++) {
+    for (int i = 0; i < 1200 && !answers(at); i++) {
         bool ended;
         int status;
         hf_assert_ok(hf_process_wait(&server, 50, &ended, &status, &err), &err);

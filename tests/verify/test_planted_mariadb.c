@@ -181,6 +181,8 @@ HF_TEST(a_flipped_byte_and_a_missing_pack_are_damage_of_the_store)
     char path[700];
     struct stat info;
     begin();
+    test_vault_done(&vault);
+    test_vault_make(&vault, hf_test_folder()); // in which this backup alone uses every piece
     const struct hf_id backup = seal(NULL);
     pack_path(&backup, path, sizeof path);
     assert_int_equal(chmod(path, 0600), 0);
