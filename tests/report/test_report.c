@@ -3,6 +3,14 @@
 #include "base/file.h"
 #include "tests/evidence/contents.h"
 
+/* Under the leak sanitizer: fontconfig keeps its fonts until the process ends, and not all of them reachable. */
+const char *__lsan_default_suppressions(void);
+const char *
+__lsan_default_suppressions(void)
+{
+    return "leak:libfontconfig\nleak:libpango\n";
+}
+
 /* With HOLDFAST_REPORTS=<folder> the reports are kept there, to be looked at, or to become those of golden/. */
 static void
 keep(const char *name, const struct hf_buf *bytes)
