@@ -34,7 +34,7 @@ static bool find_backup(struct hf_daemon *daemon, struct hf_job *job, struct cho
 static bool limit_memory(struct hf_error *err);
 static void open_runner(struct hf_worker *worker, struct hf_runner **ret);
 static bool fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned processors,
-                         struct hf_verify_options *ret, struct hf_error *err);
+                         struct hf_verify_options *ret, struct hf_assertions *ret_assertions, struct hf_error *err);
 static bool unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret, json_t **ret_failed,
                    struct hf_error *err);
 static bool answer_unopened(struct hf_worker *worker, const struct hf_error *why, json_t **ret, struct hf_error *err);
@@ -85,6 +85,7 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
 {
     struct hf_verify_options options;
     struct hf_verify_outcome outcome;
+    struct hf_assertions assertions;
     struct hf_error unopened;
     _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
     struct hf_id backup, vault;
@@ -109,7 +110,8 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
     if (!unlock(worker, request, &opened, &failed, &unopened))
         return answer_unopened(worker, &unopened, ret_result, err);
     if (!hf_vault_open(opened.repository, &vault, &opened.vault, err) || !limit_memory(err) ||
-        !hf_uid_claim(&uid, &uid_lock, err) || !fill_options(worker, source, uid, (unsigned)processors, &options, err))
+        !hf_uid_claim(&uid, &uid_lock, err) ||
+        !fill_options(worker, source, uid, (unsigned)processors, &options, &assertions, err))
         return false;
     _cleanup_(hf_progress_relay_stop) struct hf_progress_relay relay;
     hf_progress_relay_start(&relay, worker);
@@ -118,6 +120,7 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
     options.phase = &relay.phase;
     options.done = &relay.done;
     options.total = &relay.total;
+    options.assertions = &assertions;
     _cleanup_(hf_worker_source_done) struct hf_worker_source live = {0};
     struct hf_error unreachable;
     if (hf_worker_source_open(source, &live, &unreachable)) // else the check that needs it says that nobody was asked
@@ -288,7 +291,7 @@ open_runner(struct hf_worker *worker, struct hf_runner **ret)
 
 static bool
 fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned processors,
-             struct hf_verify_options *ret, struct hf_error *err)
+             struct hf_verify_options *ret, struct hf_assertions *ret_assertions, struct hf_error *err)
 {
     const struct hf_settings *settings = hf_worker_settings(worker);
     const json_t *of_source = json_object_get(source, "settings");
@@ -296,7 +299,8 @@ fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned
     _cleanup_(hf_source_settings_freep) struct hf_source_settings *own = NULL;
     const char *name;
     if (!hf_json_string(source, "name", "the request", &name, err) ||
-        !hf_source_settings_from_json(name, of_source, &own, err))
+        !hf_source_settings_from_json(name, of_source, &own, err) ||
+        !hf_assertions_parse(own->assertions, ret_assertions, err))
         return false;
     *ret = (struct hf_verify_options){
         .streamed = own->stream,

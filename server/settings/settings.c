@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "server/settings/connection.h"
+#include "server/settings/assertion.h"
 #include "server/settings/table.h"
 #include "server/settings/parse.h"
 
@@ -300,7 +301,9 @@ compute(char **member, const char *folder, const char *name, struct hf_error *er
 static bool
 finish_source(const struct hf_source_settings *source, struct hf_error *err)
 {
-    return (hf_connection_check("connection", source->connection, err) &&
+    struct hf_assertions assertions;
+    return (hf_assertions_parse(source->assertions, &assertions, err) &&
+            hf_connection_check("connection", source->connection, err) &&
             (source->tool_connection == NULL ||
              hf_connection_check("tool_connection", source->tool_connection, err))) ||
            hf_fail_within(err, "source \"%s\"", source->name);

@@ -71,6 +71,7 @@ struct hf_source_settings {
     char *tier;          // how critical it is, in the owner's words; or NULL
     bool stream;         // its log is received as it is written
     char *stream_slot;   // name of the replication slot for that; NULL: of our own making
+    char *assertions;    // what must be true of every copy, one a line (assertion.h); NULL: none
     int64_t catch_up_ms; // a proof waits so long for the copy to stand where the source stood; 0: it does not ask
     int64_t slot_alarm, slot_most, slot_floor; // bytes; 0: off
     /* Of engines whose backups are made by a program on the database's host. */

@@ -201,6 +201,9 @@ static const struct hf_setting table[] = {
     {SOURCE(slot_floor), .name = "slot_floor", .type = HF_SETTING_SIZE, .can_be_off = true, .fallback = "off",
      .least = (int64_t)HF_MIB, .most = SLOT_MOST,
      .sentence = "The same when max_slot_wal_keep_size leaves less room than this."},
+    {SOURCE(assertions), .name = "assertions", .type = HF_SETTING_LINES,
+     .sentence = "What must be true of every copy, one a line: patients in clinic at least 1000: SELECT count(*) FROM "
+                 "patients.  Rules: is, at least, at most, newer than, as live [within]."},
     {SOURCE(ssh), .name = "ssh", .type = HF_SETTING_TEXT,
      .sentence = "Host of the database as ssh reaches it, [user@]host[:port], where the backup tool of MariaDB or "
                  "MySQL runs; without it the tool runs on this host."},
@@ -267,6 +270,7 @@ hf_setting_set(const struct hf_setting *setting, void *target, const char *text,
     void *member = (char *)target + setting->offset;
     switch (setting->type) {
     case HF_SETTING_TEXT:
+    case HF_SETTING_LINES:
     case HF_SETTING_PATH:
     case HF_SETTING_PLACE:
         return set_text(setting, member, text, err);
@@ -317,6 +321,7 @@ hf_setting_print(const struct hf_setting *setting, const void *target, struct hf
     const void *member = (const char *)target + setting->offset;
     switch (setting->type) {
     case HF_SETTING_TEXT:
+    case HF_SETTING_LINES:
     case HF_SETTING_PATH:
     case HF_SETTING_PLACE:
     case HF_SETTING_WORD: {
@@ -348,7 +353,8 @@ hf_setting_release(enum hf_setting_of of, void *target)
         if (table[i].of != of)
             continue;
         void *member = (char *)target + table[i].offset;
-        if (table[i].type == HF_SETTING_TEXT || table[i].type == HF_SETTING_PATH || table[i].type == HF_SETTING_PLACE)
+        if (table[i].type == HF_SETTING_TEXT || table[i].type == HF_SETTING_LINES || table[i].type == HF_SETTING_PATH ||
+            table[i].type == HF_SETTING_PLACE)
             hf_freep(member);
         else if (hf_setting_is_list(table[i].type))
             hf_strv_freep(member);
@@ -366,6 +372,7 @@ hf_setting_type_words(enum hf_setting_type type)
 {
     static const char *const words[] = {
         [HF_SETTING_TEXT] = "text",
+        [HF_SETTING_LINES] = "text, several lines",
         [HF_SETTING_PATH] = "an absolute path",
         [HF_SETTING_PATHS] = "a list of absolute paths",
         [HF_SETTING_PLACE] = "an absolute path, or ssh://[user@]host[:port]/path",
@@ -445,10 +452,11 @@ check_text(const struct hf_setting *setting, const char *text, struct hf_error *
     if (strlen(text) > HF_SETTINGS_TEXT_MOST)
         return hf_fail(err, HF_ERR_USAGE, "\"%s\" is longer than %d bytes", setting->name, HF_SETTINGS_TEXT_MOST);
     for (const char *at = text; *at != '\0'; at++)
-        if ((uint8_t)*at < 0x20 || *at == 0x7F)
+        if (((uint8_t)*at < 0x20 && !(*at == '\n' && setting->type == HF_SETTING_LINES)) || *at == 0x7F)
             return hf_fail(err, HF_ERR_USAGE, "\"%s\" contains a control character", setting->name);
     const bool place = setting->type == HF_SETTING_PLACE || setting->type == HF_SETTING_PLACES;
-    const bool words = setting->type == HF_SETTING_TEXT || setting->type == HF_SETTING_RUN;
+    const bool words =
+        setting->type == HF_SETTING_TEXT || setting->type == HF_SETTING_LINES || setting->type == HF_SETTING_RUN;
     if (place && text[0] != '/' && strncmp(text, "ssh://", 6) != 0)
         return hf_fail(err, HF_ERR_USAGE, "\"%s\" is \"%s\", which is neither an absolute path nor ssh://...",
                        setting->name, text);

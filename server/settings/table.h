@@ -9,6 +9,7 @@
 
 enum hf_setting_type {
     HF_SETTING_TEXT,     // char *
+    HF_SETTING_LINES,    // char *, may have several lines
     HF_SETTING_PATH,     // char *, absolute
     HF_SETTING_PATHS,    // char **, ends with NULL
     HF_SETTING_PLACE,    // char *, an absolute path or ssh://...

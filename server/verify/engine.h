@@ -15,6 +15,7 @@
  *     reach_end             all log that the backup has is in the copy
  *     open                  it can be written to, as after a real restore
  *     check_relations       every table of every database, every index
+ *     ask                   what the owner says must be true, one statement at a time (assertions.c)
  *        (the server is shut down)
  *     check_stopped         what can only be seen in files that nobody has open
  *     end                   always, once begin() returned true: also after errors, and before there was a copy
@@ -72,6 +73,13 @@ struct hf_last_words {
     bool is_of_host; // libraries, locales, room: nothing of the data
 };
 
+/* What a statement of the owner's was answered with. */
+struct hf_answer {
+    enum { HF_ANSWER_VALUE, HF_ANSWER_NOTHING, HF_ANSWER_OTHER, HF_ANSWER_REFUSED, HF_ANSWER_DAMAGE } kind;
+    char text[64];  // VALUE: never goes into a report as it is
+    char state[64]; // REFUSED, DAMAGE: a code or a word of ours; the server's words can hold a row's values
+};
+
 struct hf_verify_engine {
     const char *name; // as facts have it, and the evidence's subject.engine
     const struct hf_verify_check_row *checks;
@@ -98,6 +106,12 @@ struct hf_verify_engine {
     bool (*open)(struct hf_attempt *attempt, struct hf_error *err);
     /* Fills outcome->relations. */
     bool (*check_relations)(struct hf_attempt *attempt, struct hf_error *err);
+    /*
+     * The statement's answer, from the copy or from the source itself (options->live): read-only, within a minute.  NOTHING:
+     * NULL or no row; OTHER: more than one row or column, or longer than `text`.  NULL: this engine does not ask.
+     */
+    bool (*ask)(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live, struct hf_answer *ret,
+                struct hf_error *err);
     bool (*check_stopped)(struct hf_attempt *attempt, struct hf_error *err);
 
     /* Closes connections, so that the server can be shut down.  Before SIGTERM or SIGINT, whichever `stop_signal` is. */
@@ -142,3 +156,7 @@ HF_MUST_CHECK bool hf_attempt_goes_on(const struct hf_attempt *attempt, struct h
 bool hf_attempt_is_fatal(const struct hf_error *err);
 /* Connections at once, for checks: as asked for, else one for each processor. */
 unsigned hf_attempt_jobs(const struct hf_attempt *attempt);
+
+/* For verify.c: declares and settles a check for each of the owner's assertions. */
+void hf_assertions_declare(const struct hf_assertions *assertions, struct hf_verify_report *report);
+HF_MUST_CHECK bool hf_assertions_check(struct hf_attempt *attempt, struct hf_error *err);

@@ -17,7 +17,7 @@ const char *hf_verdict_name(enum hf_verdict verdict); // as in the evidence: "no
 enum hf_attempt_result { HF_ATTEMPT_PASSED, HF_ATTEMPT_FAILED, HF_ATTEMPT_INCONCLUSIVE };
 const char *hf_attempt_result_name(enum hf_attempt_result result);
 
-#define HF_CHECKS_OF_ATTEMPT 32
+#define HF_CHECKS_OF_ATTEMPT 56
 #define HF_FINDINGS_MOST     32 // listed by name; the count goes on
 
 struct hf_finding {

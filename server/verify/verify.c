@@ -291,6 +291,8 @@ read_facts(struct hf_attempt *attempt, struct hf_error *err)
         hf_fail_within(&failure, "backup \"%s\"", hf_id_format(&attempt->backup, text));
         return settle_log(attempt, &failure, err);
     }
+    if (attempt->options->assertions != NULL)
+        hf_assertions_declare(attempt->options->assertions, &attempt->outcome->report);
     if (!attempt->outcome->engine->begin(attempt, facts, err))
         return false;
     attempt->engine = attempt->outcome->engine;
@@ -468,7 +470,7 @@ run_copy(struct hf_attempt *attempt, struct hf_error *err)
         hf_attempt_phase(attempt, "check");
         struct deadline deadline;
         deadline_start(&deadline, attempt);
-        ok = attempt->engine->check_relations(attempt, err);
+        ok = attempt->engine->check_relations(attempt, err) && (attempt->over || hf_assertions_check(attempt, err));
         deadline_stop(&deadline);
         if (ok)
             name_early_end(attempt, deadline.passed);

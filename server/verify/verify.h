@@ -26,6 +26,7 @@
 #include "sandbox/scratch.h"
 #include "sandbox/sandbox.h"
 #include "server/restore/restore.h"
+#include "server/settings/assertion.h"
 #include "server/source/facts.h"
 #include "server/verify/report.h"
 
@@ -41,13 +42,14 @@ struct hf_verify_options {
     uint64_t phase_ms;             // longest time of one phase; 0: 1 h
     uid_t host_uid;                // of the copy when we are root
     gid_t host_gid;
-    struct hf_runner *runner;            // when we are not: who gives the copy a uid of its own; or NULL
-    unsigned jobs;                       // connections at once; 0: one for each processor
-    bool streamed;                       // the source's log is received as it is written
-    const struct hf_source_target *live; // the source itself, to ask where it stands; NULL: nobody may be asked
-    uint64_t catch_up_ms;                // how long the copy may take to get there; 0: it is not asked for
-    const atomic_bool *cancel;           // or NULL
-    const char *_Atomic *phase;          // for progress; or NULL
+    struct hf_runner *runner;               // when we are not: who gives the copy a uid of its own; or NULL
+    unsigned jobs;                          // connections at once; 0: one for each processor
+    bool streamed;                          // the source's log is received as it is written
+    const struct hf_source_target *live;    // the source itself, to ask where it stands; NULL: nobody may be asked
+    uint64_t catch_up_ms;                   // how long the copy may take to get there; 0: it is not asked for
+    const struct hf_assertions *assertions; // or NULL; borrowed until the outcome is done
+    const atomic_bool *cancel;              // or NULL
+    const char *_Atomic *phase;             // for progress; or NULL
     _Atomic uint64_t *done, *total;
 };
 

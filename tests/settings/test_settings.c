@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "server/settings/assertion.h"
 #include "server/settings/settings.h"
 
 #define DAY INT64_C(86400000)
@@ -404,6 +405,62 @@ HF_TEST(a_proof_waits_a_minute_for_the_stream_unless_told_otherwise)
     must_refuse(SOURCE "    catch_up: 10ms\n", "holdfast.yaml:8: \"catch_up\" is 10ms, outside of 1s to 1d, or off");
     _cleanup_(hf_settings_freep) struct hf_settings *off = must_parse(SOURCE "    catch_up: off\n");
     assert_int_equal(hf_settings_source(off, "clinic")->catch_up_ms, 0);
+}
+
+static void
+assert_no_assertion(const char *text, const char *message)
+{
+    struct hf_assertions assertions;
+    struct hf_error err;
+    assert_false(hf_assertions_parse(text, &assertions, &err));
+    assert_int_equal(err.kind, HF_ERR_USAGE);
+    assert_string_equal(err.message, message);
+}
+
+HF_TEST(what_must_be_true_of_a_copy_stands_one_a_line)
+{
+    struct hf_assertions assertions;
+    struct hf_error err;
+    hf_assert_ok(hf_assertions_parse("patients in clinic at least 1000: SELECT count(*) FROM patients\n"
+                                     "\n"
+                                     "sum is -2.5: SELECT 'a:b'\n"
+                                     "fresh in clinic newer than 15m: SELECT max(at) FROM visits\n"
+                                     "few at most 3: SELECT 1\n"
+                                     "beds in clinic as live within 5%: SELECT count(*) FROM beds\n"
+                                     "rooms as live within 2: SELECT 1\n"
+                                     "floors as live: SELECT 1",
+                                     &assertions, &err),
+                 &err);
+    const struct hf_assertion *items = assertions.items;
+    assert_int_equal(assertions.count, 7);
+    assert_string_equal(items[0].check, "assert_patients");
+    assert_string_equal(items[0].database, "clinic");
+    assert_string_equal(items[0].sql, "SELECT count(*) FROM patients");
+    assert_true(items[0].rule == HF_ASSERT_AT_LEAST && items[0].bound == 1000);
+    assert_string_equal(items[1].database, "postgres");
+    assert_string_equal(items[1].sql, "SELECT 'a:b'");
+    assert_true(items[1].rule == HF_ASSERT_IS && items[1].bound == -2.5);
+    assert_true(items[2].rule == HF_ASSERT_NEWER_THAN && items[2].bound == 15 * 60000);
+    assert_true(items[3].rule == HF_ASSERT_AT_MOST && items[3].bound == 3);
+    assert_true(items[4].rule == HF_ASSERT_AS_LIVE && items[4].relative && items[4].bound == 5);
+    assert_true(items[5].rule == HF_ASSERT_AS_LIVE && !items[5].relative && items[5].bound == 2);
+    assert_true(items[6].rule == HF_ASSERT_AS_LIVE && items[6].bound == 0);
+    hf_assert_ok(hf_assertions_parse(NULL, &assertions, &err), &err);
+    assert_int_equal(assertions.count, 0);
+
+    assert_no_assertion("a at least 1", "\"a at least 1\" is no assertion");
+    assert_no_assertion("A is 1: SELECT 1", "\"A is 1: SELECT 1\" is no assertion");
+    assert_no_assertion("a is 1: ", "\"a is 1: \" is no assertion");
+    assert_no_assertion("a is nan: SELECT 1", "\"a is nan: SELECT 1\" is no assertion");
+    assert_no_assertion("a is 1 2: SELECT 1", "\"a is 1 2: SELECT 1\" is no assertion");
+    assert_no_assertion("a newer than 5: SELECT 1", "\"a newer than 5: SELECT 1\" is no assertion");
+    assert_no_assertion("a as live within -1: SELECT 1", "\"a as live within -1: SELECT 1\" is no assertion");
+    assert_no_assertion("a is 1: SELECT 1\na is 2: SELECT 2", "there are two assertions \"a\"");
+    must_refuse(SOURCE "    assertions: what\n", "holdfast.yaml:5: source \"clinic\": \"what\" is no assertion");
+    _cleanup_(hf_settings_freep) struct hf_settings *lines =
+        must_parse(SOURCE "    assertions: |\n      a is 1: SELECT 1\n      b is 2: SELECT 2\n");
+    hf_assert_ok(hf_assertions_parse(hf_settings_source(lines, "clinic")->assertions, &assertions, &err), &err);
+    assert_int_equal(assertions.count, 2);
 }
 
 HF_TEST(a_tool_on_another_host_is_described_without_a_password)

@@ -13,6 +13,7 @@
 #include "server/source/postgres/manifest.h"
 #include "server/source/postgres/wal_format.h"
 #include "server/verify/postgres/archive.h"
+#include "server/verify/postgres/ask.h"
 #include "server/verify/postgres/pages.h"
 #include "server/verify/postgres/relations.h"
 
@@ -53,6 +54,8 @@ static bool replay(struct hf_attempt *attempt, PGconn *conn, struct hf_error *er
 static void ask_transactions(struct postgres *postgres);
 static bool promote(struct hf_attempt *attempt, struct hf_error *err);
 static bool check_relations(struct hf_attempt *attempt, struct hf_error *err);
+static bool ask(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live, struct hf_answer *ret,
+                struct hf_error *err);
 static bool check_stopped(struct hf_attempt *attempt, struct hf_error *err);
 static void disconnect(struct hf_attempt *attempt);
 static void last_words(const char *log, struct hf_last_words *ret);
@@ -94,6 +97,7 @@ const struct hf_verify_engine hf_verify_postgres = {
     .reach_end = reach_end,
     .open = promote,
     .check_relations = check_relations,
+    .ask = ask,
     .check_stopped = check_stopped,
     .disconnect = disconnect,
     .stop_signal = SIGINT, // its fast shutdown
@@ -401,6 +405,15 @@ check_relations(struct hf_attempt *attempt, struct hf_error *err)
                                            .total = attempt->options->total};
     options.zero_blocks = hf_pages_watch_zeros(postgres->pages, &options.zero_block_count, &options.zero_blocks_cut);
     return hf_relations_check(&options, &attempt->outcome->report, &attempt->outcome->relations, err);
+}
+
+static bool
+ask(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live, struct hf_answer *ret,
+    struct hf_error *err)
+{
+    const struct hf_query_target target = target_of(attempt);
+    return live ? hf_postgres_ask_source(attempt->options->live, attempt->options->cancel, assertion, ret, err)
+                : hf_postgres_ask_copy(&target, assertion, ret);
 }
 
 static bool
