@@ -53,22 +53,6 @@ def add(there, name, connection, *options):
                       "--verify-after-backup", "no", *options)
 
 
-def restore(there, name):
-    """The backup's files as they came."""
-    target = os.path.join(folder("restored"), "data")
-    there.good("restore", name, "--to", target)
-    return target
-
-
-def tree(path):
-    found = {}
-    for place, _, names in os.walk(path):
-        for one in names:
-            with open(os.path.join(place, one), "rb") as file:
-                found[os.path.relpath(os.path.join(place, one), path)] = file.read()
-    return found
-
-
 def checks_of(there, name):
     answer = there.holdfast("doctor", name)
     return {check["id"]: check for check in answer.json["sources"][0]["checks"]}
@@ -233,24 +217,56 @@ def a_backup_that_is_killed_half_way_leaves_nothing_and_the_next_one_is_whole():
     assert a.good("backup", "clinic")["bad_pages"] == 0
 
 
+def back_up_while(name, there, s, statements, until):
+    """A backup whose stream is held, once all those names have come by in it, until the statements were run."""
+    gate = folder("gate")
+    write(os.path.join(gate, "hold.py"), "import os, sys, time\nnames, seen, held = [n.encode() for n in sys.argv[2:]], "
+          "b'', False\nwhile piece := os.read(0, 65536):\n    os.write(1, piece)\n    seen = seen[-100:] + piece\n"
+          "    names = [n for n in names if n not in seen]\n    if not names and not held:\n        held = True\n"
+          "        open(sys.argv[1] + '/held', 'w').close()\n"
+          "        while not os.path.exists(sys.argv[1] + '/go'): time.sleep(0.05)\n")
+    tool = write(os.path.join(gate, "tool"),
+                 "#!/bin/sh\n[ \"$1\" = --version ] && exec /usr/bin/mariadb-backup --version\n"
+                 f"{{ /usr/bin/mariadb-backup \"$@\"; echo $? >{gate}/status; }} | python3 {gate}/hold.py {gate} "
+                 f"{' '.join(until)}\nexit $(cat {gate}/status)\n", 0o755)
+    add(there, name, s.connection("holdfast"), "--password-file", s.password_file('gehe im$"x'), "--backup-tool", tool)
+    running = there.start("backup", name)
+    wait_for("the stream to be held", lambda: os.path.exists(gate + "/held"), 60)
+    s.sql(statements, "clinic")
+    write(gate + "/go", "")
+    return there.finish(running)
+
+
+@test
+def a_table_that_is_renamed_before_the_tool_has_copied_it_ends_the_backup_by_name():
+    s, a = server(), appliance()
+    s.sql("CREATE TABLE a1 (id INT) ENGINE=Aria", "clinic")
+    answer = back_up_while("early", a, s, "RENAME TABLE a1 TO a1r", ["aria_log_control"])
+    s.sql("DROP TABLE a1r", "clinic")
+    assert answer.code == 1 and "clinic/a1r.MA" in answer.errors and "was renamed before" in answer.errors, answer
+    assert a.backups("early") == []
+
+
 @test
 def tables_that_are_changed_while_the_backup_runs_are_in_it_as_they_are_at_its_end():
     s, a = server(), appliance()
     s.sql("CREATE TABLE a2 (id INT) ENGINE=Aria; CREATE TABLE a3 (id INT) ENGINE=Aria; CREATE TABLE t2 (id INT); "
-          "INSERT INTO a2 VALUES (1)", "clinic")
-    go, hold = os.path.join(folder("gate"), "go"), os.path.join(folder("gate"), "hold")
-    gated = write(os.path.join(folder("gated"), "tool"),
-                  "#!/bin/sh\n[ \"$1\" = --version ] && exec /usr/bin/mariadb-backup --version\n"
-                  "{ /usr/bin/mariadb-backup \"$@\"; echo $? >" + hold + ".status; } | { head -c 6000000; touch " + hold +
-                  "; while [ ! -e " + go + " ]; do sleep 0.1; done; cat; }\nexit $(cat " + hold + ".status)\n", 0o755)
-    add(a, "ddl", s.connection("holdfast"), "--password-file", s.password_file('gehe im$"x'), "--backup-tool", gated)
-    running = a.start("backup", "ddl")
-    wait_for("the first bytes", lambda: os.path.exists(hold), 60)
-    s.sql("RENAME TABLE a2 TO a2r; DROP TABLE a3; CREATE TABLE a4 (id INT) ENGINE=Aria; RENAME TABLE t2 TO t2r; "
-          "CREATE TABLE t3 (id INT PRIMARY KEY)", "clinic")
-    write(go, "")
-    answer = a.finish(running)
+          "INSERT INTO a2 VALUES (1); FLUSH TABLES a2", "clinic")
+    answer = back_up_while("ddl", a, s, "RENAME TABLE a2 TO a2r; DROP TABLE a3; CREATE TABLE a4 (id INT) ENGINE=Aria; "
+                           "RENAME TABLE t2 TO t2r; CREATE TABLE t3 (id INT PRIMARY KEY)",
+                           [f"clinic/{table}.{part}" for table in ("a2", "a3") for part in ("MAI", "MAD")])
     assert answer.code == 0, answer
+    proof = a.holdfast("verify", "ddl")
+    assert proof.code == 0 and proof.json["result"] == "passed", proof.out[-2000:]
+    target = os.path.join(folder("restored"), "data")
+    a.good("restore", "ddl", "--to", target)
+    copy = Mariadb.of_copy(target)
+    assert copy.sql("SELECT id FROM a2r", "clinic") == "1"
+    tables = copy.sql("SHOW TABLES", "clinic").split()
+    assert {"a2r", "a4", "t2r", "t3"} <= set(tables) and not {"a2", "a3", "t2"} & set(tables), tables
+    assert copy.sql("SELECT COUNT(*), SUM(LENGTH(note)) FROM patient", "clinic") == \
+        s.sql("SELECT COUNT(*), SUM(LENGTH(note)) FROM patient", "clinic")
+    copy.stop()
     s.sql("DROP TABLE a2r, a4, t2r, t3", "clinic")
 
 

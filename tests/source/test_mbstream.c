@@ -1,10 +1,5 @@
 #include "tests/support/test.h"
 
-#include <sys/stat.h>
-#include <unistd.h>
-
-#include "base/file.h"
-#include "server/source/mariadb/corrections.h"
 #include "server/source/mariadb/infos.h"
 #include "server/source/mariadb/mbstream.h"
 #include "tests/source/stream_builder.h"
@@ -15,7 +10,6 @@ static char told[4096];
 static bool read_stream(const struct hf_buf *bytes, size_t piece, bool sparse, struct hf_error *err);
 static void must_refuse(const struct hf_buf *bytes, const char *message);
 static void tell(const char *format, ...) HF_PRINTF(1, 2);
-static void put_file(const char *folder, const char *path, const char *text);
 
 HF_TEST(files_come_out_as_they_went_in_however_the_stream_is_cut)
 {
@@ -45,11 +39,30 @@ HF_TEST(what_the_tool_takes_back_at_its_end_is_told_in_order)
     hf_test_chunk_payload(&bytes, 2, "clinic/c.MAD", 0, "x", 1); // anew
     hf_test_chunk_end(&bytes, "clinic/c.MAD");
     hf_test_chunk_end(&bytes, "clinic/b.frm"); // its name was free
-    hf_test_chunk_rename(&bytes, "never/came", "never/comes");
+    hf_test_chunk_rename(&bytes, "never/came", "comes/later");
+    hf_test_chunk_payload(&bytes, 2, "comes/later", 0, "y", 1);
+    hf_test_chunk_end(&bytes, "comes/later");
     hf_test_chunk_named(&bytes, 'D', "never/came");
     hf_assert_ok(read_stream(&bytes, 3, false, &err), &err);
     assert_string_equal(told, "+clinic/a.MAD -clinic/a.MAD: +clinic/b.frm -clinic/b.frm: clinic/a.MAD>clinic/c.MAD "
-                              "!clinic/b.frm ++clinic/c.MAD -clinic/c.MAD:x ++clinic/b.frm -clinic/b.frm: =2");
+                              "!clinic/b.frm ++clinic/c.MAD -clinic/c.MAD:x ++clinic/b.frm -clinic/b.frm: "
+                              "++comes/later -comes/later:y =3");
+}
+
+HF_TEST(a_file_that_was_renamed_before_it_came_must_come)
+{
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_MIB);
+    struct hf_error err;
+    hf_test_chunk_rename(&bytes, "clinic/a.MAD", "clinic/b.MAD");
+    assert_false(read_stream(&bytes, 5, false, &err));
+    assert_int_equal(err.kind, HF_ERR_UNAVAILABLE);
+    assert_string_equal(err.message, "file \"clinic/b.MAD\" is not in the backup: its table was renamed before the "
+                                     "backup tool had copied it");
+    hf_test_chunk_rename(&bytes, "clinic/b.MAD", "clinic/c.MAD");
+    assert_false(read_stream(&bytes, 5, false, &err));
+    assert_non_null(strstr(err.message, "\"clinic/c.MAD\""));
+    hf_test_chunk_named(&bytes, 'D', "clinic/c.MAD"); // dropped after all
+    hf_assert_ok(read_stream(&bytes, 5, false, &err), &err);
 }
 
 HF_TEST(holes_of_xbstream_become_zeros_and_are_part_of_the_checksum)
@@ -217,53 +230,6 @@ HF_TEST(the_tools_own_files_are_read_with_limits)
     }
 }
 
-HF_TEST(changes_are_made_in_a_restored_folder_and_nowhere_else)
-{
-    const char *folder = hf_test_folder();
-    _cleanup_(hf_corrections_done) struct hf_corrections made = {0};
-    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_MIB);
-    char by[HF_CORRECTIONS_BY_BYTES], path[300];
-    struct hf_error err;
-    hf_assert_ok(hf_corrections_apply(folder, &err), &err); // there are none
-    hf_assert_ok(hf_corrections_init(&made, &err), &err);
-    hf_assert_ok(hf_corrections_rename(&made, "clinic/a", "clinic/b", &err), &err);
-    hf_assert_ok(hf_corrections_remove(&made, "clinic/c", &err), &err);
-    hf_assert_ok(hf_corrections_replace(&made, "clinic/b", by, &err), &err);
-    hf_assert_ok(hf_corrections_format(&made, &text, &err), &err);
-    put_file(folder, "clinic/a", "old");
-    put_file(folder, "clinic/c", "gone");
-    put_file(folder, by, "new");
-    put_file(folder, HF_CORRECTIONS_PATH, hf_buf_text(&text));
-    hf_assert_ok(hf_corrections_apply(folder, &err), &err);
-    snprintf(path, sizeof path, "%s/clinic/b", folder);
-    hf_buf_clear(&text);
-    hf_assert_ok(hf_file_read(path, &text, &err), &err);
-    assert_string_equal(hf_buf_text(&text), "new");
-    snprintf(path, sizeof path, "%s/clinic/a", folder);
-    assert_int_not_equal(access(path, F_OK), 0);
-    snprintf(path, sizeof path, "%s/clinic/c", folder);
-    assert_int_not_equal(access(path, F_OK), 0);
-
-    static const char *const bad[] = {
-        "{\"version\":1,\"changes\":[{\"do\":\"remove\",\"path\":\"../x\"}]}",
-        "{\"version\":1,\"changes\":[{\"do\":\"remove\",\"path\":\"link/x\"}]}",
-        "{\"version\":1,\"changes\":[{\"do\":\"rename\",\"path\":\"clinic/b\",\"to\":\"/tmp/x\"}]}",
-        "{\"version\":1,\"changes\":[{\"by\":\"../b\",\"do\":\"replace\",\"path\":\"clinic/b\"}]}",
-        "{\"version\":1,\"changes\":[{\"do\":\"run\",\"path\":\"clinic/b\"}]}",
-        "{\"version\":2,\"changes\":[]}",
-    };
-    snprintf(path, sizeof path, "%s/link", folder);
-    assert_int_equal(symlink("clinic", path), 0);
-    put_file(folder, "clinic/x", "stays");
-    for (size_t i = 0; i < HF_LENGTH(bad); i++) {
-        put_file(folder, HF_CORRECTIONS_PATH, bad[i]);
-        if (hf_corrections_apply(folder, &err))
-            fail_msg("%s was made", bad[i]);
-    }
-    snprintf(path, sizeof path, "%s/clinic/x", folder);
-    assert_int_equal(access(path, F_OK), 0);
-}
-
 /* A file of the stream while it is open. */
 struct open_file {
     char path[64], bytes[64];
@@ -362,16 +328,4 @@ tell(const char *format, ...)
     va_start(arguments, format);
     vsnprintf(told + strlen(told), sizeof told - strlen(told), format, arguments);
     va_end(arguments);
-}
-
-static void
-put_file(const char *folder, const char *path, const char *text)
-{
-    char full[300];
-    struct hf_error err;
-    snprintf(full, sizeof full, "%s/%s", folder, path);
-    *strrchr(full, '/') = '\0';
-    hf_assert_ok(hf_dir_make(full, 0700, &err), &err);
-    snprintf(full, sizeof full, "%s/%s", folder, path);
-    hf_assert_ok(hf_file_publish(full, text, strlen(text), 0600, HF_PUBLISH_REPLACE, &err), &err);
 }

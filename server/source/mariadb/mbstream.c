@@ -32,6 +32,7 @@ struct name {
     enum state state;
     void *file;      // of the events, while it is open
     uint64_t offset; // bytes of it that have come
+    bool owed;       // what did not come was renamed to it: it has to come itself
 };
 
 struct hf_mbstream {
@@ -149,6 +150,14 @@ hf_mbstream_end(struct hf_mbstream *stream, struct hf_error *err)
     for (size_t i = 0; stream->open > 0 && i < stream->name_count; i++)
         if (stream->names[i].state == NAME_OPEN)
             return hf_fail(err, HF_ERR_CORRUPT, "the stream of files ends within file \"%s\"", stream->names[i].path);
+    for (size_t i = 0; i < stream->name_count; i++) {
+        if (!stream->names[i].owed)
+            continue;
+        hf_fail(err, HF_ERR_UNAVAILABLE,
+                "file \"%s\" is not in the backup: its table was renamed before the backup tool had copied it",
+                stream->names[i].path);
+        return hf_fail_hint(err, "Take the backup again, and rename no tables meanwhile.");
+    }
     return true;
 }
 
@@ -462,8 +471,12 @@ rename_file(struct hf_mbstream *stream, const char *to, struct hf_error *err)
     struct name *from = find(stream, stream->path), *target = find(stream, to);
     if (from != NULL && from->state == NAME_OPEN)
         return refuse(stream, err, "file \"%s\" is renamed before it has ended", stream->path);
-    if (from == NULL ||
-        from->state != NAME_ENDED) { // it was not reached before: what it is now comes under its new name
+    if (from == NULL || from->state != NAME_ENDED) {
+        if (target == NULL && !add(stream, to, &target, err))
+            return false;
+        if ((from = find(stream, stream->path)) != NULL)
+            from->owed = false;
+        target->owed = target->state == NAME_REMOVED;
         want(stream, STEP_FIXED, FIXED_BYTES);
         return true;
     }
@@ -476,6 +489,7 @@ rename_file(struct hf_mbstream *stream, const char *to, struct hf_error *err)
         return false;
     from->state = NAME_REMOVED;
     target->state = NAME_ENDED;
+    target->owed = false;
     want(stream, STEP_FIXED, FIXED_BYTES);
     return true;
 }
@@ -487,6 +501,8 @@ remove_file(struct hf_mbstream *stream, struct hf_error *err)
     if (name != NULL && name->state == NAME_OPEN)
         return refuse(stream, err, "file \"%s\" is removed before it has ended", stream->path);
     if (name == NULL || name->state != NAME_ENDED) {
+        if (name != NULL)
+            name->owed = false;
         want(stream, STEP_FIXED, FIXED_BYTES);
         return true;
     }

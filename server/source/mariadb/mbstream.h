@@ -15,7 +15,9 @@
  *    'P' payload     u64 length, u64 offset in the file, u32 CRC-32 (zlib's) of the bytes, the bytes
  *    'E' end         nothing: the file is complete
  *    'R' rename      (mbstream) u32 length of the new path, the new path: of a file that has ended
- *    'D' remove      (mbstream) nothing: of a file that has ended.  Either may name a file that did not come
+ *    'D' remove      (mbstream) nothing: of a file that has ended.  Either may name a file that did not come;
+ *                    one that was renamed has to come under its new name then (the tool forgets tables of Aria and
+ *                    MyISAM that are renamed between its list of them and its copy, and says "completed OK!")
  *    'S' sparse      (xbstream) u32 pairs, u64 length, u64 offset, u32 CRC-32 of the map and the bytes, then the pairs
  *                    (u32 bytes to leave as a hole, u32 bytes that follow), the bytes.  The bytes fill the pairs in order
  *    'S' go to       (mbstream) u64 offset in the file from which its next bytes are written.  Refused unless it is
@@ -66,7 +68,10 @@ void hf_mbstream_freep(struct hf_mbstream **stream);
  */
 HF_MUST_CHECK bool hf_mbstream_feed(struct hf_mbstream *stream, const uint8_t *data, size_t length,
                                     struct hf_error *err);
-/* The stream has ended.  CORRUPT, with a name, when it does so within a chunk or a file. */
+/*
+ * The stream has ended.  CORRUPT, with a name, when it does so within a chunk or a file; UNAVAILABLE, with a name, when a
+ * file was renamed that never came.
+ */
 HF_MUST_CHECK bool hf_mbstream_end(struct hf_mbstream *stream, struct hf_error *err);
 
 /* Files that are there at the end: those that ended, as renamed, without the removed. */
