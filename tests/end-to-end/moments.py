@@ -88,7 +88,7 @@ class Ledgered:
     def add(self, *options, connection=None):
         self.appliance.good("source", "add", self.name, "--engine", "postgresql", "--connection",
                             connection or self.connection_text or self.server.connection(), "--stream", "yes",
-                            "--verify-after-backup", "no", *options)
+                            "--verify-after-backup", "no", "--catch-up", "off", *options)
 
     def commit(self, count=1, pause_ms=3):
         connection = Connection(self.server.connection())

@@ -67,7 +67,7 @@ def a_foreign_node_is_passed_over_and_the_primary_is_taken():
     global daemon
     text = f"host={hosts} port={ports} user=postgres dbname=postgres"
     clinic.add(connection=first.connection())  # the database is known by this
-    clinic.prove()
+    clinic.appliance.good("backup", "clinic")
     clinic.add("--replace", connection=text)
     daemon = Daemon(clinic.appliance)
     streaming_from(1)
