@@ -147,12 +147,13 @@ def a_backup_of_a_standby_is_proven_and_restored():
     assert answer.code == 0, answer
     backup = answer.json["backup"]
     last = len(clinic.rows)
+    clinic.start_receiving()
+    assert standby.no_slots(), "the primary is taken where there is one"
+    clinic.catch_up()
     verdict = clinic.appliance.good("verify", "clinic", "--backup", backup)
     assert verdict["state"] == "proven", verdict
     numbers, _ = clinic.restore("--backup", backup)
     assert numbers == list(range(1, len(numbers) + 1)) and len(numbers) <= last, numbers[-3:]
-    clinic.start_receiving()
-    assert standby.no_slots(), "the primary is taken where there is one"
     clinic.commit(10)
     clinic.stop_receiving()
     clinic.must_hold(len(clinic.rows), "--latest", "--backup", backup)
