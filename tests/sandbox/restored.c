@@ -13,7 +13,7 @@
 #include "base/file.h"
 
 #define SANDBOX_UID_BASE 300000 // and our pid, so that tests beside us have other uids
-#define GONE_WITHIN_MS   1000
+#define GONE_WITHIN_MS   20000  // what a killed launcher of a test beside us left is swept by the next sandbox
 
 static bool find_process(char *name, size_t size);
 static bool find_folder(char *name, size_t size);

@@ -236,12 +236,17 @@ struct open_file {
     size_t length;
 };
 
+static struct open_file files[16]; // of one stream
+static size_t file_count;
+
 static bool
 begin(void *context, const char *path, bool again, void **ret_file, struct hf_error *err)
 {
     (void)context;
     (void)err;
-    struct open_file *file = calloc(1, sizeof *file);
+    assert_true(file_count < HF_LENGTH(files));
+    struct open_file *file = &files[file_count++];
+    *file = (struct open_file){0};
     snprintf(file->path, sizeof file->path, "%s", path);
     tell("%s%s ", again ? "++" : "+", path);
     *ret_file = file;
@@ -272,7 +277,6 @@ end(void *context, void *opened, struct hf_error *err)
     (void)context;
     (void)err;
     tell("-%s:%s ", file->path, file->bytes);
-    free(file);
     return true;
 }
 
@@ -301,6 +305,7 @@ read_stream(const struct hf_buf *bytes, size_t piece, bool sparse, struct hf_err
         .begin = begin, .data = take, .hole = hole, .end = end, .renamed = renamed, .removed = removed};
     _cleanup_(hf_mbstream_freep) struct hf_mbstream *stream = NULL;
     told[0] = '\0';
+    file_count = 0;
     hf_assert_ok(hf_mbstream_new(&events, sparse, &stream, err), err);
     for (size_t at = 0; at < bytes->length; at += piece)
         if (!hf_mbstream_feed(stream, bytes->data + at, at + piece > bytes->length ? bytes->length - at : piece, err))

@@ -144,8 +144,9 @@ static bool
 check_path(const char *path, bool may_be_ours, struct hf_error *err)
 {
     char clean[HF_MBSTREAM_PATH_MOST + 1];
-    if (may_be_ours && strncmp(path, REPLACED, strlen(REPLACED)) == 0 &&
-        strspn(path + strlen(REPLACED), "0123456789") == strlen(path + strlen(REPLACED)))
+    char digits[7];
+    int length = 0;
+    if (may_be_ours && sscanf(path, REPLACED "%6[0-9]%n", digits, &length) == 1 && length > 0 && path[length] == '\0')
         return true;
     return hf_mbstream_clean(path, strlen(path), clean, err) &&
            (strcmp(clean, path) == 0 ||

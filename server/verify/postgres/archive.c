@@ -11,6 +11,7 @@
 #define WINDOW_BYTES  (256 * HF_MIB) // log that lies ahead of the copy
 #define PIECE_BYTES   (32 * HF_MIB)  // that are placed at once
 #define KEPT_BYTES    HF_GIB         // log that the copy keeps behind it until its next restart point
+#define OWN_END_MS    60000          // for the receiver to come where the backup ended, where no bound is set
 #define STANDSTILL_MS 30000          // replay that does not move for so long has stopped
 #define LOOK_EVERY_US 50000
 #define REFRESH_MS    500
@@ -209,7 +210,8 @@ hf_copy_log_follow(struct hf_copy_log *log, PGconn *conn, struct hf_error *err)
 static bool
 wait_for_own_end(struct hf_copy_log *log, struct hf_error *err)
 {
-    const uint64_t bound_ms = log->attempt->options->streamed ? log->attempt->options->catch_up_ms : 0;
+    const uint64_t asked_ms = log->attempt->options->catch_up_ms;
+    const uint64_t bound_ms = !log->attempt->options->streamed ? 0 : asked_ms > 0 ? asked_ms : OWN_END_MS;
     const uint64_t began_ms = now_ms();
     char end[HF_LSN_TEXT_BYTES] = "", own[HF_LSN_TEXT_BYTES];
     struct hf_error failure;
