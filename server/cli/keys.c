@@ -14,7 +14,7 @@
 #include "server/cli/client.h"
 #include "server/cli/show.h"
 #include "server/job/unlock.h"
-#include "server/repository/derive.h"
+#include "server/keys/derive.h"
 
 #define LOCK_NAME "keys.lock"
 #define KIT_MOST  HF_MIB

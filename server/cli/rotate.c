@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/time.h"
+#include "server/care/rotation.h"
 #include "server/cli/keys.h"
-#include "server/repository/rotation.h"
 
 #define LIST_MOST HF_ERROR_MESSAGE_BYTES
 

@@ -13,9 +13,9 @@
  * are left out; the sums are of all, as far as they are known.
  */
 #pragma once
+#include "server/care/check.h"
+#include "server/care/lost.h"
 #include "server/job/daemon.h"
-#include "server/repository/check.h"
-#include "server/repository/lost.h"
 
 #define HF_DAMAGES_SHOWN_MOST 1000  // rows of a result; the count goes on
 #define HF_LOST_SLABS_MOST    65536 // followed to their pages; beyond that whole packs are

@@ -4,9 +4,9 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/view.h"
+#include "server/care/rotation.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/key_records.h"
-#include "server/repository/rotation.h"
 
 /* The slots in force, and which of them is ours. */
 struct slots {

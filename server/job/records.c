@@ -8,9 +8,9 @@
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/local.h"
+#include "server/care/copy.h"
+#include "server/care/rotation.h"
 #include "server/job/unlock.h"
-#include "server/repository/copy.h"
-#include "server/repository/rotation.h"
 
 #define APPEND_TRIES 100 // other writers that were faster, one after the other
 

@@ -50,7 +50,7 @@ const struct hf_slot_info *hf_records_slot(const struct hf_records *records);
 /* The key that opened it: for workers that unwrap by themselves (promise 7). */
 const struct hf_credential *hf_records_credential(const struct hf_records *records);
 /*
- * The repository is a copy (server/repository/copy.h): it is read, and no record is written; there may be no signing key.
+ * The repository is a copy (server/care/copy.h): it is read, and no record is written; there may be no signing key.
  * Promoting it ends that.
  */
 bool hf_records_read_only(const struct hf_records *records);

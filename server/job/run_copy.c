@@ -9,7 +9,7 @@
 #include "server/job/daemon_internal.h"
 #include "server/job/open_repository.h"
 #include "server/job/second_places.h"
-#include "server/repository/copy.h"
+#include "server/care/copy.h"
 
 #define PROBLEMS_SHOWN_MOST 1000
 #define RATE_MOST_KIB       (64LL * 1024 * 1024)

@@ -2,10 +2,10 @@
 
 #include "base/file.h"
 #include "base/time.h"
+#include "server/care/collect.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/open_repository.h"
 #include "server/job/records.h"
-#include "server/repository/collect.h"
 
 static bool collect_all(struct hf_worker *worker, struct hf_open_repository *opened, struct hf_progress_relay *relay,
                         json_t *left_alone, struct hf_collect_report *report, struct hf_error *err);

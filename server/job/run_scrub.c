@@ -15,11 +15,11 @@
 #include "base/rate.h"
 #include "base/time.h"
 #include "catalog/local.h"
+#include "server/care/scrub.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/damage.h"
 #include "server/job/open_repository.h"
 #include "server/job/scrub_times.h"
-#include "server/repository/scrub.h"
 
 #define KEEP_EACH_NS  UINT64_C(2000000000)
 #define KEEP_MOST     256

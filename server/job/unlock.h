@@ -8,7 +8,7 @@
  * of its output is ever shown.
  */
 #pragma once
-#include "server/repository/keys.h"
+#include "server/keys/keys.h"
 #include "server/settings/settings.h"
 
 #define HF_PASSPHRASE_LEAST 8

@@ -2,7 +2,7 @@
  * codec.h - what the encoders of this room share and nobody else needs
  */
 #pragma once
-#include "server/repository/format.h"
+#include "server/storage/format.h"
 
 /* Signed numbers as unsigned ones, small for small: 0, -1, 1, -2, ... become 0, 1, 2, 3, ... */
 static inline uint64_t

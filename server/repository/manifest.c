@@ -6,9 +6,9 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/keys/derive.h"
+#include "server/keys/keys.h"
 #include "server/repository/codec.h"
-#include "server/repository/derive.h"
-#include "server/repository/keys.h"
 
 #define PAGE_VERSION        1
 #define ROOT_VERSION        1

@@ -26,8 +26,8 @@
  * in the order of their first use.
  */
 #pragma once
-#include "server/repository/format.h"
 #include "server/repository/id_index.h"
+#include "server/storage/format.h"
 
 enum hf_object_kind { HF_OBJECT_LEAF = 1, HF_OBJECT_MANIFEST_PAGE = 2, HF_OBJECT_MANIFEST_ROOT = 3 };
 

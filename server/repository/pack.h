@@ -77,7 +77,7 @@
  *     60      4  CRC-32C of bytes 0..59
  */
 #pragma once
-#include "server/repository/keys.h"
+#include "server/keys/keys.h"
 
 #define HF_PACK_HEADER       256
 #define HF_PACK_TRAILER      64

@@ -11,7 +11,7 @@
  * 128 bits of output; libsodium's crypto_shorthash_siphashx24 gives the same bytes, and a test holds it.
  */
 #pragma once
-#include "server/repository/keys.h"
+#include "server/keys/keys.h"
 
 /* One page of any length. */
 void hf_page_tag(const struct hf_vault_keys *keys, const uint8_t *page, size_t length,

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "base/file.h"
-#include "server/repository/in_force.h"
+#include "server/keys/in_force.h"
 #include "server/repository/repository_internal.h"
 
 #define VAULTS_MOST 65536

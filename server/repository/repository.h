@@ -7,7 +7,7 @@
  * reads one, check.h judges the store.
  */
 #pragma once
-#include "server/repository/superblock.h"
+#include "server/keys/superblock.h"
 #include "server/repository/vault_log.h"
 
 struct hf_repository;

@@ -11,10 +11,10 @@
 #include <zstd.h>
 
 #include "base/file.h"
+#include "server/keys/envelope.h"
+#include "server/keys/keys.h"
 #include "server/repository/census_internal.h"
 #include "server/repository/codec.h"
-#include "server/repository/envelope.h"
-#include "server/repository/keys.h"
 
 #define CACHE_VERSION    1
 #define HEAD_PLAIN       68 // version, cache key, backup id, offset and length of the index frame

@@ -4,8 +4,8 @@
 
 #include "server/repository/log_rules.h"
 #include "server/repository/pack.h"
-#include "server/repository/keys_internal.h"
-#include "server/repository/superblock.h"
+#include "server/keys/keys_internal.h"
+#include "server/keys/superblock.h"
 #include "server/repository/vault_state.h"
 
 #define APPEND_TRIES 1000 // other writers that were faster, one after the other

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "server/repository/envelope.h"
+#include "server/keys/envelope.h"
 #include "server/repository/vault_log_internal.h"
 
 #define MAGIC      "HFLOG001"

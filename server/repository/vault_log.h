@@ -70,7 +70,7 @@
  */
 #pragma once
 #include "base/json.h"
-#include "server/repository/keys.h"
+#include "server/keys/keys.h"
 
 #define HF_LOG_HEADER 160
 

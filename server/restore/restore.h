@@ -17,7 +17,7 @@
  */
 #pragma once
 #include <stdatomic.h>
-#include "server/repository/lost.h"
+#include "server/care/lost.h"
 
 /* Looks at whole pages on their way to the disk, on worker threads; first_page counts from the file's start. */
 typedef void hf_restore_page_check(void *context, const char *path, uint64_t file_size, uint64_t first_page,

@@ -10,7 +10,7 @@
 
 #include "base/file.h"
 #include "base/time.h"
-#include "server/repository/derive.h"
+#include "server/keys/derive.h"
 #include "server/stream/journal_format.h"
 
 #define DERIVED_FROM  8 // header bytes 8..91 go into the key

@@ -62,7 +62,7 @@
  * missing is told, and reading goes on at the next intact frame.
  */
 #pragma once
-#include "server/repository/keys.h"
+#include "server/keys/keys.h"
 
 #define HF_JOURNAL_HEADER       128
 #define HF_JOURNAL_FRAME_HEADER 32

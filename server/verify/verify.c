@@ -13,7 +13,7 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "sandbox/tree.h"
-#include "server/repository/check.h"
+#include "server/care/check.h"
 
 #define PHASE_DEFAULT_MS (60 * 60 * 1000)
 #define SHUTDOWN_MS      60000

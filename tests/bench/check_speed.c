@@ -15,7 +15,7 @@
 #include <unistd.h>
 
 #include "base/time.h"
-#include "server/repository/check.h"
+#include "server/care/check.h"
 #include "server/repository/pack.h"
 #include "tests/support/model.h"
 

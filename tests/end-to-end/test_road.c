@@ -3,8 +3,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "server/care/check.h"
 #include "server/job/session_sink.h"
-#include "server/repository/check.h"
 #include "server/verify/verify.h"
 #include "tests/support/cluster.h"
 #include "tests/support/vault.h"

@@ -16,8 +16,8 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "server/repository/check.h"
-#include "server/repository/collect.h"
+#include "server/care/check.h"
+#include "server/care/collect.h"
 #include "server/repository/reader.h"
 #include "server/repository/session.h"
 #include "tests/support/vault.h"

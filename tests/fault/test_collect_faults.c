@@ -21,7 +21,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/time.h"
-#include "server/repository/check.h"
+#include "server/care/check.h"
 #include "tests/support/collecting.h"
 #include "tests/support/disk.h"
 #include "tests/support/model.h"

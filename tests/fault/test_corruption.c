@@ -17,7 +17,7 @@
 
 #include "base/file.h"
 #include "base/time.h"
-#include "server/repository/check.h"
+#include "server/care/check.h"
 #include "server/repository/pack.h"
 #include "server/repository/reader.h"
 #include "server/repository/session.h"

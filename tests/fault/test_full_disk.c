@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "server/repository/check.h"
+#include "server/care/check.h"
 #include "tests/support/disk.h"
 #include "tests/support/model.h"
 

@@ -16,8 +16,8 @@
 
 #include "base/file.h"
 #include "base/process.h"
-#include "server/repository/check.h"
-#include "server/repository/rotation.h"
+#include "server/care/check.h"
+#include "server/care/rotation.h"
 #include "tests/support/disk.h"
 #include "tests/support/model.h"
 

@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #include "base/time.h"
-#include "server/repository/check.h"
+#include "server/care/check.h"
 #include "tests/fault/backup_loop.h"
 #include "tests/support/disk.h"
 

@@ -12,8 +12,8 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "base/time.h"
-#include "server/repository/check.h"
-#include "server/repository/collect.h"
+#include "server/care/check.h"
+#include "server/care/collect.h"
 #include "tests/fault/backup_loop.h"
 
 #define MODEL_BYTES     HF_MIB

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "server/repository/envelope.h"
+#include "server/keys/envelope.h"
 #include "tests/fuzz/fuzz.h"
 
 #define KEY_BYTE 5 // the corpus was sealed with a key of these

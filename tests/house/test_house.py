@@ -15,8 +15,9 @@ from tap import run, test  # noqa: E402
 ROWS = [
     ["base"],
     ["server/settings", "server/storage"],
-    ["catalog", "sandbox", "server/repository"],
-    ["server/stream"],
+    ["catalog", "sandbox", "server/keys"],
+    ["server/repository"],
+    ["server/stream", "server/care"],
     ["server/source", "server/restore", "server/evidence", "server/retention"],
     ["server/verify"],
     ["server/audit", "server/seed", "server/stage", "server/report"],
@@ -91,6 +92,11 @@ def the_rule_about_arrows_knows_a_wrong_one():
     assert broken_arrow("catalog/catalog.c", "server/repository/store.h")
     assert broken_arrow("server/restore/plan.c", "server/source/source.h")
     assert broken_arrow("server/repository/store.c", "server/settings/settings.h")
+    assert broken_arrow("server/care/check.c", "server/repository/reader.h") is None
+    assert broken_arrow("server/repository/vault.c", "server/keys/keys.h") is None
+    assert broken_arrow("server/keys/keys.c", "server/repository/vault_log.h")
+    assert broken_arrow("server/repository/session.c", "server/care/collect.h")
+    assert broken_arrow("server/care/copy.c", "server/stream/journal.h")
     assert broken_arrow("base/buf.c", "buf.h")
     assert broken_arrow("elsewhere/x.c", "base/buf.h")
 

@@ -21,8 +21,8 @@
 #include "base/file.h"
 #include "base/json.h"
 #include "base/time.h"
-#include "server/repository/check.h"
-#include "server/repository/collect.h"
+#include "server/care/check.h"
+#include "server/care/collect.h"
 #include "server/repository/session.h"
 
 #define LINEAGE_ENGINE   "postgres"

@@ -1,6 +1,6 @@
 """What every format shares: hashes, ciphers, numbers, canonical JSON.
 
-Sources are the conventions at the top of server/repository/format.h and the published algorithms.
+Sources are the conventions at the top of server/storage/format.h and the published algorithms.
 Nothing here comes from the C code.  Debian packages: python3-nacl, python3-zstandard,
 python3-cryptography, and python3-crc32c where it is installed (see have_fast_crc32c).
 """

@@ -3,7 +3,7 @@
 #include <inttypes.h>
 #include <sodium.h>
 
-#include "server/repository/keys.h"
+#include "server/keys/keys.h"
 #include "server/repository/manifest.h"
 
 #define ROUNDS 60

@@ -5,7 +5,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "server/repository/check.h"
+#include "server/care/check.h"
 #include "server/repository/reader.h"
 #include "server/repository/session.h"
 #include "tests/support/vault.h"

@@ -11,8 +11,8 @@
 
 #include "base/file.h"
 #include "base/process.h"
-#include "server/repository/check.h"
-#include "server/repository/collect.h"
+#include "server/care/check.h"
+#include "server/care/collect.h"
 #include "tests/support/model.h"
 
 #define SMALL (3 * HF_MIB)

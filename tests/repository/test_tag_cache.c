@@ -9,8 +9,8 @@
 #include <zstd.h>
 
 #include "base/file.h"
-#include "server/repository/envelope.h"
-#include "server/repository/keys.h"
+#include "server/keys/envelope.h"
+#include "server/keys/keys.h"
 #include "server/repository/tag_cache.h"
 
 #define FRAMES_START 200 // what the header file says: 4 + 112 + 68 + 16

@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "base/file.h"
-#include "server/repository/lost.h"
+#include "server/care/lost.h"
 #include "tests/support/model.h"
 
 #define MODEL_BYTES (2 * HF_MIB)

@@ -1,6 +1,6 @@
 #include "tests/support/collecting.h"
 
-#include "server/repository/check.h"
+#include "server/care/check.h"
 #include "tests/support/test.h"
 
 static bool append(struct test_vault *vault, enum hf_log_kind kind, json_t *part, struct hf_error *err);

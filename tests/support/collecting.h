@@ -2,7 +2,7 @@
  * collecting.h - pruning and collecting in a throw-away repository, for tests of what lies after backups
  */
 #pragma once
-#include "server/repository/collect.h"
+#include "server/care/collect.h"
 #include "tests/support/vault.h"
 
 #define COLLECTING_NOW INT64_C(1800000000000)
