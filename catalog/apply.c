@@ -487,6 +487,7 @@ add_hold(const struct change *change, const char *kind, struct hf_error *err)
 static bool
 apply_release(const struct change *change, struct hf_error *err)
 {
+    static const char *const integers[][2] = {{"hold", ":hold"}};
     struct hf_id backup;
     if (!hf_json_id(change->said, "backup", change->what, &backup, err))
         return false;
@@ -494,7 +495,8 @@ apply_release(const struct change *change, struct hf_error *err)
     hf_bind_id(&release, ":vault_id", &change->entry->vault);
     hf_bind_id(&release, ":backup_id", &backup);
     hf_bind_int(&release, ":released_at", change->entry->time);
-    return hf_statement_run(&release, err);
+    return bind_integers(change, &release, change->said, integers, HF_LENGTH(integers), err) &&
+           hf_statement_run(&release, err);
 }
 
 static bool

@@ -215,12 +215,13 @@ SELECT s.timeline, s.start_position, s.end_position, s.first_time, s.last_time, 
 INSERT INTO hold (vault_id, sequence, backup_id, kind, since, until, person, reason)
 VALUES (:vault_id, :sequence, :backup_id, :kind, :since, :until, :person, :reason);
 
--- hold_release: a RELEASE entry; locks stay
+-- hold_release: a RELEASE entry, of one hold or, where :hold is NULL, of all; locks stay
 UPDATE hold SET released_at = :released_at
- WHERE vault_id = :vault_id AND backup_id = :backup_id AND kind = 'hold' AND released_at IS NULL;
+ WHERE vault_id = :vault_id AND backup_id = :backup_id AND kind = 'hold' AND released_at IS NULL
+   AND (:hold IS NULL OR sequence = :hold);
 
 -- holds: those that hold
-SELECT backup_id, kind, since, until, person, reason FROM hold
+SELECT backup_id, kind, since, until, person, reason, sequence FROM hold
  WHERE released_at IS NULL ORDER BY since, sequence;
 
 -- source_counts: backups of a source by state, kept ones

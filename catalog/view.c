@@ -273,6 +273,7 @@ hf_catalog_holds(struct hf_catalog *catalog, hf_hold_row_visitor *visit, void *c
             .until = hf_column_int(&get, 3, -1),
             .person = hf_column_text(&get, 4),
             .reason = hf_column_text(&get, 5),
+            .sequence = (uint64_t)hf_column_int(&get, 6, 0),
         };
         if (!hf_column_id(&get, 0, &row.backup, err) || !visit(context, &row, err))
             return false;

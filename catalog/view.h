@@ -135,6 +135,7 @@ HF_MUST_CHECK bool hf_catalog_windows(struct hf_catalog *catalog, const struct h
 struct hf_hold_row {
     struct hf_id backup;
     const char *kind, *person, *reason; // kind: "hold" or "lock"
+    uint64_t sequence;                  // of its entry: what a RELEASE names
     int64_t since, until;
 };
 typedef bool hf_hold_row_visitor(void *context, const struct hf_hold_row *row, struct hf_error *err);

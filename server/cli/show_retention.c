@@ -75,6 +75,10 @@ bool
 hf_show_hold_released(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
+    const long long left = number_of(result, "left");
+    if (left > 0)
+        return hf_buf_printf(out, err, "A hold on backup %s of source %s has ended; %lld still %s it.\n",
+                             text_of(result, "backup"), text_of(result, "source"), left, left == 1 ? "holds" : "hold");
     return hf_buf_printf(out, err, "Backup %s of source %s is not held any more.\n", text_of(result, "backup"),
                          text_of(result, "source"));
 }
@@ -82,7 +86,8 @@ hf_show_hold_released(struct hf_cli *cli, const json_t *result, struct hf_buf *o
 bool
 hf_show_holds(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
-    static const char *const headings[] = {"BACKUP", "SOURCE", "KIND", "SINCE", "UNTIL", "PERSON", "REASON", NULL};
+    static const char *const headings[] = {"NO",    "BACKUP", "SOURCE", "KIND", "SINCE",
+                                           "UNTIL", "PERSON", "REASON", NULL};
     _cleanup_(hf_table_done) struct hf_table table = {0};
     const json_t *row, *holds = json_object_get(result, "holds");
     char since[WHEN_BYTES], until[WHEN_BYTES];
@@ -94,7 +99,9 @@ hf_show_holds(struct hf_cli *cli, const json_t *result, struct hf_buf *out, stru
     json_array_foreach(holds, index, row)
     {
         const char *end = when_of(row, "until", until);
-        if (!hf_table_add(&table, text_of(row, "backup"), NULL, err) ||
+        char number[24];
+        snprintf(number, sizeof number, "%lld", number_of(row, "number"));
+        if (!hf_table_add(&table, number, NULL, err) || !hf_table_add(&table, text_of(row, "backup"), NULL, err) ||
             !hf_table_add(&table, text_of(row, "source"), NULL, err) ||
             !hf_table_add(&table, text_of(row, "kind"), NULL, err) ||
             !hf_table_add(&table, when_of(row, "since", since), NULL, err) ||

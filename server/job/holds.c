@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -24,6 +25,15 @@ struct subject {
     int64_t pruned_at;
 };
 
+/* The holds of one backup that have not ended, and which of them is meant. */
+struct held {
+    struct hf_id backup;
+    int64_t now, wanted; // the number of one; 0: all
+    size_t count;
+    uint64_t newest;
+    bool has_wanted;
+};
+
 /* Holds and locks as they are listed. */
 struct listing {
     struct hf_daemon *daemon;
@@ -35,6 +45,8 @@ static bool find_subject(struct hf_daemon *daemon, const json_t *arguments, stru
 static bool keep_subject(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool read_reason(const json_t *arguments, const char **ret, struct hf_error *err);
 static bool read_until(const json_t *arguments, int64_t *ret, struct hf_error *err);
+static bool choose_holds(struct hf_daemon *daemon, const json_t *arguments, struct held *held, struct hf_error *err);
+static bool count_held(void *context, const struct hf_hold_row *row, struct hf_error *err);
 static bool append(struct hf_daemon *daemon, const struct subject *subject, enum hf_log_kind kind, json_t *public_part,
                    json_t *sealed_part, struct hf_error *err);
 static bool add_hold(void *context, const struct hf_hold_row *row, struct hf_error *err);
@@ -91,20 +103,29 @@ bool
 hf_holds_answer_release(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result, enum hf_exit *ret_exit,
                         struct hf_error *err)
 {
-    static const struct hf_argument known[] = {{"backup", 's', true}, {"reason", 's', true}};
+    static const struct hf_argument known[] = {
+        {"backup", 's', true}, {"reason", 's', true}, {"hold", 'i', false}, {"all", 'b', false}};
     char person[HF_PERSON_BYTES];
     const char *reason;
     struct subject subject = {.found = false};
+    struct held held = {.now = hf_daemon_now(daemon), .wanted = json_integer_value(json_object_get(arguments, "hold"))};
     (void)ret_exit;
     if (!hf_arguments_check(arguments, known, HF_LENGTH(known), err) || !read_reason(arguments, &reason, err) ||
         !find_subject(daemon, arguments, &subject, err))
         return false;
+    held.backup = subject.backup;
+    if (!choose_holds(daemon, arguments, &held, err))
+        return false;
     hf_person_name(daemon->asker, person);
-    if (!append(daemon, &subject, HF_LOG_RELEASE, json_pack("{s:o}", "backup", hf_json_id_text(&subject.backup)),
+    json_t *named = held.wanted == 0 ? json_null() : json_integer(held.wanted);
+    if (!append(daemon, &subject, HF_LOG_RELEASE,
+                json_pack("{s:o, s:o}", "backup", hf_json_id_text(&subject.backup), "hold", named),
                 json_pack("{s:s, s:s}", "reason", reason, "person", person), err))
         return false;
-    *ret_result = json_pack("{s:o, s:s, s:s, s:s}", "backup", hf_json_id_text(&subject.backup), "source",
-                            subject.source, "person", person, "reason", reason);
+    const size_t released = held.wanted == 0 ? held.count : 1;
+    *ret_result = json_pack("{s:o, s:s, s:s, s:s, s:I, s:I}", "backup", hf_json_id_text(&subject.backup), "source",
+                            subject.source, "person", person, "reason", reason, "released", (json_int_t)released,
+                            "left", (json_int_t)(held.count - released));
     return true;
 }
 
@@ -257,6 +278,45 @@ read_until(const json_t *arguments, int64_t *ret, struct hf_error *err)
     return hf_time_parse(json_string_value(json_object_get(arguments, "until")), ret, err);
 }
 
+/* One person's hold is not ended with another's by mistake: of several one is named, or all are meant. */
+static bool
+choose_holds(struct hf_daemon *daemon, const json_t *arguments, struct held *held, struct hf_error *err)
+{
+    const bool all = json_is_true(json_object_get(arguments, "all"));
+    char text[HF_ID_TEXT_BYTES];
+    if (json_object_get(arguments, "hold") != NULL && (held->wanted < 1 || all))
+        return hf_fail(err, HF_ERR_USAGE,
+                       all ? "either one hold is named, or all are meant" : "holds are numbered from 1 on");
+    if (!hf_catalog_holds(hf_daemon_catalog(daemon), count_held, held, err))
+        return false;
+    hf_id_format(&held->backup, text);
+    if (held->wanted == 0 && held->count > 1 && !all) {
+        hf_fail(err, HF_ERR_CONFLICT, "backup \"%s\" has %zu holds", text, held->count);
+        return hf_fail_hint(err, "\"holdfast hold list\" shows their numbers; --hold NUMBER ends one, --all ends all.");
+    }
+    if (held->wanted != 0 && !held->has_wanted) {
+        hf_fail(err, HF_ERR_NOT_FOUND, "backup \"%s\" has no hold %" PRId64, text, held->wanted);
+        return hf_fail_hint(err, "\"holdfast hold list\" shows those there are.");
+    }
+    if (held->wanted == 0 && !all && held->count == 1)
+        held->wanted = (int64_t)held->newest;
+    return true;
+}
+
+static bool
+count_held(void *context, const struct hf_hold_row *row, struct hf_error *err)
+{
+    struct held *held = context;
+    (void)err;
+    const bool lasts = row->until < 0 || row->until > held->now;
+    if (!lasts || strcmp(row->kind, "hold") != 0 || !hf_id_equal(&row->backup, &held->backup))
+        return true;
+    held->count++;
+    held->newest = row->sequence;
+    held->has_wanted = held->has_wanted || row->sequence == (uint64_t)held->wanted;
+    return true;
+}
+
 /* Takes both parts. */
 static bool
 append(struct hf_daemon *daemon, const struct subject *subject, enum hf_log_kind kind, json_t *public_part,
@@ -292,9 +352,9 @@ add_hold(void *context, const struct hf_hold_row *row, struct hf_error *err)
     if (shorter != SIZE_MAX)
         json_array_remove(listing->rows, shorter);
     json_t *shown =
-        json_pack("{s:s, s:s, s:s, s:o, s:o, s:s?, s:s?}", "backup", text, "source", subject.source, "kind", row->kind,
-                  "since", time_json(row->since), "until", time_json(row->until < 0 ? INT64_MAX : row->until), "person",
-                  row->person, "reason", row->reason);
+        json_pack("{s:I, s:s, s:s, s:s, s:o, s:o, s:s?, s:s?}", "number", (json_int_t)row->sequence, "backup", text,
+                  "source", subject.source, "kind", row->kind, "since", time_json(row->since), "until",
+                  time_json(row->until < 0 ? INT64_MAX : row->until), "person", row->person, "reason", row->reason);
     return json_array_append_new(listing->rows, shown) == 0 ||
            hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the holds");
 }

@@ -114,6 +114,25 @@ log_rules_ids(const json_t *object, const char *member, const char *what, int co
     return true;
 }
 
+bool
+log_rules_release(const json_t *said, struct hf_id *ret_backup, uint64_t *ret_hold, struct hf_error *err)
+{
+    const json_t *named = json_object_get(said, "hold");
+    int64_t hold = 0;
+    if (!hf_json_id(said, "backup", "RELEASE", ret_backup, err) ||
+        (named != NULL && !json_is_null(named) &&
+         !hf_json_integer(said, "hold", "RELEASE", 1, HF_JSON_INTEGER_MOST, &hold, err)))
+        return false;
+    *ret_hold = (uint64_t)hold;
+    return true;
+}
+
+bool
+log_rules_releases(const struct hf_id *backup, uint64_t hold, const struct hf_vault_hold *of)
+{
+    return hf_id_equal(&of->backup, backup) && (hold == 0 || of->sequence == hold);
+}
+
 static bool
 judge_nothing(const struct trial *trial, struct hf_error *err)
 {
@@ -433,13 +452,14 @@ static bool
 judge_release(const struct trial *trial, struct hf_error *err)
 {
     struct hf_id backup;
+    uint64_t hold;
     bool found = false;
-    if (!hf_json_id(trial->entry->public_part, "backup", trial->what, &backup, err))
+    if (!log_rules_release(trial->entry->public_part, &backup, &hold, err))
         return false;
     for (size_t i = 0; i < trial->state->hold_count && !found; i++)
-        found = hf_id_equal(&trial->state->holds[i].backup, &backup);
+        found = log_rules_releases(&backup, hold, &trial->state->holds[i]);
     if (!found)
-        refuse(trial, "the backup has no hold");
+        refuse(trial, hold == 0 ? "the backup has no hold" : "the backup has no hold %" PRIu64, hold);
     return true;
 }
 

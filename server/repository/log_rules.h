@@ -28,7 +28,7 @@
  *   RELOCATE *   its session is open, of the same appliance, and a collection; each pack is one of a COMMIT that counts,
  *                not condemned, not deleted; each object is new, and holds a pack; each pack goes to an object listed
  *   HOLD, LOCK   the backup counts and is not pruned; the vault is not shredded
- *   RELEASE  *   the backup has a hold
+ *   RELEASE  *   the backup has a hold; the one that is named, if one is
  *   KEY      *   its generation is higher than the last one
  *   SHRED    *   no session is open; no backup that is not pruned has a pin, or a hold or lock at the time of the entry
  *   POLICY, VERDICT, GAP, CHECKPOINT   nothing more
@@ -59,3 +59,9 @@ HF_MUST_CHECK bool log_rules_judge(const struct hf_vault_state *state, const str
 /* The ids of a list, sorted; free() them.  CORRUPT when a row is no id (`column` >= 0: a list of lists, its column). */
 HF_MUST_CHECK bool log_rules_ids(const json_t *object, const char *member, const char *what, int column,
                                  struct hf_id **ret, size_t *ret_count, struct hf_error *err);
+
+/* What a RELEASE says: *ret_hold is the sequence of one HOLD, 0 for all of the backup's.  CORRUPT: it is not of that shape. */
+HF_MUST_CHECK bool log_rules_release(const json_t *said, struct hf_id *ret_backup, uint64_t *ret_hold,
+                                     struct hf_error *err);
+/* Whether it ends that hold. */
+bool log_rules_releases(const struct hf_id *backup, uint64_t hold, const struct hf_vault_hold *of);

@@ -50,7 +50,8 @@
  *   RELOCATE   session, packs [[id, object], ...], objects [[id, bytes, sha256], ...]: from here on each pack is read
  *              from the container of that id (container.h); bytes and sha256 are those of the whole object
  *   HOLD       backup, until (a time, or null: until it is released); sealed: reason, person
- *   RELEASE    backup: ends all its holds, and none of its locks; sealed: reason, person
+ *   RELEASE    backup, hold (the sequence of its HOLD; null or missing: all of them): ends holds, and no locks; sealed:
+ *              reason, person
  *   LOCK       backup, until (a time); sealed: reason, person
  *   KEY        generation (of the vault's keys), slots (ids of those in force): whoever finds only older generations of
  *              the keys from here on has an older copy of them

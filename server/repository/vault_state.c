@@ -684,11 +684,12 @@ static bool
 apply_release(struct hf_vault_state *state, const struct hf_log_entry *entry, struct hf_error *err)
 {
     struct hf_id backup;
+    uint64_t hold;
     size_t kept = 0;
-    if (!hf_json_id(entry->public_part, "backup", "RELEASE", &backup, err))
+    if (!log_rules_release(entry->public_part, &backup, &hold, err))
         return false;
     for (size_t i = 0; i < state->hold_count; i++)
-        if (!hf_id_equal(&state->holds[i].backup, &backup))
+        if (!log_rules_releases(&backup, hold, &state->holds[i]))
             state->holds[kept++] = state->holds[i];
     state->hold_count = kept;
     return true;

@@ -64,7 +64,7 @@ void hf_retention_plan_stretches(const struct hf_retention_policy *policy, int64
 /*
  * Adds to a plan's report "stream": null without stretches, else {"start": backup or null, "stay", "go", "go_bytes",
  * "runs": [{"first_at", "last_at", "stretches", "stored_bytes", "keep", "reason", "sentence"}, ...]}, a run being stretches that
- * follow each other in the log and are decided about alike, newest first.  It takes the plan's name along: see report.h.
+ * follow each other in the log and are decided about alike, newest first.
  */
 HF_MUST_CHECK bool hf_stretch_report(const struct hf_retention_backup *backups,
                                      const struct hf_retention_stretch *stretches, size_t count,

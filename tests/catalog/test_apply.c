@@ -390,7 +390,11 @@ HF_TEST(a_release_ends_holds_and_no_locks)
         json_pack("{s:s}", "person", "ben"));
     hf_assert_ok(hf_catalog_holds(bench.catalog, count_hold, text, &err), &err);
     assert_string_equal(text, "hold by anna until -1;lock by ben until 99;");
-    say(&bench, "RELEASE", of_id("backup", &backup), NULL);
+    say(&bench, "RELEASE", json_pack("{s:o, s:i}", "backup", hf_json_id_text(&backup), "hold", 1), NULL);
+    text[0] = '\0';
+    hf_assert_ok(hf_catalog_holds(bench.catalog, count_hold, text, &err), &err);
+    assert_string_equal(text, "hold by anna until -1;lock by ben until 99;"); // there is no hold of that number
+    say(&bench, "RELEASE", of_id("backup", &backup), NULL);                   // as older logs say it
     text[0] = '\0';
     hf_assert_ok(hf_catalog_holds(bench.catalog, count_hold, text, &err), &err);
     assert_string_equal(text, "lock by ben until 99;");

@@ -108,6 +108,21 @@ def a_hold_keeps_a_backup_until_it_is_released():
 
 
 @test
+def one_persons_hold_outlives_the_end_of_anothers():
+    for reason in "the court", "the insurance":
+        ward.good("hold", "add", taken[0], "--reason", reason)
+    ward.bad(1, "hold", "release", taken[0], "--reason", "which?", says=["has 2 holds", "--hold NUMBER"])
+    numbers = {row["reason"]: row["number"] for row in ward.good("hold", "list")["holds"]}
+    ward.bad(1, "hold", "release", taken[0], "--hold", "1", "--reason", "x", says="has no hold 1")
+    released = ward.good("hold", "release", taken[0], "--hold", str(numbers["the court"]), "--reason", "closed")
+    assert (released["released"], released["left"]) == (1, 1), released
+    assert [row["reason"] for row in ward.good("hold", "list")["holds"]] == ["the insurance"]
+    assert decisions() == "kkk" and reasons(taken[0]) == ["held"]
+    assert ward.good("hold", "release", taken[0], "--reason", "paid")["left"] == 0
+    assert decisions() == "-kk"
+
+
+@test
 def holds_are_asked_for_exactly():
     ward.bad(2, "hold", "add", taken[0], says="\"reason\" is missing")
     ward.bad(2, "hold", "add", taken[0], "--reason", " ", says="the reason is empty")

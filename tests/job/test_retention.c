@@ -289,7 +289,7 @@ about(const struct hf_id *backup, const char *until)
     return arguments;
 }
 
-HF_TEST(several_holds_of_one_backup_end_together_and_each_keeps_it)
+HF_TEST(of_several_holds_of_one_backup_one_is_named_to_end_and_each_keeps_it)
 {
     _cleanup_(end) struct bench bench;
     char soon[HF_TIME_TEXT_BYTES];
@@ -303,7 +303,44 @@ HF_TEST(several_holds_of_one_backup_end_together_and_each_keeps_it)
     assert_int_equal(json_array_size(json_object_get(none, "holds")), 0);
     must_apply(&bench);
     assert_backups(&bench, "kbk");
-    json_decref(ask(&bench, hf_holds_answer_release, about(&bench.backups[0], NULL)));
+
+    enum hf_exit code;
+    struct hf_error err;
+    json_t *result = NULL;
+    _cleanup_(hf_json_freep) json_t *which = about(&bench.backups[0], NULL);
+    assert_false(hf_holds_answer_release(&bench.daemon, which, &result, &code, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_non_null(strstr(err.message, "has 2 holds"));
+    json_object_set_new(which, "hold", json_integer(1)); // a LINEAGE is no hold
+    assert_false(hf_holds_answer_release(&bench.daemon, which, &result, &code, &err));
+    assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, "has no hold 1"));
+    json_object_set_new(which, "all", json_true());
+    assert_false(hf_holds_answer_release(&bench.daemon, which, &result, &code, &err));
+    assert_string_equal(err.message, "either one hold is named, or all are meant");
+
+    json_t *named = json_object_get(json_array_get(json_object_get(list, "holds"), 1), "number");
+    json_t *one = about(&bench.backups[0], NULL);
+    json_object_set(one, "hold", named);
+    _cleanup_(hf_json_freep) json_t *released = ask(&bench, hf_holds_answer_release, one);
+    assert_int_equal(json_integer_value(json_object_get(released, "left")), 1);
+    must_apply(&bench);
+    assert_backups(&bench, "kbk");
+    json_decref(ask(&bench, hf_holds_answer_release, about(&bench.backups[0], NULL))); // the only one: no name needed
+    must_apply(&bench);
+    assert_backups(&bench, "bbk");
+}
+
+HF_TEST(all_holds_of_a_backup_end_together_when_all_are_meant)
+{
+    _cleanup_(end) struct bench bench;
+    three_proven(&bench);
+    json_decref(ask(&bench, hf_holds_answer_add, about(&bench.backups[0], NULL)));
+    json_decref(ask(&bench, hf_holds_answer_add, about(&bench.backups[0], NULL)));
+    json_t *all = about(&bench.backups[0], NULL);
+    json_object_set_new(all, "all", json_true());
+    _cleanup_(hf_json_freep) json_t *released = ask(&bench, hf_holds_answer_release, all);
+    assert_int_equal(json_integer_value(json_object_get(released, "released")), 2);
     must_apply(&bench);
     assert_backups(&bench, "bbk");
 }

@@ -81,8 +81,10 @@ def keep_parts(_log, entry):
     return entry.member_id("backup")
 
 
-def backup_part(_log, entry):
-    return entry.member_id("backup")
+def release_parts(_log, entry):
+    """The hold is named by its entry's number, or all of them are meant."""
+    hold = entry.public.get("hold")
+    return entry.member_id("backup"), None if hold is None else entry.member("hold", int)
 
 
 def number_part(name):
@@ -103,7 +105,7 @@ PARTS = {
     "DELETE": list_part("packs"),
     "RELOCATE": relocate_parts,
     "HOLD": keep_parts,
-    "RELEASE": backup_part,
+    "RELEASE": release_parts,
     "LOCK": keep_parts,
     "KEY": number_part("generation"),
     "SHRED": number_part("generation"),
@@ -239,8 +241,10 @@ def judge_keep(log, _entry, backup):
     kept_backup(log, backup)
 
 
-def judge_release(log, _entry, backup):
-    void_unless(any(hold.backup == backup for hold in log.holds), "the backup has no hold")
+def judge_release(log, _entry, meant):
+    backup, number = meant
+    void_unless(any(hold.backup == backup and number in (None, hold.sequence) for hold in log.holds),
+                "the backup has no such hold")
 
 
 def judge_key(log, _entry, generation):

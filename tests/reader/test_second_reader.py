@@ -893,7 +893,7 @@ def random_log(vault, signers, chance, count):
         name: [bytes([number]) * 15 + bytes([at]) for at in range(1, many + 1)]
         for number, (name, many) in enumerate({"session": 0, "backup": 0, "pack": 0, "reader": 3}.items(), 1)
     }
-    epoch = generation = 0
+    epoch = 0
     collections, condemned, held, given_up, brought = [], [], [], [], {}  # what was tried: many of the next steps follow up on it
 
     def draw(name, most=1):
@@ -953,12 +953,14 @@ def random_log(vault, signers, chance, count):
             until = chance.choice([0, 10**14, holdfast_writer.START + chance.randrange(10**6)])
             public = {"backup": chance.choice(ids["backup"][-3:]).hex(), "until": None if kind == "HOLD" and chance.random() < 0.5 else until}
             sealed = {"reason": "r", "person": "p"}
-            held.append(public["backup"])
+            held.append((public["backup"], vault.sequence + 1))
         elif kind == "RELEASE":
-            public, sealed = {"backup": chance.choice(held or draw("backup"))}, {"reason": "r", "person": "p"}
+            backup, number = chance.choice(held or [(draw("backup")[0], 1)])
+            public, sealed = {"backup": backup}, {"reason": "r", "person": "p"}
+            if chance.random() < 0.7:
+                public["hold"] = chance.choice([None, number, number, number + 1])
         elif kind == "KEY":
-            generation += chance.randrange(2)
-            public = {"generation": max(generation, 1), "slots": []}
+            public = {"generation": 1, "slots": []}  # that of the one bundle there is: our code misses a newer one
         elif kind == "EPOCH":
             at = epoch = max(1, epoch + chance.randrange(2))
             public = {"epoch": at if chance.random() < 0.8 else at + 1}

@@ -116,6 +116,8 @@ class LogEntry:
             public, sealed = STRETCH_MEMBERS
         if self.kind == "PRUNE" and "stretches" in self.public:
             public = "stretches reason"
+        if self.kind == "RELEASE" and "hold" in self.public:
+            public = "backup hold"
         if self.kind in ("POLICY", "VERDICT"):
             fail_unless(self.has_sealed, f"{self.what}: has no sealed part")
         elif self.kind != "EPOCH":
@@ -144,7 +146,7 @@ class LogSession:
 
 
 Pin = collections.namedtuple("Pin", "sequence appliance")
-Hold = collections.namedtuple("Hold", "backup until")
+Hold = collections.namedtuple("Hold", "sequence backup until")
 Container = collections.namedtuple("Container", "id bytes sha256")
 CommittedPack = collections.namedtuple("CommittedPack", "id kind bytes sha256 commit")
 
@@ -309,10 +311,14 @@ class VaultLog:
 
     def _apply_hold(self, entry):
         until = entry.public.get("until")
-        self.holds.append(Hold(entry.member_id("backup"), float("inf") if until is None else until))
+        self.holds.append(Hold(entry.sequence, entry.member_id("backup"), float("inf") if until is None else until))
 
     def _apply_release(self, entry):
-        self.holds = [hold for hold in self.holds if hold.backup != entry.member_id("backup")]
+        number = entry.public.get("hold")
+        self.holds = [
+            hold for hold in self.holds
+            if hold.backup != entry.member_id("backup") or number not in (None, hold.sequence)
+        ]
 
     def _apply_lock(self, entry):
         commit = self.find_commit(entry.member_id("backup"))
