@@ -5,7 +5,7 @@
 #include "server/care/rotation.h"
 #include "server/keys/envelope.h"
 #include "server/keys/in_force.h"
-#include "server/keys/keys_internal.h"
+#include "server/keys/stored_keys.h"
 
 #define BUNDLE_MOST (256 * HF_KIB)
 

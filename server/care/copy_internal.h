@@ -10,7 +10,7 @@
  */
 #pragma once
 #include "server/care/copy.h"
-#include "server/repository/vault_log_internal.h"
+#include "server/repository/log_entry.h"
 
 #define COPY_PIECE_BYTES (4 * HF_MIB)
 #define COPY_SMALL_MOST  HF_LOG_ENTRY_MOST // of an object that is held in memory

@@ -7,8 +7,7 @@
 
 #include "base/file.h"
 #include "server/keys/in_force.h"
-#include "server/keys/keys_internal.h"
-#include "server/repository/repository_internal.h"
+#include "server/keys/stored_keys.h"
 
 #define CACHE_FILES_MOST 65536
 #define VAULTS_MOST      65536

@@ -8,7 +8,7 @@
 #include "server/keys/envelope.h"
 #include "server/keys/generations.h"
 #include "server/keys/in_force.h"
-#include "server/keys/keys_internal.h"
+#include "server/keys/stored_keys.h"
 
 #define VERSION 1
 

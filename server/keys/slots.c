@@ -9,7 +9,7 @@
 #include "base/json.h"
 #include "server/keys/derive.h"
 #include "server/keys/in_force.h"
-#include "server/keys/keys_internal.h"
+#include "server/keys/stored_keys.h"
 
 #define MAGIC   "HFSLOT01"
 #define VERSION 1

@@ -4,7 +4,6 @@
 
 #include "base/file.h"
 #include "server/keys/in_force.h"
-#include "server/repository/repository_internal.h"
 
 #define VAULTS_MOST 65536
 

@@ -39,6 +39,10 @@ struct hf_id hf_repository_id(const struct hf_repository *repository);
 /* NULL while locked. */
 const struct hf_secret *hf_repository_root_key(const struct hf_repository *repository);
 uint32_t hf_repository_root_generation(const struct hf_repository *repository); // of that key: in_force.h
+/* For rotation (server/care/rotation.h): whose folder it is, borrowed from the repository. */
+const struct hf_superblock *hf_repository_superblock(const struct hf_repository *repository);
+/* For rotation too: the root key that is in force from now on; takes it. */
+void hf_repository_adopt_root_key(struct hf_repository *repository, uint32_t generation, struct hf_secret *root_key);
 const struct hf_root_bundle *hf_repository_signers(const struct hf_repository *repository);
 /* Reads the root bundle again (after a signer was added); vaults that are open know the new signers too. */
 HF_MUST_CHECK bool hf_repository_reload_signers(struct hf_repository *repository, struct hf_error *err);

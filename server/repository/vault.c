@@ -4,7 +4,7 @@
 
 #include "server/repository/log_rules.h"
 #include "server/repository/pack.h"
-#include "server/keys/keys_internal.h"
+#include "server/keys/stored_keys.h"
 #include "server/keys/superblock.h"
 #include "server/repository/vault_state.h"
 

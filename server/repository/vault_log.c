@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "server/keys/envelope.h"
-#include "server/repository/vault_log_internal.h"
+#include "server/repository/log_entry.h"
 
 #define MAGIC      "HFLOG001"
 #define VERSION    1

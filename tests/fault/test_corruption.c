@@ -21,7 +21,7 @@
 #include "server/repository/pack.h"
 #include "server/repository/reader.h"
 #include "server/repository/session.h"
-#include "server/repository/vault_log_internal.h"
+#include "server/repository/log_entry.h"
 #include "tests/support/vault.h"
 
 #define BACKUPS        12

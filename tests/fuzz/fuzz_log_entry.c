@@ -6,7 +6,7 @@
 #include <sodium.h>
 #include <string.h>
 
-#include "server/repository/vault_log_internal.h"
+#include "server/repository/log_entry.h"
 #include "tests/fuzz/fuzz.h"
 
 #define KEY_BYTE 5 // the corpus' sealed parts were sealed with a key of these

@@ -5,7 +5,7 @@
 #include <assert.h>
 #include <string.h>
 
-#include "server/keys/keys_internal.h"
+#include "server/keys/stored_keys.h"
 #include "tests/fuzz/fuzz.h"
 
 #define AT_REPOSITORY 16

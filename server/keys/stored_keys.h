@@ -1,5 +1,6 @@
 /*
- * keys_internal.h - what slots.c, keys.c and rotation.c share, and what the tests look into
+ * stored_keys.h - slots and bundles as they lie in the repository, for who judges them (server/care/check_keys.c) or
+ * puts others in their place (server/care/rotation.h)
  */
 #pragma once
 #include "server/keys/envelope.h"

@@ -1,6 +1,6 @@
 /*
- * vault_log_internal.h - one entry of the vault log, from its bytes: for vault_log.c, and for the tests that look
- * at the parser alone
+ * log_entry.h - one entry of the vault log, from its bytes: for vault_log.c, for the copier, which has
+ * no key (server/care/copy.h), and for the tests that look at the parser alone
  */
 #pragma once
 #include "server/repository/vault_log.h"
