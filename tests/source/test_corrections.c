@@ -55,6 +55,31 @@ HF_TEST(changes_are_made_in_a_restored_folder_and_nowhere_else)
     assert_int_equal(access(path, F_OK), 0);
 }
 
+HF_TEST(a_file_that_has_another_name_now_is_told_unless_it_came_anew)
+{
+    const char *folder = hf_test_folder();
+    _cleanup_(hf_json_freep) json_t *renamed = NULL;
+    struct hf_error err;
+    hf_assert_ok(hf_corrections_renamed(folder, ".MAD", &renamed, &err), &err);
+    assert_int_equal(json_object_size(renamed), 0);
+    hf_json_freep(&renamed);
+    put_file(
+        folder, HF_CORRECTIONS_PATH,
+        "{\"version\":1,\"changes\":["
+        "{\"do\":\"rename\",\"path\":\"c/a.MAD\",\"to\":\"c/b.MAD\"},"
+        "{\"do\":\"rename\",\"path\":\"c/b.MAD\",\"to\":\"c/kept.MAD\"},"
+        "{\"do\":\"rename\",\"path\":\"c/a.MAI\",\"to\":\"c/kept.MAI\"},"
+        "{\"do\":\"rename\",\"path\":\"c/d.MAD\",\"to\":\"c/gone.MAD\"},{\"do\":\"remove\",\"path\":\"c/gone.MAD\"},"
+        "{\"do\":\"rename\",\"path\":\"c/e.MAD\",\"to\":\"c/anew.MAD\"},"
+        "{\"by\":\"holdfast_config/replaced/000001\",\"do\":\"replace\",\"path\":\"c/anew.MAD\"}]}");
+    hf_assert_ok(hf_corrections_renamed(folder, ".MAD", &renamed, &err), &err);
+    assert_int_equal(json_object_size(renamed), 1);
+    assert_non_null(json_object_get(renamed, "c/kept.MAD"));
+    put_file(folder, HF_CORRECTIONS_PATH, "{\"version\":1,\"changes\":[{\"do\":\"rename\",\"path\":\"c/a.MAD\"}]}");
+    hf_json_freep(&renamed);
+    assert_false(hf_corrections_renamed(folder, ".MAD", &renamed, &err));
+}
+
 static void
 put_file(const char *folder, const char *path, const char *text)
 {

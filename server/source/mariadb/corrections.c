@@ -13,6 +13,8 @@
 
 #define REPLACED "holdfast_config/replaced/"
 
+static const char what[] = "a change of the backup";
+
 /* A path below the folder: the folder it lies in, open, and its last part. */
 struct place {
     int folder;
@@ -20,6 +22,7 @@ struct place {
 };
 
 static bool add(struct hf_corrections *corrections, json_t *change, struct hf_error *err);
+static bool read_changes(const char *folder, json_t **ret_json, json_t **ret_changes, struct hf_error *err);
 static bool apply_one(int folder, const json_t *change, struct hf_error *err);
 static bool check_path(const char *path, bool may_be_ours, struct hf_error *err);
 static bool open_place(int folder, const char *path, struct place *ret, struct hf_error *err);
@@ -75,30 +78,44 @@ hf_corrections_format(const struct hf_corrections *corrections, struct hf_buf *r
 bool
 hf_corrections_apply(const char *folder, struct hf_error *err)
 {
-    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_CORRECTIONS_FILE_MOST);
     _cleanup_(hf_json_freep) json_t *json = NULL;
-    _cleanup_(hf_freep) char *path = hf_path_join(folder, HF_CORRECTIONS_PATH);
     _cleanup_(hf_closep) int top = open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     json_t *changes;
-    int64_t version;
-    struct hf_error why;
-    if (path == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
     if (top < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open folder \"%s\"", folder);
-    if (!hf_file_read(path, &text, &why)) {
-        if (why.kind == HF_ERR_NOT_FOUND)
-            return true;
-        *err = why;
-        return false;
-    }
-    if (!hf_json_parse(text.data, text.length, "the backup's changes", &json, err) ||
-        !hf_json_integer(json, "version", "the backup's changes", 1, 1, &version, err) ||
-        !hf_json_array(json, "changes", "the backup's changes", &changes, err))
+    if (!read_changes(folder, &json, &changes, err))
         return false;
     for (size_t i = 0; i < json_array_size(changes); i++)
         if (!apply_one(top, json_array_get(changes, i), err))
             return false;
+    return true;
+}
+
+bool
+hf_corrections_renamed(const char *folder, const char *ending, json_t **ret, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *json = NULL;
+    _cleanup_(hf_json_freep) json_t *renamed = json_object();
+    json_t *changes;
+    if (renamed == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a list of changes");
+    if (!read_changes(folder, &json, &changes, err))
+        return false;
+    for (size_t i = 0; i < json_array_size(changes); i++) {
+        const json_t *change = json_array_get(changes, i);
+        const char *action, *path, *to;
+        if (!hf_json_string(change, "do", what, &action, err) || !hf_json_string(change, "path", what, &path, err))
+            return false;
+        (void)json_object_del(renamed, path); // what it had is gone, or has yet another name
+        if (strcmp(action, "rename") != 0)
+            continue;
+        if (!hf_json_string(change, "to", what, &to, err))
+            return false;
+        const size_t length = strlen(to), tail = strlen(ending);
+        if (length > tail && strcmp(to + length - tail, ending) == 0 && !hf_json_set(renamed, to, json_true(), err))
+            return false;
+    }
+    *ret = HF_TAKE(renamed);
     return true;
 }
 
@@ -116,10 +133,30 @@ add(struct hf_corrections *corrections, json_t *change, struct hf_error *err)
     return true;
 }
 
+/* *ret_changes is a part of *ret_json; NULL, which jansson takes for an empty array, where the backup
+ * has no such file. */
+static bool
+read_changes(const char *folder, json_t **ret_json, json_t **ret_changes, struct hf_error *err)
+{
+    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_CORRECTIONS_FILE_MOST);
+    _cleanup_(hf_freep) char *path = hf_path_join(folder, HF_CORRECTIONS_PATH);
+    int64_t version;
+    struct hf_error why;
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    if (!hf_file_read(path, &text, &why)) {
+        *err = why;
+        *ret_changes = NULL;
+        return why.kind == HF_ERR_NOT_FOUND;
+    }
+    return hf_json_parse(text.data, text.length, "the backup's changes", ret_json, err) &&
+           hf_json_integer(*ret_json, "version", "the backup's changes", 1, 1, &version, err) &&
+           hf_json_array(*ret_json, "changes", "the backup's changes", ret_changes, err);
+}
+
 static bool
 apply_one(int folder, const json_t *change, struct hf_error *err)
 {
-    static const char what[] = "a change of the backup";
     const char *action, *path, *other = NULL;
     if (!hf_json_string(change, "do", what, &action, err) || !hf_json_string(change, "path", what, &path, err) ||
         !check_path(path, false, err))

@@ -43,3 +43,12 @@ HF_MUST_CHECK bool hf_corrections_format(const struct hf_corrections *correction
  * out of it.  Nothing to do is fine.  CORRUPT: the file cannot be read, or a change cannot be made.
  */
 HF_MUST_CHECK bool hf_corrections_apply(const char *folder, struct hf_error *err);
+
+/*
+ * Files whose names end so and that lie in the folder as they came, under a name that they were given afterwards: an
+ * object with a member for each ("clinic/b.MAD").  mariadb-backup copies a table of Aria while it is written to and
+ * relies on Aria's log for the rest; that names tables as they were called, so the log is not applied to one that the
+ * tool renamed, and rows that stood in the log alone are lost without a word.
+ * Owner of *ret: the caller.  CORRUPT: the file cannot be read.
+ */
+HF_MUST_CHECK bool hf_corrections_renamed(const char *folder, const char *ending, json_t **ret, struct hf_error *err);

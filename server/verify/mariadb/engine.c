@@ -40,6 +40,7 @@ static void end(struct hf_attempt *attempt);
 static uint64_t room(const struct hf_attempt *attempt, uint64_t bytes);
 static bool check_restored(struct hf_attempt *attempt, struct hf_error *err);
 static bool correct(struct hf_attempt *attempt, struct hf_error *err);
+static bool judge_renamed(struct hf_attempt *attempt, struct hf_error *err);
 static bool read_backup(struct hf_attempt *attempt, struct hf_error *err);
 static bool prepare(struct hf_attempt *attempt, struct hf_error *err);
 static bool start(struct hf_attempt *attempt, struct hf_error *err);
@@ -60,6 +61,7 @@ static void last_words(const char *log, struct hf_last_words *ret);
 
 static const struct hf_verify_check_row checks[] = {
     {"files_complete", "Every table has all of its files", true, "names_and_definitions"},
+    {"renamed_tables", "No table of Aria was renamed while the backup was taken", true, "names_taken_back_by_the_tool"},
     {"page_checksums", "No stored page is damaged", true, "page_checksum"},
     {"replay", "The redo log is applied, to its last record", true, "mariadb_backup_prepare_to_last_lsn"},
     {"start", "The copy starts", true, "start_in_sandbox"},
@@ -164,7 +166,7 @@ correct(struct hf_attempt *attempt, struct hf_error *err)
 {
     struct hf_error failure;
     if (hf_corrections_apply(attempt->data, &failure))
-        return true;
+        return judge_renamed(attempt, err);
     if (hf_attempt_is_fatal(&failure)) {
         *err = failure;
         return false;
@@ -174,6 +176,28 @@ correct(struct hf_attempt *attempt, struct hf_error *err)
         hf_check_fail(hf_attempt_check(attempt, "files_complete"), "%s", failure.message);
     else
         hf_check_cannot_tell(hf_attempt_check(attempt, "files_complete"), "%s", failure.message);
+    return true;
+}
+
+/* Their rows may be gone, and nothing in the copy would tell (corrections.h). */
+static bool
+judge_renamed(struct hf_attempt *attempt, struct hf_error *err)
+{
+    struct hf_verify_check *check = hf_attempt_check(attempt, "renamed_tables");
+    _cleanup_(hf_json_freep) json_t *renamed = NULL;
+    hf_check_begin(check);
+    if (!hf_corrections_renamed(attempt->data, ".MAD", &renamed, err))
+        return false;
+    if (json_object_size(renamed) == 0) {
+        hf_check_pass(check, 0);
+        return true;
+    }
+    const char *first = json_object_iter_key(json_object_iter(renamed));
+    hf_check_cannot_tell(
+        check,
+        "\"%.200s\" was renamed while the backup was taken%s: the backup tool can lose rows of it that "
+        "stood in Aria's log alone, and what is left says nothing of them",
+        first, json_object_size(renamed) > 1 ? ", and others were" : "");
     return true;
 }
 
