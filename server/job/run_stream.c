@@ -256,8 +256,10 @@ tell(void *context, bool gap, const char *sentence)
     struct receiving *receiving = context;
     hf_worker_note(receiving->worker, gap ? HF_LOG_WARNING : HF_LOG_INFO, "%s", sentence);
     receiving->gaps += gap;
-    if (gap)
-        send_state(receiving, NULL);
+    if (!gap)
+        return;
+    receiving->released[0] = '\0'; // the cause of this one
+    send_state(receiving, NULL);
 }
 
 static void

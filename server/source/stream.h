@@ -44,7 +44,7 @@ struct hf_stream_receive {
     struct hf_stream_writer *writer;
     const atomic_bool *cancel;
     struct hf_stream_let_go *let_go; // or NULL
-    const char *released;            // why there is no slot any more, when we know; or NULL
+    const char *released;            // why there is no slot any more, when we know; or NULL, or empty
     void *context;
     void (*report)(void *context, const struct hf_stream_report *report); // about once a second, and on events
     /* Something a person should know: a gap, a timeline, a slot that had to be made anew.  `gap`: log is missing. */

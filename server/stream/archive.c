@@ -69,6 +69,7 @@ struct reading {
 };
 
 static uint64_t behind_pruned(const struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position);
+static uint64_t behind_gap(const struct hf_timeline_path *path, const struct hf_vault_gap *gap, uint64_t position);
 static void forget(struct hf_archive *archive);
 static bool list_journals(struct hf_archive *archive, struct hf_error *err);
 static bool add_stretches(struct hf_archive *archive, struct hf_error *err);
@@ -263,17 +264,25 @@ hf_archive_resume(struct hf_archive *archive, const struct hf_timeline_path *pat
         return false;
     *ret_found = count > 0;
     for (size_t i = 0; i < count; i++) {
-        uint64_t position = behind_pruned(archive, path, windows[i].end);
-        for (size_t gap = 0; gap < archive->state->gap_count; gap++) {
-            const struct hf_vault_gap *known = &archive->state->gaps[gap];
-            if (hf_timeline_path_find(path, known->timeline) != NULL && known->from <= position && known->to > position)
-                position = behind_pruned(archive, path, known->to);
-        }
-        *ret_position = position;
-        if (i + 1 < count && position < windows[i + 1].start)
+        *ret_position = hf_archive_given_up(archive, path, windows[i].end);
+        if (i + 1 < count && *ret_position < windows[i + 1].start)
             break;
     }
     return true;
+}
+
+/* One may begin where another ends, in any order. */
+uint64_t
+hf_archive_given_up(const struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position)
+{
+    for (;;) {
+        uint64_t behind = behind_pruned(archive, path, position);
+        for (size_t i = 0; i < archive->state->gap_count; i++)
+            behind = behind_gap(path, &archive->state->gaps[i], behind);
+        if (behind == position)
+            return position;
+        position = behind;
+    }
 }
 
 bool
@@ -304,6 +313,18 @@ behind_pruned(const struct hf_archive *archive, const struct hf_timeline_path *p
             position = run->end < step->end ? run->end : step->end;
     }
     return position;
+}
+
+/* What a gap says of a branch that the path has left, or never took, is nothing to the path. */
+static uint64_t
+behind_gap(const struct hf_timeline_path *path, const struct hf_vault_gap *gap, uint64_t position)
+{
+    const struct hf_timeline_step *first = hf_timeline_path_find(path, gap->from_timeline);
+    const struct hf_timeline_step *last = hf_timeline_path_find(path, gap->timeline);
+    if (first == NULL || last == NULL || gap->from >= first->end || gap->from > position)
+        return position;
+    const uint64_t to = gap->to < last->end ? gap->to : last->end;
+    return to > position ? to : position;
 }
 
 static void

@@ -363,6 +363,46 @@ HF_TEST(a_hole_is_asked_for_again_until_it_is_recorded_and_reading_names_it)
     test_vault_done(&of);
 }
 
+/* Timeline 1 was left at 10,000 for timeline 2; what was lost of it later is nothing that timeline 2 misses. */
+HF_TEST(a_gap_of_one_branch_hides_nothing_that_another_waits_for)
+{
+    struct hf_error err;
+    struct test_vault of;
+    struct hf_archive *archive;
+    struct hf_timeline_path *path = malloc(sizeof *path), *first = malloc(sizeof *first);
+    static const char history[] = "1\t0/2710\tno recovery target specified\n";
+    static const struct hf_vault_gap gaps[] = {
+        {.from_timeline = 1, .from = 50000, .timeline = 1, .to = 60000}, // two that meet, the later one first
+        {.from_timeline = 1, .from = 9192, .timeline = 1, .to = 50000},
+    };
+    bool found;
+    uint64_t position;
+    test_vault_make(&of, hf_test_folder());
+    struct hf_stream_writer *writer = open_writer(&of);
+    hf_assert_ok(append(writer, 1, 8192, 1000, &err), &err);
+    for (size_t i = 0; i < HF_LENGTH(gaps); i++)
+        hf_assert_ok(hf_stream_writer_gap(writer, &gaps[i], "lost in a test", &err), &err);
+    hf_assert_ok(hf_stream_writer_history(writer, 2, 10000, history, strlen(history), &err), &err);
+    hf_assert_ok(hf_stream_writer_archive(writer, &archive, &err), &err);
+    hf_timeline_path_of_first(first);
+    hf_assert_ok(hf_archive_resume(archive, first, &found, &position, &err), &err);
+    assert_int_equal(position, 60000);
+    hf_assert_ok(hf_archive_path(archive, 2, path, &err), &err);
+    hf_assert_ok(hf_archive_resume(archive, path, &found, &position, &err), &err);
+    assert_int_equal(position, 10000);
+
+    hf_assert_ok(append(writer, 2, 10000, 45000, &err), &err);
+    hf_assert_ok(hf_stream_writer_archive(writer, &archive, &err), &err);
+    hf_assert_ok(hf_archive_resume(archive, path, &found, &position, &err), &err);
+    assert_int_equal(position, 55000);
+    assert_int_equal(hf_archive_given_up(archive, path, 9191), 9191);
+    assert_int_equal(hf_archive_given_up(archive, path, 9192), 10000);
+    hf_assert_ok(hf_stream_writer_close(&writer, &err), &err);
+    free(path);
+    free(first);
+    test_vault_done(&of);
+}
+
 HF_TEST(a_stream_has_one_writer_and_one_that_gets_nothing_writes_nothing)
 {
     struct hf_error err;

@@ -40,6 +40,8 @@ struct receiver {
     uint32_t segment_bytes;
     struct hf_postgres_identity server;
     struct hf_slot_state slot;
+    uint64_t unguarded;         // no slot kept the log below this when we came; 0: one kept all of it
+    bool slot_was_lost;         // since it was there and had lost its log; else it was gone
     struct hf_archive *archive; // borrowed from the writer, between streams only
     struct hf_timeline_path *path;
 
@@ -55,6 +57,7 @@ struct receiver {
     uint64_t chosen_ns;                   // when the node was chosen
     bool letting_go;                      // the stream was ended by us: the slot keeps too much
     bool missing;                         // the stream failed since the server has removed what comes next
+    uint64_t doubted; // what comes next is missing although the slot is said to keep it: seen once at this place
 
     struct hf_server_clock clock; // since clock_since_ns; a clock that is set is noticed after CLOCK_MS
     uint64_t clock_since_ns;
@@ -93,6 +96,7 @@ static void report_clock(struct receiver *receiver);
 static bool let_go(struct receiver *receiver, struct hf_error *err);
 static bool remake_slot(struct receiver *receiver, struct hf_error *err);
 static bool record_gap(struct receiver *receiver, const struct hf_error *why, struct hf_error *err);
+static const char *gap_cause(const struct receiver *receiver);
 static bool find_gap(struct receiver *receiver, struct hf_vault_gap *ret, struct hf_error *err);
 static bool write_gap(struct receiver *receiver, const struct hf_vault_gap *gap, const char *cause,
                       struct hf_error *err);
@@ -133,7 +137,7 @@ hf_postgres_stream(const struct hf_stream_receive *request, struct hf_error *err
                 *err = why;
             return false;
         }
-        if (!record_gap(&receiver, &why, err) || !connect_and_identify(&receiver, err) || !make_slot(&receiver, err))
+        if (!record_gap(&receiver, &why, err))
             return false;
     }
 }
@@ -230,11 +234,11 @@ make_slot(struct receiver *receiver, struct hf_error *err)
     snprintf(sentence, sizeof sentence, "replication slot \"%s\" %s on the server and was made",
              receiver->target.stream_slot, receiver->slot.lost ? "had lost its log" : "was not there");
     receiver->request->tell(receiver->request->context, false, sentence);
-    const bool was_lost = receiver->slot.lost;
+    if (receiver->unguarded <= receiver->end) // else it is still the same hole
+        receiver->slot_was_lost = receiver->slot.lost;
     if (!hf_stream_slot_look(target, receiver->target.stream_slot, &patience, &receiver->slot, err))
         return false;
-    receiver->slot.made = true;
-    receiver->slot.was_lost = was_lost;
+    receiver->unguarded = receiver->slot.restart_lsn;
     return true;
 }
 
@@ -693,33 +697,65 @@ remake_slot(struct receiver *receiver, struct hf_error *err)
 {
     const struct hf_postgres_patience patience = patience_of(receiver);
     const struct hf_source_target *target = &receiver->target;
+    struct hf_error why;
     bool dropped;
-    for (int tries = 0; !hf_stream_slot_release(target, &dropped, err); tries++) {
-        if (err->kind != HF_ERR_CONFLICT || tries == RELEASE_TRIES)
+    for (int tries = 0; !hf_stream_slot_release(target, &dropped, &why); tries++) {
+        if (why.kind != HF_ERR_CONFLICT || tries == RELEASE_TRIES) {
+            if (err != NULL)
+                *err = why;
             return false;
+        }
+        if (patience.cancel != NULL && atomic_load(patience.cancel))
+            return hf_fail(err, HF_ERR_CANCELLED, "receiving was cancelled");
         usleep(STEP_MS * 1000);
     }
     return hf_postgres_connect(target, HF_POSTGRES_STREAM, &patience, &receiver->conn, err) &&
            hf_stream_slot_make(receiver->conn, target->stream_slot, false, &patience, err);
 }
 
-/* From our end up to where the slot has the log, or up to what we have behind the hole. */
+/*
+ * From our end up to where the slot has the log, or up to what we have behind the hole.
+ *
+ * A slot can name log that is not there: one that was made behind a hole goes back to our end with our first answer,
+ * when the server takes it before it has looked for the file; and which segments it has removed a server forgets when
+ * it is started anew, so that it calls such a slot a good one.  When a second try says the same, the slot is made anew,
+ * which the server does where its log begins.
+ */
 static bool
 record_gap(struct receiver *receiver, const struct hf_error *why, struct hf_error *err)
 {
-    const struct hf_slot_state before = receiver->slot;
     struct hf_vault_gap gap;
-    if (!find_gap(receiver, &gap, err))
+    if (!hf_stream_writer_sync(receiver->request->writer, err) || !connect_and_identify(receiver, err) ||
+        !fetch_histories(receiver, err) || !make_slot(receiver, err) || !find_gap(receiver, &gap, err))
         return false;
+    if (gap.to <= gap.from && receiver->doubted != gap.from) {
+        receiver->doubted = gap.from;
+        return true;
+    }
+    const char *cause = gap_cause(receiver);
     if (gap.to <= gap.from) {
-        *err = *why;
+        hf_postgres_closep(&receiver->conn);
+        if (!remake_slot(receiver, err) || !connect_and_identify(receiver, err) || !find_gap(receiver, &gap, err))
+            return false;
+    }
+    if (gap.to <= gap.from) {
+        if (err != NULL)
+            *err = *why;
         return hf_fail_hint(err, "The slot says that this log is kept. The server's disk and log tell more.");
     }
-    const char *cause = before.was_lost ? "the slot was invalidated: it held more log than max_slot_wal_keep_size"
-                        : before.made && receiver->request->released != NULL ? receiver->request->released
-                        : before.made ? "the replication slot was gone, and the server had recycled the log"
-                                      : "the server had recycled the log";
     return write_gap(receiver, &gap, cause, err);
+}
+
+static const char *
+gap_cause(const struct receiver *receiver)
+{
+    if (receiver->end >= receiver->unguarded)
+        return "the server had removed log that its slot should have kept";
+    if (receiver->slot_was_lost)
+        return "the slot was invalidated: it held more log than max_slot_wal_keep_size";
+    const char *released = receiver->request->released;
+    return released != NULL && *released != '\0' ? released
+                                                 : "the replication slot was gone, and the server had recycled the log";
 }
 
 static bool

@@ -11,7 +11,8 @@
  *      │                                                              │
  *      └── end of a timeline, on the same connection ◀── log ─▶ check ─▶ journal ─▶ durable ─▶ acknowledge
  *                                                        │
- *      the server has removed what comes next: GAP with exact bounds, then from where the server has it again
+ *      the server has removed what comes next: GAP with exact bounds, then from where the server has it again; a
+ *      slot that says to keep it all the same is made anew
  *
  * The archive is ahead of a primary on its own timeline: that server was put back to an older state.  Its log
  * differs from ours where both have it: the same.  Both are refused, nothing is stored.

@@ -15,7 +15,6 @@ struct hf_slot_state {
     int64_t kept_bytes;   // from there to the server's end
     int64_t left_bytes;   // it may still grow by; -1: without limit
     uint64_t restart_lsn; // the log is kept from here on; 0: from nowhere yet
-    bool made, was_lost;  // by its maker: it is new; it replaces one that was lost
 };
 
 /* CONFLICT when a slot of that name is a logical or a temporary one. */
