@@ -68,14 +68,14 @@ HF_MUST_CHECK bool hf_archive_resume(struct hf_archive *archive, const struct hf
                                      uint64_t *ret_position, struct hf_error *err);
 
 /*
- * Just behind what is not there at `position` of a path and never will be: since the vault log says that it is missing for
- * good, or since it had its time and was pruned.  `position` itself where the vault log says nothing.
+ * Just behind what is not there at `position` of a path and never will be: since the vault log says that it is
+ * missing for good, or since it had its time and was pruned.  `position` itself where the vault log says nothing.
  */
 uint64_t hf_archive_given_up(const struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position);
 
 /*
- * Hands over the bytes [from, to) of the path, in order.  NOT_FOUND: `to` is beyond the end of the archive; CORRUPT: there
- * is a gap in between, which is named, or stored bytes are damaged; nothing behind it is handed over.
+ * Hands over the bytes [from, to) of the path, in order.  NOT_FOUND: `to` is beyond the end of the archive; CORRUPT:
+ * there is a gap in between, which is named, or stored bytes are damaged; nothing behind it is handed over.
  */
 HF_MUST_CHECK bool hf_stream_read(struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t from,
                                   uint64_t to, hf_log_bytes_visitor *visit, void *context, struct hf_error *err);

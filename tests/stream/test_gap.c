@@ -1,4 +1,4 @@
-/* Log that the server has removed: in whatever order slot, log, receiver and server go, it ends in a gap with exact bounds. */
+/* Log that the server has removed: however slot, log, receiver and server go, it ends in a gap with exact bounds. */
 #include "tests/stream/receiving.h"
 
 #include <endian.h>

@@ -36,8 +36,8 @@ enum hf_archive_answer { HF_ARCHIVE_WHOLE, HF_ARCHIVE_PART, HF_ARCHIVE_BEYOND };
 
 /*
  * Writes it into an empty file, at its full length.  PART: the archive ends in it.  BEYOND: nothing was written.
- * Errors: CORRUPT names the gap or the damage; also when a journal cannot be read, for then nobody knows where the archive
- * ends.
+ * Errors: CORRUPT names the gap or the damage; also when a journal cannot be read, for then nobody knows where the
+ * archive ends.
  */
 HF_MUST_CHECK bool hf_archive_file_write(struct hf_archive *archive, const struct hf_archive_file *file,
                                          uint32_t segment_bytes, int fd, enum hf_archive_answer *ret,

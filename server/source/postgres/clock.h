@@ -2,8 +2,8 @@
  * clock.h - how far the server's clock and this host's are apart
  *
  * Times of commits, and so the targets of a restore, are of the server's clock; when a backup ended is known by ours.
- * Every message of a log stream says when it was sent (microseconds since 2000, big endian).  The way takes time too, so
- * each message tells the least that the server's clock can be ahead; the quickest of many comes close to the truth.
+ * Every message of a log stream says when it was sent (microseconds since 2000, big endian).  The way takes time too,
+ * so each message tells the least that the server's clock can be ahead; the quickest of many comes close to the truth.
  */
 #pragma once
 #include <stdbool.h>

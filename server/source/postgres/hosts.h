@@ -22,8 +22,9 @@ HF_MUST_CHECK bool hf_postgres_hosts_of(const struct hf_source_target *target, s
 void hf_postgres_hosts_done(struct hf_postgres_hosts *hosts);
 
 /*
- * For the replication protocol: connects to the node that libpq takes, and when it is not of the cluster that the target
- * names, or was left behind, to the next of the string.  target->conninfo is then that node's, borrowed from `hosts`.
+ * For the replication protocol: connects to the node that libpq takes, and when it is not of the cluster that the
+ * target names, or was left behind, to the next of the string.  target->conninfo is then that node's, borrowed from
+ * `hosts`.
  */
 HF_MUST_CHECK bool hf_postgres_connect_node(const struct hf_postgres_hosts *hosts, struct hf_source_target *target,
                                             const struct hf_postgres_patience *patience, PGconn **ret,

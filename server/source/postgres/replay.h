@@ -1,15 +1,15 @@
 /*
  * replay.h - a restored PostgreSQL folder brought to a moment behind its backup, with the archive's log
  *
- * First the proof: every byte from the backup's start to the place where a recovery to the target stops is read from the
- * archive and walked over record by record (wal_format.h), before anybody touches the folder.  Then, in the folder:
+ * First the proof: every byte from the backup's start to the place where a recovery to the target stops is read from
+ * the archive and walked over record by record (wal_format.h), before anybody touches the folder.  Then, in the folder:
  *
  *     pg_wal/<segment>            the log as the server names it; the last one is filled with zeros
  *     pg_wal/<timeline>.history   for every step of the path that is not the first
  *     postgresql.auto.conf        the target and no other, archive_mode = off, restore_command = 'exit 1': the server
  *                                 demands one, and takes this answer for "look into pg_wal"
- *     recovery.signal             without it a server would replay whatever log lies there, behind the target too: so all of
- *                                 this is written while the folder has no global/pg_control (hf_restore_options.finish)
+ *     recovery.signal             without it a server would replay whatever log lies there, behind the target too: so
+ *                                 all of this is written while the folder has no global/pg_control (hf_restore_options.finish)
  *
  * A segment in which a timeline begins has the bytes of the one before up to that place, as the server makes it.
  */
@@ -70,9 +70,10 @@ HF_MUST_CHECK bool hf_replay_write(struct hf_replay *replay, const char *folder,
 
 /*
  * The same log for a server that runs on the folder as a standby (or is about to): in pieces, so that little of it lies
- * there at a time.  Segments and history files are written and nothing else, and no segment is synced: the folder will be thrown
- * away.  `shared`: pg_wal and what is written there can then be read and written by everybody who gets that far, so the folder
- * above must keep all others out.  The server may be hostile: no link in pg_wal is followed, and pg_wal is the one that was there at first.
+ * there at a time.  Segments and history files are written and nothing else, and no segment is synced: the folder
+ * will be thrown away.  `shared`: pg_wal and what is written there can then be read and written by everybody who gets
+ * that far, so the folder above must keep all others out.  The server may be hostile: no link in pg_wal is followed,
+ * and pg_wal is the one that was there at first.
  */
 struct hf_replay_feed;
 

@@ -143,8 +143,8 @@ hf_postgres_stream(const struct hf_stream_receive *request, struct hf_error *err
 }
 
 /*
- * The best node of those that follow the archive.  One that was left behind, or belongs to another system, is passed over, and
- * never gets a slot.
+ * The best node of those that follow the archive.  One that was left behind, or belongs to another system, is passed
+ * over, and never gets a slot.
  */
 static bool
 choose_node(struct receiver *receiver, struct hf_error *err)

@@ -30,7 +30,7 @@
 #define ABORT_PREPARED      0x40
 #define INFO_MANAGER_BITS   0xf0
 
-#define BODY_KEPT            96 // enough of a record's body to find the time of a commit and the name of a restore point
+#define BODY_KEPT            96 // of a record's body: enough for the time of a commit, the name of a restore point
 #define BODY_DATA_SHORT      255
 #define BODY_DATA_LONG       254
 #define BODY_ORIGIN          253

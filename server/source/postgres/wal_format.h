@@ -90,8 +90,8 @@ struct hf_wal_seen {
 struct hf_wal_walk;
 
 /*
- * `start` is the first position that will be fed: the start of a page, with a record begun before it perhaps.  Errors: USAGE for a release or
- * segment size that is not known, NO_MEMORY.
+ * `start` is the first position that will be fed: the start of a page, with a record begun before it perhaps.
+ * Errors: USAGE for a release or segment size that is not known, NO_MEMORY.
  */
 HF_MUST_CHECK bool hf_wal_walk_new(const struct hf_wal_origin *origin, uint64_t start, struct hf_wal_walk **ret,
                                    struct hf_error *err);
