@@ -36,6 +36,7 @@ static bool sync_parent(const char *path, struct hf_error *err);
 static bool is_dot_name(const char *name);
 static int compare_names(const void *a, const void *b);
 static void closedirp(DIR **stream);
+static void take_rights(int at, const char *name);
 static bool open_folder(int at, const char *name, const char *path, DIR **ret, struct hf_error *err);
 static bool empty_folder(DIR *top, const char *path, struct hf_error *err);
 static bool remove_entry(DIR *top, const char *name, const char *path, struct hf_error *err);
@@ -486,9 +487,28 @@ closedirp(DIR **stream)
     *stream = NULL;
 }
 
+/*
+ * Whoever made the tree may have taken its owner's rights away.  Only for an ordinary user, and only to folders of his
+ * own; where it fails, what follows says why.
+ */
+static void
+take_rights(int at, const char *name)
+{
+    struct stat status;
+    char self[32];
+    if (geteuid() == 0)
+        return;
+    _cleanup_(hf_closep) int fd = openat(at, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &status) != 0 || status.st_uid != geteuid() || (status.st_mode & 0700) == 0700)
+        return;
+    snprintf(self, sizeof self, "/proc/self/fd/%d", fd); // fchmod does not take O_PATH
+    (void)!chmod(self, 0700);
+}
+
 static bool
 open_folder(int at, const char *name, const char *path, DIR **ret, struct hf_error *err)
 {
+    take_rights(at, name);
     _cleanup_(hf_closep) int fd = openat(at, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (fd < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open folder \"%s\" to remove \"%s\"", name, path);
@@ -567,7 +587,10 @@ flatten_folder(DIR *top, const char *name, const char *path, struct hf_error *er
 
         char moved[UNFINISHED_NAME_BYTES];
         name_unfinished(moved);
-        if (errno != EISDIR || renameat(dirfd(folder), entry->d_name, dirfd(top), moved) != 0)
+        const bool is_folder = errno == EISDIR;
+        if (is_folder)
+            take_rights(dirfd(folder), entry->d_name); // its ".." changes
+        if (!is_folder || renameat(dirfd(folder), entry->d_name, dirfd(top), moved) != 0)
             return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\" in \"%s\"", entry->d_name, path);
     }
 }

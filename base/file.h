@@ -59,7 +59,8 @@ HF_MUST_CHECK bool hf_dir_list(const char *path, size_t most, char ***ret_names,
                                struct hf_error *err);
 /*
  * Removes a folder and all below it, following no link and crossing no mount; a missing one is fine.
- * Needs two descriptors at any depth: a folder found inside is first moved up to the top.
+ * Needs three descriptors at any depth: a folder found inside is first moved up to the top.  What is ours is removed
+ * even where somebody took its rights away.
  */
 HF_MUST_CHECK bool hf_dir_remove_tree(const char *path, struct hf_error *err);
 /* Free bytes a non-root user may still write on the file system that holds path. */

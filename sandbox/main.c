@@ -15,6 +15,7 @@
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
+#include <sys/stat.h>
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/utsname.h>
@@ -48,6 +49,7 @@ struct run {
     json_t *layers, *missing; // reached, and {layer, why}
     char filter[HF_CONFINE_HASH_BYTES];
     int signals;
+    char watched[32]; // how we name the watched folder when it was opened for a client
     uint64_t began_ns, started_ns;
     uint64_t disk_free; // of the watched file system when it was last measured
     unsigned ticks;
@@ -62,6 +64,8 @@ static bool check_descriptors(void);
 static bool setup(struct run *run, struct hf_error *err);
 static bool read_spec(struct hf_launch *ret, struct hf_error *err);
 static bool check_uid(struct hf_launch *launch, struct hf_error *err);
+static bool hold_watched(struct run *run, struct hf_error *err);
+static const char *watched(const struct run *run);
 static bool climb_down(struct run *run, struct hf_error *err);
 static bool may_try(const struct run *run, enum hf_sandbox_level level);
 static bool try_level(struct run *run, enum hf_sandbox_level level, bool *ret_forbidden, struct hf_error *err);
@@ -155,6 +159,8 @@ setup(struct run *run, struct hf_error *err)
         return false;
     run->launch.client_uid = run->client.uid;
     run->launch.client_gid = run->client.gid;
+    if (!hold_watched(run, err))
+        return false;
     if ((run->launch.without & HF_WITHOUT_CGROUP) != 0) {
         static const char why[] = "left out on request";
         memcpy(run->cgroup.memory.why, why, sizeof why);
@@ -197,6 +203,29 @@ check_uid(struct hf_launch *launch, struct hf_error *err)
     if (setgroups(0, NULL) != 0) // inside a user namespace root's groups could not be given up any more
         return hf_fail_errno(err, HF_ERR_NONE, "could not give up root's groups");
     return true;
+}
+
+/*
+ * Root would measure whatever folder a client names, and so tell its size by ending the sandbox or not: only one that
+ * was given to this sandbox, and that very one, whatever its name leads to later.
+ */
+static bool
+hold_watched(struct run *run, struct hf_error *err)
+{
+    struct stat info;
+    if (run->client.uid == 0 || run->launch.watched[0] == '\0')
+        return true;
+    const int fd = open(run->launch.watched, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &info) != 0 || info.st_uid != run->launch.host_uid)
+        return hf_fail(err, HF_ERR_DENIED, "\"%s\" is no folder of this sandbox", run->launch.watched);
+    snprintf(run->watched, sizeof run->watched, "/proc/self/fd/%d/.", fd); // open until we end
+    return true;
+}
+
+static const char *
+watched(const struct run *run)
+{
+    return run->watched[0] != '\0' ? run->watched : run->launch.watched;
 }
 
 /* The strongest level first; a lower one only where the host forbids the higher and the caller allows the lower. */
@@ -332,7 +361,7 @@ send_started(struct run *run, struct hf_error *err)
     run->started_ns = hf_monotonic_ns();
     add_limits(run);
     struct statvfs disk;
-    if (run->launch.watched[0] != '\0' && statvfs(run->launch.watched, &disk) == 0)
+    if (run->launch.watched[0] != '\0' && statvfs(watched(run), &disk) == 0)
         run->disk_free = (uint64_t)disk.f_bfree * disk.f_frsize;
     json_int_t create_us = (json_int_t)((run->started_ns - run->began_ns) / 1000);
     return send_event(json_pack("{s:s, s:s, s:O, s:O, s:s, s:s, s:i, s:s, s:i, s:i, s:I}", "event", "started", "level",
@@ -411,14 +440,14 @@ disk_is_over(struct run *run)
 {
     struct statvfs disk;
     uint64_t used;
-    if (run->launch.watched[0] == '\0' || statvfs(run->launch.watched, &disk) != 0)
+    if (run->launch.watched[0] == '\0' || statvfs(watched(run), &disk) != 0)
         return false;
     uint64_t now = (uint64_t)disk.f_bfree * disk.f_frsize;
     if (now + run->launch.limits.disk_bytes / DISK_STEPS >= run->disk_free && now != 0)
         return false;
     run->disk_free = now;
     struct hf_error err;
-    if (!hf_tree_measure(run->launch.watched, &used, &err))
+    if (!hf_tree_measure(watched(run), &used, &err))
         return err.kind == HF_ERR_NO_SPACE;
     return used > run->launch.limits.disk_bytes;
 }

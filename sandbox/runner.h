@@ -23,9 +23,13 @@
  *          8    248  why not, NUL-terminated
  *
  * Why this is safe to hand to somebody who may have been taken over: it never takes a path, only descriptors that he
- * could open himself; it changes the owner of nothing but his files (to a uid that owns nothing else) and back; the
- * launcher opens what a spec names with his rights and not with root's; a spec may ask for level L3 only, with every
- * limit set, no layer left out, no group and no folder to remove; the program inside runs as a uid that nobody has.
+ * could open himself, reads plain files and writes to pipes and sockets only; it changes the owner of nothing but his
+ * files (to a uid that owns nothing else) and back; the launcher opens what a spec names with his rights and not with
+ * root's, and measures no folder but one that was given to this sandbox; a spec may ask for level L3 only, with every
+ * limit set, no layer left out, no group and no folder to remove; the program inside runs as a uid that nobody has, and
+ * everything of that uid is killed before somebody else gets it.
+ *
+ * SIGTERM ends the service: sandboxes first, then what was given away comes back, then the socket goes.
  */
 #pragma once
 #include <sys/types.h>

@@ -33,6 +33,9 @@
 #define WALL_MOST_MS     (UINT64_C(7) * 24 * 3600 * 1000)
 #define END_TIMEOUT_MS   30000
 
+/* Somebody stops the service: what is given away is brought back first. */
+static volatile sig_atomic_t stopping;
+
 /* One connection. */
 struct service {
     int fd;
@@ -51,9 +54,11 @@ struct request {
     size_t count;
 };
 
+static bool handle_stop(sigset_t *ret_waiting);
 static int listen_at(const char *path, uid_t uid);
-static void serve(int fd, uid_t served, const char *program);
-static bool hear(struct service *service, struct request *ret);
+static void await_connections(int listener, const sigset_t *waiting, uid_t served, const char *program);
+static void serve(int fd, const sigset_t *waiting, uid_t served, const char *program);
+static bool hear(struct service *service, const sigset_t *waiting, struct request *ret);
 static void close_request(struct request *request);
 static bool act(struct service *service, const struct request *request, struct hf_error *err);
 static bool give(struct service *service, int folder, struct hf_error *err);
@@ -61,8 +66,10 @@ static bool take(struct service *service, int folder, struct hf_error *err);
 static bool launch(struct service *service, const struct request *request, struct hf_error *err);
 static bool read_spec(int fd, struct hf_buf *out, struct hf_error *err);
 static bool check_spec(const struct service *service, const struct hf_launch *launch, struct hf_error *err);
+static bool check_channels(const int *fds, struct hf_error *err);
 static void forget_launcher(struct service *service, int timeout_ms);
 static void clean_up(struct service *service);
+static void end_all_of(uid_t uid);
 
 int
 main(int argc, char **argv)
@@ -90,12 +97,53 @@ main(int argc, char **argv)
         fprintf(stderr, "holdfast-runner: cannot listen at \"%s\": %s\n", argv[1], strerror(errno));
         return 1;
     }
-    unsigned running = 0;
-    for (;;) {
-        while (running > 0 && waitpid(-1, NULL, running < CONNECTIONS_MOST ? WNOHANG : 0) > 0)
-            running--;
+    sigset_t waiting;
+    if (!handle_stop(&waiting)) {
+        fprintf(stderr, "holdfast-runner: cannot handle signals: %s\n", strerror(errno));
+        return 1;
+    }
+    await_connections(listener, &waiting, served, program);
+    (void)unlink(argv[1]);
+    return 0;
+}
+
+static void
+note_stop(int ignored)
+{
+    (void)ignored;
+    stopping = 1;
+}
+
+/* SIGTERM and SIGINT come only while we wait (ppoll), so that none is missed between a look and a wait. */
+static bool
+handle_stop(sigset_t *ret_waiting)
+{
+    const struct sigaction action = {.sa_handler = note_stop};
+    sigset_t held;
+    sigemptyset(&held);
+    sigaddset(&held, SIGTERM);
+    sigaddset(&held, SIGINT);
+    return sigprocmask(SIG_BLOCK, &held, ret_waiting) == 0 && sigaction(SIGTERM, &action, NULL) == 0 &&
+           sigaction(SIGINT, &action, NULL) == 0;
+}
+
+/* Until somebody stops the service, and every connection has brought back what it gave away. */
+static void
+await_connections(int listener, const sigset_t *waiting, uid_t served, const char *program)
+{
+    pid_t running[CONNECTIONS_MOST];
+    unsigned count = 0;
+    while (!stopping) {
+        const struct timespec second = {.tv_sec = 1};
         struct pollfd ready = {.fd = listener, .events = POLLIN};
-        if (poll(&ready, 1, 1000) <= 0)
+        for (unsigned i = 0; i < count;) {
+            if (waitpid(running[i], NULL, WNOHANG) != 0)
+                running[i] = running[--count];
+            else
+                i++;
+        }
+        // Nobody is heard while there are too many: their connections wait in the listener's queue.
+        if (ppoll(&ready, count < CONNECTIONS_MOST ? 1 : 0, &second, waiting) <= 0)
             continue;
         const int fd = accept4(listener, NULL, NULL, SOCK_CLOEXEC);
         if (fd < 0)
@@ -103,12 +151,17 @@ main(int argc, char **argv)
         const pid_t pid = fork();
         if (pid == 0) {
             close(listener);
-            serve(fd, served, program);
+            serve(fd, waiting, served, program);
             _exit(0);
         }
-        running += pid > 0;
+        if (pid > 0)
+            running[count++] = pid;
         close(fd);
     }
+    for (unsigned i = 0; i < count; i++)
+        kill(running[i], SIGTERM);
+    while (count > 0)
+        (void)waitpid(running[--count], NULL, 0);
 }
 
 /* The socket is the user's, so that nobody else's request is even heard. */
@@ -131,7 +184,7 @@ listen_at(const char *path, uid_t uid)
 }
 
 static void
-serve(int fd, uid_t served, const char *program)
+serve(int fd, const sigset_t *waiting, uid_t served, const char *program)
 {
     struct service service = {.fd = fd, .claim = -1, .launcher = HF_PROCESS_NONE, .program = program};
     struct hf_error claiming = {0};
@@ -143,7 +196,7 @@ serve(int fd, uid_t served, const char *program)
         return;
     signal(SIGPIPE, SIG_IGN);
     const bool claimed = hf_uid_claim(&service.uid, &service.claim, &claiming);
-    while (hear(&service, &request)) {
+    while (hear(&service, waiting, &request)) {
         struct hf_error err = claiming;
         const bool fine = claimed && act(&service, &request, &err);
         close_request(&request);
@@ -156,10 +209,11 @@ serve(int fd, uid_t served, const char *program)
     clean_up(&service);
 }
 
-/* False when the other side has gone, or does not keep to the protocol: both end the connection. */
+/* False when the other side has gone, does not keep to the protocol, or the service stops: all end the connection. */
 static bool
-hear(struct service *service, struct request *ret)
+hear(struct service *service, const sigset_t *waiting, struct request *ret)
 {
+    struct pollfd ready = {.fd = service->fd, .events = POLLIN};
     union {
         char bytes[CMSG_SPACE(MOST_FDS * sizeof(int))];
         struct cmsghdr align;
@@ -169,6 +223,8 @@ hear(struct service *service, struct request *ret)
     struct msghdr message = {
         .msg_iov = &place, .msg_iovlen = 1, .msg_control = beside.bytes, .msg_controllen = sizeof beside.bytes};
     *ret = (struct request){0};
+    if (stopping || ppoll(&ready, 1, NULL, waiting) != 1)
+        return false;
     const ssize_t got = recvmsg(service->fd, &message, MSG_CMSG_CLOEXEC);
     for (struct cmsghdr *part = CMSG_FIRSTHDR(&message); got >= 0 && part != NULL; part = CMSG_NXTHDR(&message, part)) {
         if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
@@ -221,7 +277,7 @@ give(struct service *service, int folder, struct hf_error *err)
     if (kept < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not keep the folder");
     service->given[service->given_count++] = kept; // from now on: half of it given away comes back too
-    return hf_tree_pass(folder, service->peer.uid, service->uid, service->uid, err);
+    return hf_tree_pass(folder, service->peer.uid, service->uid, service->uid, false, err);
 }
 
 static bool
@@ -237,7 +293,7 @@ take(struct service *service, int folder, struct hf_error *err)
     for (size_t i = 0; i < service->given_count; i++) {
         if (fstat(service->given[i], &known) != 0 || known.st_dev != info.st_dev || known.st_ino != info.st_ino)
             continue;
-        if (!hf_tree_pass(folder, service->uid, service->peer.uid, service->peer.gid, err))
+        if (!hf_tree_pass(folder, service->uid, service->peer.uid, service->peer.gid, true, err))
             return false;
         close(service->given[i]);
         service->given[i] = service->given[--service->given_count];
@@ -255,7 +311,8 @@ launch(struct service *service, const struct request *request, struct hf_error *
     char uid[16], gid[16];
     if (service->launcher.pid != -1)
         return hf_fail(err, HF_ERR_CONFLICT, "a sandbox of this uid runs already");
-    if (!read_spec(request->fds[0], &text, err) || !hf_launch_parse(text.data, text.length, &spec, err))
+    if (!check_channels(request->fds + 1, err) || !read_spec(request->fds[0], &text, err) ||
+        !hf_launch_parse(text.data, text.length, &spec, err))
         return false;
     if (!check_spec(service, &spec, err))
         return false;
@@ -280,11 +337,18 @@ launch(struct service *service, const struct request *request, struct hf_error *
     return hf_process_start(&options, &service->launcher, err);
 }
 
+/*
+ * Root reads what it is given and quotes it when it makes no sense: so only a plain file of ordinary size, since files
+ * of the kernel (size 0) show root more than they show the user who opened them.
+ */
 static bool
 read_spec(int fd, struct hf_buf *out, struct hf_error *err)
 {
     char piece[4096];
     off_t at = 0;
+    struct stat info;
+    if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_size <= 0)
+        return hf_fail(err, HF_ERR_DENIED, "the sandbox spec is no plain file");
     for (ssize_t got; (got = pread(fd, piece, sizeof piece, at)) != 0; at += got) {
         if (got < 0)
             return hf_fail_errno(err, HF_ERR_NONE, "could not read the sandbox spec");
@@ -310,6 +374,18 @@ check_spec(const struct service *service, const struct hf_launch *spec, struct h
     return true;
 }
 
+/* Root writes to them: into a pipe or a socket, where its rights mean nothing, and not into a file of the kernel's. */
+static bool
+check_channels(const int *fds, struct hf_error *err)
+{
+    for (size_t i = 0; i < MOST_FDS - 1; i++) {
+        struct stat info;
+        if (fstat(fds[i], &info) != 0 || (!S_ISFIFO(info.st_mode) && !S_ISSOCK(info.st_mode)))
+            return hf_fail(err, HF_ERR_DENIED, "events, control and errors of a sandbox are pipes or sockets");
+    }
+    return true;
+}
+
 static void
 forget_launcher(struct service *service, int timeout_ms)
 {
@@ -328,9 +404,25 @@ clean_up(struct service *service)
         forget_launcher(service, END_TIMEOUT_MS);
     }
     hf_process_kill(&service->launcher);
+    if (service->claim >= 0)
+        end_all_of(service->uid);
     for (size_t i = 0; i < service->given_count; i++) {
-        (void)!hf_tree_pass(service->given[i], service->uid, service->peer.uid, service->peer.gid, NULL);
+        (void)!hf_tree_pass(service->given[i], service->uid, service->peer.uid, service->peer.gid, true, NULL);
         close(service->given[i]);
     }
     hf_closep(&service->claim);
+}
+
+/* A setuid file that a sandbox left behind could have kept the uid alive on the host, until somebody else gets it. */
+static void
+end_all_of(uid_t uid)
+{
+    const pid_t child = fork();
+    if (child == 0) {
+        if (setresuid(uid, uid, uid) == 0)
+            kill(-1, SIGKILL); // everything of this uid, and nothing else
+        _exit(0);
+    }
+    if (child > 0)
+        (void)waitpid(child, NULL, 0);
 }

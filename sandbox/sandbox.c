@@ -287,6 +287,7 @@ hf_sandbox_probe(const struct hf_sandbox_spec *spec, json_t **ret_report, bool *
         .lowest = spec->lowest,
         .host_uid = spec->host_uid,
         .host_gid = spec->host_gid,
+        .runner = spec->runner,
         .cgroup = spec->cgroup,
         .without = spec->without,
     };

@@ -172,7 +172,7 @@ HF_MUST_CHECK bool hf_sandbox_report(struct hf_sandbox *sandbox, json_t **ret, s
 /*
  * Makes a sandbox that only tries to break out, in about fifty ways.  *ret_report: the report above and "attempts", an
  * array of {"name", "refused", "how"}; *ret_holds: every one was refused.  Of the spec only launcher, folder, lowest,
- * host_uid, host_gid, cgroup and without count.
+ * host_uid, host_gid, runner, cgroup and without count.
  */
 HF_MUST_CHECK bool hf_sandbox_probe(const struct hf_sandbox_spec *spec, json_t **ret_report, bool *ret_holds,
                                     struct hf_error *err);

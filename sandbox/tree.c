@@ -3,6 +3,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -19,8 +20,10 @@ struct owner {
 };
 
 static bool walk(const char *path, visit_function *visit, void *context, struct hf_error *err);
-static bool walk_below(DIR *top, const struct stat *top_info, visit_function *visit, void *context,
+static bool walk_below(DIR *top, const struct stat *top_info, visit_function *visit, void *context, bool *ret_lifted,
                        struct hf_error *err);
+static bool go_below(DIR **open_folders, size_t *depth, const char *name, bool *ret_lifted, struct hf_error *err);
+static bool lift(DIR *top, DIR *folder, const char *name, struct hf_error *err);
 static bool open_top(const char *path, DIR **ret, struct stat *info, struct hf_error *err);
 static DIR *open_below(DIR *folder, const char *name);
 static bool add_blocks(void *context, int folder, const char *name, const struct stat *info, struct hf_error *err);
@@ -49,7 +52,7 @@ hf_tree_give(const char *path, uid_t uid, gid_t gid, struct hf_error *err)
 }
 
 bool
-hf_tree_pass(int folder, uid_t from, uid_t uid, gid_t gid, struct hf_error *err)
+hf_tree_pass(int folder, uid_t from, uid_t uid, gid_t gid, bool is_thrown_away, struct hf_error *err)
 {
     struct owner owner = {.from = from, .uid = uid, .gid = gid};
     struct stat info;
@@ -61,7 +64,15 @@ hf_tree_pass(int folder, uid_t from, uid_t uid, gid_t gid, struct hf_error *err)
             close(fd);
         return false;
     }
-    return walk_below(top, &info, pass_on, &owner, err) && pass_on(&owner, folder, "", &info, err);
+    // Each walk brings what lies too deep up to the top, where the next one finds it.
+    bool again = true, fine = true;
+    while (fine && again) {
+        again = false;
+        rewinddir(top);
+        fine = walk_below(top, &info, pass_on, &owner, is_thrown_away ? &again : NULL, err);
+    }
+    closedir(top);
+    return fine && pass_on(&owner, folder, "", &info, err);
 }
 
 /* Keeps one open folder for each level instead of calling itself: depth is the stranger's to choose. */
@@ -72,14 +83,15 @@ walk(const char *path, visit_function *visit, void *context, struct hf_error *er
     DIR *top;
     if (!open_top(path, &top, &info, err))
         return false;
-    if (walk_below(top, &info, visit, context, err))
-        return true;
-    return hf_fail_within(err, "folder \"%s\"", path);
+    const bool fine = walk_below(top, &info, visit, context, NULL, err);
+    closedir(top);
+    return fine || hf_fail_within(err, "folder \"%s\"", path);
 }
 
-/* Closes `top`. */
+/* Where there is a ret_lifted, folders that are too deep are lifted to the top and not an error. */
 static bool
-walk_below(DIR *top, const struct stat *top_info, visit_function *visit, void *context, struct hf_error *err)
+walk_below(DIR *top, const struct stat *top_info, visit_function *visit, void *context, bool *ret_lifted,
+           struct hf_error *err)
 {
     DIR *open_folders[HF_TREE_MOST_DEPTH] = {top};
     size_t depth = 1;
@@ -89,27 +101,50 @@ walk_below(DIR *top, const struct stat *top_info, visit_function *visit, void *c
         DIR *folder = open_folders[depth - 1];
         const struct dirent *entry = readdir(folder);
         if (entry == NULL) {
-            closedir(folder);
-            depth--;
+            if (--depth > 0)
+                closedir(folder);
             continue;
         }
         if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
             fstatat(dirfd(folder), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0 || info.st_dev != top_info->st_dev)
             continue;
-        fine = visit(context, dirfd(folder), entry->d_name, &info, err);
-        if (!fine || !S_ISDIR(info.st_mode))
-            continue;
-        if (depth == HF_TREE_MOST_DEPTH) {
-            fine = hf_fail(err, HF_ERR_NO_SPACE, "it holds folders more than %d deep", HF_TREE_MOST_DEPTH);
-            continue;
-        }
-        DIR *below = open_below(folder, entry->d_name);
-        if (below != NULL)
-            open_folders[depth++] = below;
+        fine = visit(context, dirfd(folder), entry->d_name, &info, err) &&
+               (!S_ISDIR(info.st_mode) || go_below(open_folders, &depth, entry->d_name, ret_lifted, err));
     }
-    while (depth > 0)
+    while (depth > 1)
         closedir(open_folders[--depth]);
     return fine;
+}
+
+static bool
+go_below(DIR **open_folders, size_t *depth, const char *name, bool *ret_lifted, struct hf_error *err)
+{
+    DIR *folder = open_folders[*depth - 1];
+    if (*depth == HF_TREE_MOST_DEPTH && ret_lifted != NULL) {
+        *ret_lifted = true;
+        return lift(open_folders[0], folder, name, err);
+    }
+    if (*depth == HF_TREE_MOST_DEPTH)
+        return hf_fail(err, HF_ERR_NO_SPACE, "it holds folders more than %d deep", HF_TREE_MOST_DEPTH);
+    DIR *below = open_below(folder, name);
+    if (below != NULL)
+        open_folders[(*depth)++] = below;
+    else if (errno == EACCES) // its owner took the right away, to keep what is in it from being seen
+        return hf_fail(err, HF_ERR_NO_SPACE, "it holds a folder that nobody may look into");
+    return true;
+}
+
+static bool
+lift(DIR *top, DIR *folder, const char *name, struct hf_error *err)
+{
+    static unsigned count;
+    char lifted[32];
+    do {
+        snprintf(lifted, sizeof lifted, "lifted-%u", count++);
+    } while (renameat2(dirfd(folder), name, dirfd(top), lifted, RENAME_NOREPLACE) != 0 && errno == EEXIST);
+    struct stat info;
+    return fstatat(dirfd(top), lifted, &info, AT_SYMLINK_NOFOLLOW) == 0 ||
+           hf_fail_errno(err, HF_ERR_NONE, "could not lift the folder \"%s\"", name);
 }
 
 static bool

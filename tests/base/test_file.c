@@ -504,6 +504,32 @@ HF_TEST(a_tree_deeper_than_any_path_is_removed)
     assert_names(0);
 }
 
+/* In a child that is nobody in particular: root needs no rights. */
+HF_TEST(a_tree_whose_rights_were_taken_away_is_removed_by_its_owner)
+{
+    fresh_path();
+    assert_int_equal(chmod(folder, 0777), 0);
+    const pid_t child = fork();
+    if (child == 0) {
+        char tree[160], inner[200];
+        struct hf_error err;
+        if (geteuid() == 0 && (setresgid(12345, 12345, 12345) != 0 || setresuid(12345, 12345, 12345) != 0))
+            _exit(2);
+        snprintf(tree, sizeof tree, "%s/tree", folder);
+        snprintf(inner, sizeof inner, "%s/a/b/c", tree);
+        if (!hf_dir_make(inner, 0700, &err) || chmod(inner, 0) != 0)
+            _exit(3);
+        *strrchr(inner, '/') = '\0';
+        if (chmod(inner, 0500) != 0 || chmod(tree, 0) != 0)
+            _exit(4);
+        _exit(hf_dir_remove_tree(tree, &err) && access(tree, F_OK) != 0 ? 0 : 5);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    assert_names(0);
+}
+
 HF_TEST(a_mount_inside_a_tree_is_not_crossed)
 {
     struct hf_error err;

@@ -364,6 +364,29 @@ set_file_capability(void)
     return refused;
 }
 
+/* On the host it would make whoever finds it there the sandbox's uid. */
+static bool
+make_setuid_file(void)
+{
+    struct {
+        uint64_t flags, mode, resolve;
+    } how = {O_WRONLY | O_CREAT, 04700, 0};
+    int fd = open("/data/plain", O_WRONLY | O_CREAT | O_CLOEXEC, 0700);
+    bool refused = fd >= 0 && fchmod(fd, 04700) != 0 && fchmod(fd, 02700) != 0 && chmod("/data/plain", 06700) != 0 &&
+                   fchmodat(AT_FDCWD, "/data/plain", 04700, 0) != 0 &&
+                   syscall(452 /* fchmodat2 */, AT_FDCWD, "/data/plain", 04700, 0) != 0 &&
+                   syscall(SYS_openat, AT_FDCWD, "/data/s1", O_WRONLY | O_CREAT, 04700) < 0 &&
+                   syscall(SYS_openat2, AT_FDCWD, "/data/s2", &how, sizeof how) < 0;
+#ifdef SYS_open
+    refused = refused && syscall(SYS_open, "/data/s3", O_WRONLY | O_CREAT, 04700) < 0 &&
+              syscall(SYS_creat, "/data/s4", 02700) < 0;
+#endif
+    if (fd >= 0)
+        close(fd);
+    (void)unlink("/data/plain");
+    return refused;
+}
+
 static bool
 memory_file(void)
 {
@@ -675,6 +698,7 @@ static const struct {
     {"execute by descriptor", exec_by_descriptor, false},
     {"reuse the descriptor of the program", reuse_exec_descriptor, false},
     {"give a file capabilities", set_file_capability, false},
+    {"make a setuid file", make_setuid_file, false},
     {"make a file in memory", memory_file, true},
     {"run code from /data", run_from_data, false},
     {"run code from /tmp", run_from_tmp, false},
@@ -864,6 +888,25 @@ daemons(void)
         pause();
 }
 
+/* Folders in folders, the outer ones closed to everybody. */
+static void
+go_deep(void)
+{
+    int at = open("/data", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (unsigned depth = 0; depth < 500; depth++) {
+        const char *name = depth == 0 ? "deep" : "d";
+        if (mkdirat(at, name, 0700) != 0)
+            exit(1);
+        int next = openat(at, name, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (next < 0)
+            exit(1);
+        if (depth > 0 && fchmod(at, depth % 2 == 0 ? 0 : 0500) != 0) // nothing more is made in it
+            exit(1);
+        close(at);
+        at = next;
+    }
+}
+
 /* A call of another architecture: 32-bit getpid, or x32's. */
 static void
 foreign_call(bool x32)
@@ -899,6 +942,8 @@ misbehave(const char *how, const char *where)
         flood();
     else if (strcmp(how, "daemons") == 0)
         daemons();
+    else if (strcmp(how, "deep") == 0)
+        go_deep();
     else if (strcmp(how, "stop-itself") == 0)
         kill(getpid(), SIGSTOP);
     else if (strcmp(how, "int80") == 0 || strcmp(how, "x32") == 0)

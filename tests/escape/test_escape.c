@@ -64,6 +64,7 @@ REFUSED(18a, no_setuid_program_can_be_executed, "execute a setuid program")
 REFUSED(18b, nothing_can_be_executed_by_descriptor, "execute by descriptor")
 REFUSED(18c, the_descriptor_of_the_program_cannot_be_made_again, "reuse the descriptor of the program")
 REFUSED(19, a_file_cannot_be_given_capabilities, "give a file capabilities")
+REFUSED(18d, no_file_can_be_made_that_runs_as_its_owner, "make a setuid file")
 REFUSED(20, no_file_in_memory_can_be_made, "make a file in memory")
 REFUSED(21a, no_code_runs_from_the_data, "run code from /data")
 REFUSED(21b, no_code_runs_from_tmp, "run code from /tmp")
@@ -107,7 +108,7 @@ HF_TEST(every_attempt_was_made_and_none_is_without_a_test)
         line = strchr(line, '\n');
         line = line == NULL ? NULL : line + 1;
     }
-    assert_int_equal(done, 69);
+    assert_int_equal(done, 70);
     assert_int_equal(refused, done);
 }
 

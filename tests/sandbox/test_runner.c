@@ -27,6 +27,7 @@
 typedef void act(void);
 
 static struct hf_process runner = HF_PROCESS_NONE;
+static int stop_it[2];
 static char place[128], socket_path[160], data[160], sockets[160], programs[160], closed[160];
 
 static bool start_runner(void);
@@ -85,6 +86,7 @@ break_out(void)
     spec.data = NULL;
     must(hf_sandbox_probe(&spec, &report, &holds, &err), "probe", &err);
     must_be(holds, "an attempt to break out succeeded");
+    must_be(strcmp(json_string_value(json_object_get(report, "level")), "L3") == 0, "the runner was not used");
 }
 
 HF_TEST(its_self_test_holds)
@@ -197,6 +199,96 @@ HF_TEST(what_he_cannot_reach_himself_cannot_be_brought_into_his_sandbox)
     as_user(USER, reach_into_a_closed_folder);
 }
 
+/* A folder's size would show by whether its limit ends the sandbox. */
+static void
+have_another_folder_measured(void)
+{
+    const char *const folders[] = {closed, "/root", "/nowhere", sockets};
+    char event[4096], watched[512];
+    for (size_t i = 0; i < HF_LENGTH(folders); i++) {
+        _cleanup_(hf_runner_freep) struct hf_runner *opened = open_runner();
+        snprintf(watched, sizeof watched, "\"watched\":\"%s\"", folders[i]);
+        must_be(launch_changed(opened, "\"watched\":\"\"", watched, event, sizeof event) == HF_ERR_NONE, "the spec");
+        must_be(strstr(event, "is no folder of this sandbox") != NULL, event);
+    }
+}
+
+HF_TEST(no_folder_but_the_sandboxs_own_is_measured_for_him)
+{
+    if (!start_runner())
+        HF_TEST_SKIP("only root can be a runner");
+    as_user(USER, have_another_folder_measured);
+}
+
+/* Root would write to them, and read from it, with root's rights. */
+static void
+hand_over_other_descriptors(void)
+{
+    _cleanup_(hf_runner_freep) struct hf_runner *opened = open_runner();
+    struct hf_error err;
+    int ends[2];
+    char path[256];
+    snprintf(path, sizeof path, "%s/file", data);
+    const int file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600),
+              kernel = open("/proc/self/status", O_RDONLY | O_CLOEXEC);
+    must_be(file >= 0 && kernel >= 0 && write(file, "{}", 2) == 2 && pipe2(ends, O_CLOEXEC) == 0, "descriptors");
+    for (int other = 0; other < 3; other++) {
+        must_be(!hf_runner_launch(opened, file, other == 0 ? file : ends[1], other == 1 ? file : ends[1],
+                                  other == 2 ? file : ends[1], &err) &&
+                    err.kind == HF_ERR_DENIED,
+                "a file was written to for him");
+    }
+    must_be(!hf_runner_launch(opened, kernel, ends[1], ends[1], ends[1], &err) && err.kind == HF_ERR_DENIED,
+            "a file of the kernel was read for him");
+    must_be(!hf_runner_launch(opened, ends[0], ends[1], ends[1], ends[1], &err) && err.kind == HF_ERR_DENIED,
+            "a pipe was waited for");
+    must_be(unlink(path) == 0, "unlink");
+}
+
+HF_TEST(it_reads_plain_files_and_writes_to_pipes_and_sockets_only)
+{
+    if (!start_runner())
+        HF_TEST_SKIP("only root can be a runner");
+    as_user(USER, hand_over_other_descriptors);
+}
+
+/* A tree that its owner made to be lost in. */
+static void
+make_a_deep_tree(void)
+{
+    static const char *const arguments[] = {"deep", "", NULL};
+    _cleanup_(hf_runner_freep) struct hf_runner *opened = open_runner();
+    _cleanup_(hf_sandbox_freep) struct hf_sandbox *sandbox = NULL;
+    struct hf_sandbox_exit end;
+    struct hf_error err;
+    char path[256];
+    const struct hf_sandbox_spec spec = spec_with(opened, arguments);
+    must(hf_sandbox_start(&spec, &sandbox, &err), "start", &err);
+    must(hf_sandbox_wait_exit(sandbox, 20000, &end, &err), "wait", &err);
+    must_be(end.end == HF_SANDBOX_EXITED && end.exit_code == 0, hf_sandbox_end_name(end.end));
+    hf_sandbox_freep(&sandbox);
+    snprintf(path, sizeof path, "%s/deep", data);
+    must_be(owner_of(path) == USER, "the tree did not come back");
+    must(hf_dir_remove_tree(path, &err), "remove", &err);
+    char **names = NULL;
+    size_t count;
+    must(hf_dir_list(data, 1000, &names, &count, &err), "list", &err);
+    for (size_t i = 0; i < count; i++) {
+        if (strncmp(names[i], "lifted-", 7) != 0)
+            continue;
+        snprintf(path, sizeof path, "%s/%s", data, names[i]);
+        must(hf_dir_remove_tree(path, &err), "remove", &err);
+    }
+    hf_strv_freep(&names);
+}
+
+HF_TEST(a_tree_of_any_depth_and_without_rights_comes_back)
+{
+    if (!start_runner())
+        HF_TEST_SKIP("only root can be a runner");
+    as_user(USER, make_a_deep_tree);
+}
+
 static void
 die_in_the_middle(void)
 {
@@ -255,6 +347,55 @@ HF_TEST(strangers_and_nonsense_are_not_served)
     as_user(STRANGER, call_as_a_stranger);
     as_user(USER, talk_nonsense);
     as_user(USER, compare_two); // it still serves
+}
+
+static void
+wait_to_be_stopped(void)
+{
+    static const char *const arguments[] = {"daemons", "", NULL};
+    struct hf_runner *opened = open_runner();
+    struct hf_sandbox *sandbox = NULL;
+    struct hf_sandbox_exit end;
+    struct hf_error err;
+    const struct hf_sandbox_spec spec = spec_with(opened, arguments);
+    must(hf_sandbox_start(&spec, &sandbox, &err), "start", &err);
+    must_be(hf_sandbox_wait_ready(sandbox, 10000), "ready");
+    must_be(owner_of(data) == hf_runner_uid(opened), "the data was not given");
+    must_be(write(stop_it[1], "!", 1) == 1, "write"); // root does, not he
+    must(hf_sandbox_wait_exit(sandbox, 30000, &end, &err), "wait", &err);
+    must_be(end.end != HF_SANDBOX_RUNNING, "the sandbox outlived the service");
+    _exit(0);
+}
+
+/* The last test: the service is not there any more afterwards. */
+HF_TEST(when_the_service_is_stopped_the_sandbox_ends_and_the_data_comes_back)
+{
+    if (!start_runner())
+        HF_TEST_SKIP("only root can be a runner");
+    assert_int_equal(pipe2(stop_it, O_CLOEXEC), 0);
+    fflush(NULL);
+    const pid_t child = fork();
+    if (child == 0) {
+        if (setresgid(USER, USER, USER) != 0 || setresuid(USER, USER, USER) != 0)
+            _exit(2);
+        wait_to_be_stopped();
+    }
+    char ready;
+    close(stop_it[1]);
+    assert_int_equal(read(stop_it[0], &ready, 1), 1);
+    close(stop_it[0]);
+    assert_true(hf_process_signal(&runner, SIGTERM));
+    int status;
+    bool ended;
+    struct hf_error err;
+    hf_assert_ok(hf_process_wait(&runner, 40000, &ended, &status, &err), &err);
+    assert_true(ended);
+    assert_int_equal(status, 0);
+    assert_int_equal(owner_of(data), USER);
+    assert_int_equal(access(socket_path, F_OK), -1);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+    runner = HF_PROCESS_NONE;
 }
 
 static void
@@ -397,7 +538,11 @@ launch_changed(struct hf_runner *opened, const char *from, const char *to, char 
     must_be(spec >= 0 && write(spec, changed.data, changed.length) == (ssize_t)changed.length &&
                 pipe2(events, O_CLOEXEC) == 0 && socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, control) == 0,
             "descriptors");
-    const bool fine = hf_runner_launch(opened, spec, events[1], control[1], 2, &err);
+    int errors[2];
+    must_be(pipe2(errors, O_CLOEXEC) == 0, "a pipe");
+    const bool fine = hf_runner_launch(opened, spec, events[1], control[1], errors[1], &err);
+    close(errors[0]);
+    close(errors[1]);
     close(events[1]);
     close(control[1]);
     const ssize_t got = fine ? read(events[0], event, event_bytes - 1) : 0;

@@ -191,6 +191,54 @@ HF_TEST(a_tree_that_is_too_deep_is_refused)
     assert_int_equal(err.kind, HF_ERR_NO_SPACE);
 }
 
+HF_TEST(a_folder_that_hides_what_is_in_it_is_no_small_one)
+{
+    const char *top = hf_test_folder();
+    char path[1024];
+    snprintf(path, sizeof path, "%s/hidden", top);
+    assert_int_equal(mkdir(path, 0), 0);
+    assert_true(geteuid() != 0 || (chown(path, 12345, 12345) == 0 && chown(top, 12345, 12345) == 0));
+    const pid_t child = fork();
+    if (child == 0) {
+        struct hf_error err;
+        uint64_t bytes;
+        if (geteuid() == 0 && setresuid(12345, 12345, 12345) != 0)
+            _exit(2);
+        _exit(!hf_tree_measure(top, &bytes, &err) && err.kind == HF_ERR_NO_SPACE ? 0 : 1);
+    }
+    int status;
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
+HF_TEST(of_a_tree_that_is_thrown_away_everything_changes_hands_however_deep)
+{
+    if (geteuid() != 0)
+        HF_TEST_SKIP("only root can give files away");
+    const char *top = hf_test_folder();
+    struct hf_error err;
+    struct stat info;
+    assert_int_equal(chown(top, 12345, 12345), 0);
+    int at = open(top, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    for (int depth = 0; depth < 40 * HF_TREE_MOST_DEPTH; depth++) {
+        assert_int_equal(mkdirat(at, "d", 0), 0);
+        assert_int_equal(fchownat(at, "d", 12345, 12345, 0), 0);
+        const int next = openat(at, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        close(at);
+        at = next;
+    }
+    const int folder = open(top, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    assert_false(hf_tree_pass(folder, 12345, 54321, 54321, false, &err));
+    assert_int_equal(err.kind, HF_ERR_NO_SPACE);
+    assert_int_equal(fchown(at, 12345, 12345), 0);
+    hf_assert_ok(hf_tree_pass(folder, 54321, 12345, 12345, true, &err), &err);
+    hf_assert_ok(hf_tree_pass(folder, 12345, 54321, 54321, true, &err), &err);
+    assert_int_equal(fstat(at, &info), 0);
+    assert_int_equal(info.st_uid, 54321); // the deepest of all
+    close(at);
+    close(folder);
+}
+
 static size_t
 names_in(const char *folder)
 {
