@@ -204,6 +204,115 @@ HF_TEST(reset_logs_begin_a_timeline_and_what_lies_between_is_a_gap)
     end(&c);
 }
 
+/* A plan for a copy that has these transactions; what it was refused with lies in *err. */
+static bool
+plan_from(struct case_of *c, const char *gtids, struct hf_binlog_target target, struct hf_binlog_plan *ret,
+          struct hf_error *err)
+{
+    static struct hf_timeline_path path;
+    struct hf_archive *archive = binlog_archive(&c->receiving, &path);
+    struct hf_gtid_set start = {0};
+    hf_assert_ok(hf_gtid_set_parse(HF_GTID_MARIADB, gtids, strlen(gtids), &start, err), err);
+    const bool ok = hf_binlog_plan_make(archive, &path, &start, &target, ret, err);
+    hf_gtid_set_done(&start);
+    hf_archive_freep(&archive);
+    return ok;
+}
+
+HF_TEST(a_copy_from_before_a_reset_is_not_taken_for_one_from_behind_it)
+{
+    struct case_of c;
+    struct hf_binlog_plan plan;
+    struct hf_error err;
+    char early[64];
+    const struct hf_binlog_target end_of_it = {.stop = HF_BINLOG_TO_END};
+    begin(&c, SMALL);
+    write_visits(c.conn, 10);
+    snprintf(early, sizeof early, "%s", mariadb_text(c.conn, "SELECT @@gtid_binlog_pos"));
+    write_visits(c.conn, 10);
+    catch_up(&c);
+    mariadb_sql(c.conn, "RESET MASTER");
+    write_visits(c.conn, 7); // fewer than the copy has
+    catch_up(&c);
+    assert_false(plan_from(&c, early, end_of_it, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT);
+    assert_non_null(strstr(err.message, "behind the backup there is a gap"));
+
+    const int64_t before_ms = hf_time_now_ms();
+    while (hf_time_now_ms() / 1000 <= before_ms / 1000 + 1) // the log tells seconds
+        usleep(50000);
+    write_visits(c.conn, 20); // now the copy's numbers have come again
+    catch_up(&c);
+    assert_false(plan_from(&c, early, end_of_it, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_CONFLICT);
+    assert_false(plan_from(
+        &c, early, (struct hf_binlog_target){.stop = HF_BINLOG_TO_END, .start_known_ms = before_ms}, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_CORRUPT); // the one before the reset, which has a gap behind it
+    hf_assert_ok(plan_from(&c, early,
+                           (struct hf_binlog_target){.stop = HF_BINLOG_TO_END, .start_known_ms = hf_time_now_ms()},
+                           &plan, &err),
+                 &err);
+    assert_int_equal(plan.transactions, 27 - 12);
+    hf_binlog_plan_done(&plan);
+    end(&c);
+}
+
+HF_TEST(a_moment_before_what_the_copy_has_or_behind_the_archive_is_refused_with_the_nearest)
+{
+    struct case_of c;
+    struct hf_binlog_plan plan;
+    struct hf_error err;
+    char first[64], file[64], second[64], third[64];
+    unsigned long at[2];
+    begin(&c, SMALL);
+    write_visits(c.conn, 3);
+    snprintf(first, sizeof first, "%s", mariadb_text(c.conn, "SELECT @@gtid_binlog_pos"));
+    at[0] = strtoul(mariadb_status(c.conn, "SHOW MASTER STATUS"), NULL, 10);
+    snprintf(file, sizeof file, "%s", mariadb_text(c.conn, "SHOW MASTER STATUS"));
+    write_visits(c.conn, 1);
+    snprintf(second, sizeof second, "%s", mariadb_text(c.conn, "SELECT @@gtid_binlog_pos"));
+    at[1] = strtoul(mariadb_status(c.conn, "SHOW MASTER STATUS"), NULL, 10);
+    catch_up(&c);
+
+    struct hf_binlog_target target = {.stop = HF_BINLOG_TO_FILE, .file = file, .file_position = at[0]};
+    assert_false(plan_from(&c, second, target, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_USAGE);
+    assert_string_equal(err.hint, "Name an earlier backup.");
+    hf_assert_ok(plan_from(&c, first, target, &plan, &err), &err);
+    assert_int_equal(plan.transactions, 0);
+    hf_binlog_plan_done(&plan);
+    target.file_position = at[1];
+    hf_assert_ok(plan_from(&c, first, target, &plan, &err), &err);
+    assert_int_equal(plan.transactions, 1);
+    hf_binlog_plan_done(&plan);
+    target.file_position = at[1] + 1;
+    assert_false(plan_from(&c, first, target, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
+    assert_non_null(strstr(err.hint, "Nearest: before "));
+
+    target = (struct hf_binlog_target){.stop = HF_BINLOG_TO_TIME, .time_ms = 1000};
+    assert_false(plan_from(&c, second, target, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_USAGE);
+    target.time_ms = hf_time_now_ms() + 3600000;
+    assert_false(plan_from(&c, first, target, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
+    assert_non_null(strstr(err.hint, "or all there is with --latest"));
+
+    target = (struct hf_binlog_target){.stop = HF_BINLOG_AFTER_GTID};
+    hf_assert_ok(hf_gtid_parse(HF_GTID_MARIADB, first, &target.gtid, &err), &err);
+    assert_false(plan_from(&c, second, target, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_USAGE);
+    hf_assert_ok(plan_from(&c, first, target, &plan, &err), &err); // it is the copy itself
+    assert_int_equal(plan.transactions, 0);
+    hf_binlog_plan_done(&plan);
+
+    snprintf(third, sizeof third, "0-%u-999", (unsigned)strtoul(strchr(second, '-') + 1, NULL, 10));
+    assert_false(plan_from(&c, third, (struct hf_binlog_target){.stop = HF_BINLOG_TO_END}, &plan, &err));
+    assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
+    assert_non_null(strstr(err.message, "ends before"));
+    end(&c);
+}
+
 HF_TEST(rows_of_more_than_16_mib_and_long_transactions_arrive_whole)
 {
     struct case_of c;

@@ -17,21 +17,12 @@ struct scan {
     bool stopped;
 };
 
-/* The best place so far. */
-struct start_search {
-    const struct hf_gtid_set *start;
-    bool found, seen;
-    struct hf_binlog_place best, first; // first: the oldest mark there is
-};
-
 static bool keep_bytes(void *context, uint32_t timeline, uint64_t position, const uint8_t *data, size_t length,
                        struct hf_error *err);
 static bool take_bytes(void *context, uint32_t timeline, uint64_t position, const uint8_t *data, size_t length,
                        struct hf_error *err);
 static bool take_event(struct scan *scan, struct hf_error *err);
 static bool visit_nothing(void *context, const struct hf_binlog_record *record, bool *ret_go_on, struct hf_error *err);
-static bool look_at_mark(void *context, uint64_t position, const char *text, struct hf_error *err);
-static void search_done(struct start_search *search);
 
 void
 hf_binlog_place_done(struct hf_binlog_place *place)
@@ -184,29 +175,6 @@ hf_binlog_find_end(struct hf_archive *archive, const struct hf_timeline_path *pa
     return true;
 }
 
-bool
-hf_binlog_find_start(struct hf_archive *archive, const struct hf_timeline_path *path, const struct hf_gtid_set *start,
-                     struct hf_binlog_place *ret, struct hf_error *err)
-{
-    _cleanup_(search_done) struct start_search search = {.start = start};
-    if (!hf_archive_marks(archive, path, look_at_mark, &search, err))
-        return false;
-    if (search.found) {
-        hf_binlog_place_done(ret);
-        *ret = search.best;
-        search.best = (struct hf_binlog_place){0};
-        return true;
-    }
-    _cleanup_(hf_buf_done) struct hf_buf ours = HF_BUF_INIT(HF_JOURNAL_MARK_MOST),
-                                         theirs = HF_BUF_INIT(HF_JOURNAL_MARK_MOST);
-    if (!search.seen)
-        return hf_fail(err, HF_ERR_NOT_FOUND, "the archive has no binary log");
-    if (!hf_gtid_set_format(&search.first.gtids, &ours, err) || !hf_gtid_set_format(start, &theirs, err))
-        return false;
-    return hf_fail(err, HF_ERR_NOT_FOUND, "the archived binary log begins at \"%.160s\", behind \"%.160s\"",
-                   hf_buf_text(&ours), hf_buf_text(&theirs));
-}
-
 static bool
 keep_bytes(void *context, uint32_t timeline, uint64_t position, const uint8_t *data, size_t length,
            struct hf_error *err)
@@ -271,27 +239,4 @@ visit_nothing(void *context, const struct hf_binlog_record *record, bool *ret_go
 {
     (void)context, (void)record, (void)ret_go_on, (void)err;
     return true;
-}
-
-static bool
-look_at_mark(void *context, uint64_t position, const char *text, struct hf_error *err)
-{
-    struct start_search *search = context;
-    _cleanup_(hf_binlog_place_done) struct hf_binlog_place place = {0};
-    if (!hf_binlog_place_parse(position, text, &place, err))
-        return false;
-    if ((!search->seen || position < search->first.position) && !hf_binlog_place_copy(&place, &search->first, err))
-        return false;
-    search->seen = true;
-    if ((search->found && position <= search->best.position) || !hf_gtid_set_contains_all(search->start, &place.gtids))
-        return true;
-    search->found = true;
-    return hf_binlog_place_copy(&place, &search->best, err);
-}
-
-static void
-search_done(struct start_search *search)
-{
-    hf_binlog_place_done(&search->best);
-    hf_binlog_place_done(&search->first);
 }

@@ -34,6 +34,8 @@ struct hf_binlog_target {
     struct hf_gtid gtid;
     const char *file; // borrowed
     uint64_t file_position;
+    int64_t start_known_ms; // when the copy was known to have its start, by the server's clock; 0: not known
+    bool up_to_gap;         // to the end: what lies before a gap is taken, instead of refusing
 };
 
 /* Owner: the caller. */
@@ -44,13 +46,15 @@ struct hf_binlog_plan {
     struct hf_gtid_set gtids;    // of a copy that applied all of it
     uint64_t transactions, bytes;
     int64_t first_commit_ms, last_commit_ms; // of those that are served; 0: none
-    bool reaches_end;     // no transaction behind the target was seen: `to` is the end of the archive's window
-    bool with_statements; // some changed data by statements: replayed they may do something else
+    bool reaches_end;          // no transaction behind the target was seen: `to` is the end of the archive's window
+    uint64_t gap_from, gap_to; // up_to_gap: why it ends there; 0: no gap
+    bool with_statements;      // some changed data by statements: replayed they may do something else
 };
 
 /*
- * Reads the whole range and proves it (promise 4).  NOT_FOUND: the archive begins behind the start, ends before the
- * target, or the target's GTID is not in it; CORRUPT: a gap in between or damaged bytes, named.
+ * Reads the whole range and proves it (promise 4).  NOT_FOUND: the archive begins behind the start or ends before it, or
+ * the target is not in it or not yet passed, with the nearest moments in the hint; USAGE: the target lies before the start;
+ * CONFLICT: see hf_binlog_find_start(); CORRUPT: a gap in between or damaged bytes, named.
  */
 HF_MUST_CHECK bool hf_binlog_plan_make(struct hf_archive *archive, const struct hf_timeline_path *path,
                                        const struct hf_gtid_set *start, const struct hf_binlog_target *target,
