@@ -37,6 +37,7 @@ static bool show_check_row(struct hf_cli *cli, const json_t *check, struct hf_bu
 static bool add_indented(struct hf_buf *out, const char *text, struct hf_error *err);
 static bool add_backup_row(struct hf_table *table, const json_t *backup, struct hf_error *err);
 static bool add_status_row(struct hf_table *table, const json_t *source, struct hf_error *err);
+static bool show_next(const json_t *result, struct hf_buf *out, struct hf_error *err);
 static bool show_part(const json_t *result, struct hf_buf *out, struct hf_error *err);
 static bool show_moment(const json_t *recovery, struct hf_buf *out, struct hf_error *err);
 static bool show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, struct hf_error *err);
@@ -266,11 +267,20 @@ hf_show_restore(struct hf_cli *cli, const json_t *result, struct hf_buf *out, st
            add_line(out, "took", duration_of(result, "duration_ms", text), err) &&
            show_moment(json_object_get(result, "recovery"), out, err) &&
            hf_show_lost(json_object_get(result, "lost"), out, err) &&
-           add_line(out, "all of it in", text_of(result, "lost_pages_file"), err) &&
-           hf_buf_printf(out, err,
-                         "\nThe folder is not encrypted.  Start PostgreSQL %s on it; the settings that the "
-                         "server had lie in holdfast_config/.\n",
-                         word_of(result, "server_version"));
+           add_line(out, "all of it in", text_of(result, "lost_pages_file"), err) && show_next(result, out, err);
+}
+
+/* Settings lie in the folder, or, where the server would take them for data, beside it. */
+static bool
+show_next(const json_t *result, struct hf_buf *out, struct hf_error *err)
+{
+    const char *beside = text_of(result, "configuration");
+    if (!hf_buf_printf(out, err,
+                       "\nThe folder is not encrypted.  Start %s %s on it; the settings that the server had lie in ",
+                       word_of(result, "product"), word_of(result, "server_version")))
+        return false;
+    return beside == NULL ? hf_buf_add_text(out, "holdfast_config/.\n", err)
+                          : hf_add_plain(out, beside, err) && hf_buf_add_text(out, "/.\n", err);
 }
 
 /* What was looked into, or handed out as a dump. */

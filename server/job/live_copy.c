@@ -10,6 +10,7 @@
 #include "sandbox/scratch.h"
 #include "sandbox/tree.h"
 #include "sandbox/uids.h"
+#include "server/job/moments.h"
 
 #define SCRATCH_EXTRA (512 * HF_MIB) // temporary files and the server's own growth
 #define LOOK_EVERY_US 50000
@@ -33,7 +34,6 @@ struct hf_live_copy {
 };
 
 static bool open_scratch(struct hf_live_copy *copy, const struct hf_live_copy_options *options, struct hf_error *err);
-static uint64_t log_bytes(const struct hf_live_copy *copy);
 static bool start(struct hf_live_copy *copy, struct hf_error *err);
 static bool aim(struct hf_live_copy *copy, struct hf_postgres_settings *settings, struct hf_error *err);
 static bool find_server(struct hf_live_copy *copy, struct hf_postgres_settings *settings, struct hf_error *err);
@@ -157,7 +157,7 @@ open_scratch(struct hf_live_copy *copy, const struct hf_live_copy_options *optio
 {
     const struct hf_settings *settings = hf_worker_settings(copy->worker);
     const uint64_t copied = (1 + options->more_bytes) * copy->work.size.bytes + copy->work.size.bytes / 10;
-    const uint64_t wanted = copied + log_bytes(copy) + SCRATCH_EXTRA;
+    const uint64_t wanted = copied + copy->work.moments->log_bytes(&copy->work) + SCRATCH_EXTRA;
     const struct hf_scratch_options scratch = {.folder = settings->scratch.folder,
                                                .bytes = wanted,
                                                .prefer_memory = wanted <= (uint64_t)settings->scratch.memory};
@@ -168,16 +168,6 @@ open_scratch(struct hf_live_copy *copy, const struct hf_live_copy_options *optio
         return hf_fail_errno(err, HF_ERR_NONE, "could not open the scratch to the sandbox");
     copy->data = hf_path_join(hf_scratch_path(copy->scratch), "data");
     return copy->data != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-}
-
-/* Whole segments, in pg_wal; the last one is filled with zeros. */
-static uint64_t
-log_bytes(const struct hf_live_copy *copy)
-{
-    if (copy->work.replay == NULL)
-        return 0;
-    const struct hf_replay_facts proven = hf_replay_proven(copy->work.replay);
-    return proven.to - proven.from + 2 * copy->work.facts.wal_segment_bytes;
 }
 
 static bool

@@ -2,10 +2,9 @@
 
 #include <string.h>
 
-#include "base/lsn.h"
 #include "base/time.h"
 #include "catalog/view.h"
-#include "server/restore/engine.h"
+#include "server/job/moments.h"
 
 /* What is gathered of the rows of a source. */
 struct search {
@@ -16,10 +15,6 @@ struct search {
 };
 
 static bool consider(void *context, const struct hf_backup_row *row, struct hf_error *err);
-static bool knows_moments(const struct hf_vault_state *state, const struct hf_id *backup, struct hf_error *err);
-static bool ended_before(const struct hf_restore_target *target, const struct hf_recovery_facts *facts);
-static bool may_be_another(const struct hf_restore_target *target, const struct hf_error *why);
-static bool only_the_log_tells(const struct hf_restore_target *target);
 
 bool
 hf_restore_starts_find(struct hf_daemon *daemon, const char *source, const struct hf_restore_target *target,
@@ -66,48 +61,14 @@ hf_restore_starts_from_json(const json_t *json, struct hf_restore_starts *ret, s
 }
 
 bool
-hf_restore_starts_prove(const struct hf_restore_starts *starts, const struct hf_vault_state *state,
-                        struct hf_replay_options *replaying, struct hf_recovery_facts *facts, struct hf_id *ret_backup,
-                        struct hf_replay **ret, struct hf_error *err)
-{
-    const struct hf_restore_target target = {.wanted = true, .log = replaying->target};
-    struct hf_error newest = {0};
-    uint64_t searched_from = 0;
-    for (size_t i = 0; i < starts->count; i++) {
-        struct hf_error why = {0};
-        if (!hf_restore_start_facts(state, &starts->backups[i], facts, err))
-            return false;
-        replaying->search_end = searched_from; // behind it the newer ones have looked in vain
-        if (hf_replay_prove(replaying, ret, &why)) {
-            *ret_backup = starts->backups[i];
-            return true;
-        }
-        if (i == 0)
-            newest = why;
-        if (!may_be_another(&target, &why)) {
-            if (why.kind == HF_ERR_CANCELLED || why.kind == HF_ERR_NO_MEMORY)
-                newest = why;
-            break;
-        }
-        if (why.kind != HF_ERR_CONFLICT && only_the_log_tells(&target))
-            searched_from = facts->stop_lsn;
-    }
-    if (err != NULL)
-        *err = newest;
-    return false;
-}
-
-bool
-hf_restore_start_facts(const struct hf_vault_state *state, const struct hf_id *backup, struct hf_recovery_facts *ret,
+hf_restore_start_facts(const struct hf_vault_state *state, const struct hf_id *backup, json_t **ret,
                        struct hf_error *err)
 {
     char text[HF_ID_TEXT_BYTES];
-    _cleanup_(hf_json_freep) json_t *facts = NULL;
     const struct hf_vault_backup *found = hf_vault_state_backup(state, backup);
     if (found == NULL || found->facts == NULL)
         return hf_fail(err, HF_ERR_NOT_FOUND, "the vault has no backup \"%s\"", hf_id_format(backup, text));
-    return hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", &facts, err) &&
-           hf_facts_from_json(facts, ret, err);
+    return hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", ret, err);
 }
 
 /* They come newest first.  A source that was replaced has backups in several vaults: those of the newest count. */
@@ -117,7 +78,11 @@ consider(void *context, const struct hf_backup_row *row, struct hf_error *err)
     struct search *search = context;
     struct hf_restore_starts *starts = &search->starts;
     const struct hf_vault_state *state;
-    struct hf_recovery_facts facts;
+    struct hf_shared_facts shared;
+    const struct hf_moments *moments;
+    _cleanup_(hf_json_freep) json_t *facts = NULL;
+    int64_t ended_at;
+    bool before;
     if (row->state != HF_BACKUP_PROVEN || row->pruned_at >= 0 || row->shredded_at >= 0 ||
         starts->count == HF_RESTORE_STARTS_MOST)
         return true;
@@ -126,57 +91,16 @@ consider(void *context, const struct hf_backup_row *row, struct hf_error *err)
     if (starts->count > 0 && !hf_id_equal(&row->vault, &starts->vault))
         return true;
     if (!hf_records_state(search->daemon->records, &row->vault, &state, err) ||
-        !knows_moments(state, &row->backup, err) || !hf_restore_start_facts(state, &row->backup, &facts, err))
+        !hf_restore_start_facts(state, &row->backup, &facts, err) || !hf_facts_read_shared(facts, &shared, err))
         return false;
-    if (!ended_before(search->target, &facts)) {
-        search->later = hf_facts_server_time(&facts, facts.finished_at);
+    if (!hf_moments_find(shared.engine, search->target, &moments, err) ||
+        !moments->ended_before(search->target, facts, &before, &ended_at, err))
+        return false;
+    if (!before) {
+        search->later = ended_at;
         return true;
     }
     starts->vault = row->vault;
     starts->backups[starts->count++] = row->backup;
     return true;
-}
-
-/* The log of an engine whose files are completed in a sandbox is replayed there, which no command asks for. */
-static bool
-knows_moments(const struct hf_vault_state *state, const struct hf_id *backup, struct hf_error *err)
-{
-    struct hf_shared_facts facts;
-    _cleanup_(hf_json_freep) json_t *json = NULL;
-    const struct hf_vault_backup *found = hf_vault_state_backup(state, backup);
-    if (found == NULL || found->facts == NULL)
-        return true;
-    if (!hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", &json, err) ||
-        !hf_facts_read_shared(json, &facts, err))
-        return false;
-    const struct hf_restore_engine *engine = hf_restore_engine_find(facts.engine);
-    return engine == NULL || engine->complete == NULL ||
-           hf_fail(err, HF_ERR_USAGE, "a backup of %s is restored as it is: moments behind it are not reached",
-                   engine->product);
-}
-
-static bool
-ended_before(const struct hf_restore_target *target, const struct hf_recovery_facts *facts)
-{
-    if (target->log.kind == HF_WAL_TO_TIME)
-        return hf_facts_server_time(facts, facts->finished_at) <= target->log.time;
-    if (target->log.kind == HF_WAL_TO_POSITION)
-        return facts->stop_lsn <= target->log.position;
-    return true;
-}
-
-/* An older one may lie on the path when a newer one does not, or end before the target when a newer one did not. */
-static bool
-may_be_another(const struct hf_restore_target *target, const struct hf_error *why)
-{
-    return why->kind == HF_ERR_CONFLICT || why->kind == HF_ERR_USAGE ||
-           (only_the_log_tells(target) && why->kind == HF_ERR_NOT_FOUND);
-}
-
-/* Where the target lies: no backup's facts say it. */
-static bool
-only_the_log_tells(const struct hf_restore_target *target)
-{
-    return target->log.kind != HF_WAL_TO_TIME && target->log.kind != HF_WAL_TO_POSITION &&
-           target->log.kind != HF_WAL_TO_THE_END;
 }

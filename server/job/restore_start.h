@@ -3,12 +3,12 @@
  *
  * Of a time or a position a backup's facts tell whether it ended before; whether the way to a transaction or a restore
  * point leads from it, only the log tells.  So the daemon holds all that could be it, newest first, and the worker takes
- * the first from which the log, read and walked over, comes to the target.
+ * the first from which the log, read and walked over, comes to the target (restore_work.h).
  */
 #pragma once
+#include "base/json.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/restore_target.h"
-#include "server/source/postgres/facts.h"
 
 #define HF_RESTORE_STARTS_MOST HF_JOB_PINS_MOST
 
@@ -28,13 +28,6 @@ HF_MUST_CHECK bool hf_restore_starts_to_json(const struct hf_restore_starts *sta
                                              struct hf_error *err);
 HF_MUST_CHECK bool hf_restore_starts_from_json(const json_t *json, struct hf_restore_starts *ret, struct hf_error *err);
 
-/*
- * The first from which the proof succeeds, with its facts (replaying->facts must point there) and its proof.  When none
- * does, the error is that of the newest.
- */
-HF_MUST_CHECK bool hf_restore_starts_prove(const struct hf_restore_starts *starts, const struct hf_vault_state *state,
-                                           struct hf_replay_options *replaying, struct hf_recovery_facts *facts,
-                                           struct hf_id *ret_backup, struct hf_replay **ret, struct hf_error *err);
-/* NOT_FOUND when the vault has no such backup. */
-HF_MUST_CHECK bool hf_restore_start_facts(const struct hf_vault_state *state, const struct hf_id *backup,
-                                          struct hf_recovery_facts *ret, struct hf_error *err);
+/* What the COMMIT keeps of a backup; the caller's to free.  NOT_FOUND when the vault has no such backup. */
+HF_MUST_CHECK bool hf_restore_start_facts(const struct hf_vault_state *state, const struct hf_id *backup, json_t **ret,
+                                          struct hf_error *err);

@@ -7,19 +7,21 @@
 #include "base/file.h"
 #include "base/time.h"
 #include "sandbox/uids.h"
+#include "server/job/moments.h"
 #include "server/job/restore_start.h"
 #include "server/source/mariadb/corrections.h"
 
 static bool find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
                        const struct hf_restore_options *options, struct hf_progress_relay *relay, struct hf_error *err);
-static bool read_engine(struct hf_restore_work *work, const struct hf_vault_state *state, struct hf_error *err);
+static bool may_be_older(const struct hf_restore_work *work, const struct hf_error *why);
+static bool read_facts(struct hf_restore_work *work, const struct hf_vault_state *state, const struct hf_id *backup,
+                       struct hf_error *err);
 static bool write_rest(void *context, const char *target, struct hf_error *err);
 
 bool
 hf_restore_work_begin(struct hf_worker *worker, const json_t *request, struct hf_restore_options *options,
                       struct hf_progress_relay *relay, struct hf_restore_work *work, struct hf_error *err)
 {
-    const struct hf_recovery_facts *facts = &work->facts;
     struct hf_restore_starts starts;
     if (!hf_restore_starts_from_json(json_object_get(request, "starts"), &starts, err) ||
         !hf_json_id(request, "vault", "the request", &work->vault, err) ||
@@ -32,9 +34,6 @@ hf_restore_work_begin(struct hf_worker *worker, const json_t *request, struct hf
         !find_start(work, &starts, options, relay, err) ||
         !hf_restore_plan(work->opened.vault, &work->backup, options, &work->plan, &work->size, err))
         return false;
-    work->needs =
-        (struct hf_restore_needs){facts->server_version_num, facts->max_connections,    facts->max_worker_processes,
-                                  facts->max_wal_senders,    facts->max_prepared_xacts, facts->max_locks_per_xact};
     if (strcmp(work->state, "proven") != 0)
         hf_worker_note(worker, HF_LOG_WARNING, "this backup is %s: nobody has seen it start", work->state);
     return true;
@@ -46,13 +45,13 @@ hf_restore_work_write(struct hf_worker *worker, struct hf_restore_work *work, co
                       struct hf_error *err)
 {
     const struct hf_settings *settings = hf_worker_settings(worker);
-    char configuration[4200];
+    char configuration[HF_RESTORE_BESIDE_BYTES];
     uid_t uid;
     _cleanup_(hf_closep) int uid_lock = -1; // let go after the sandbox is gone
     _cleanup_(hf_freep) char *folder = NULL;
     if (work->engine->complete == NULL)
         return hf_restore_write(work->plan, target, ret, err);
-    snprintf(configuration, sizeof configuration, "%.4000s.configuration", target);
+    hf_restore_configuration(target, configuration);
     if (access(configuration, F_OK) == 0)
         return hf_fail(err, HF_ERR_CONFLICT, "\"%s\", where the source's configuration would go, exists",
                        configuration);
@@ -65,6 +64,8 @@ hf_restore_work_write(struct hf_worker *worker, struct hf_restore_work *work, co
         .phase_ms = (uint64_t)settings->sandbox.phase_ms,
         .owner_uid = options->owner ? options->uid : geteuid(),
         .owner_gid = options->owner ? options->gid : getegid(),
+        .replay = work->proven ? work->moments->replay : NULL,
+        .replay_context = work,
         .cancel = options->cancel,
     };
     if (!hf_sandbox_level_parse(settings->sandbox.lowest_level, &completion.lowest, err) ||
@@ -80,9 +81,16 @@ hf_restore_work_write(struct hf_worker *worker, struct hf_restore_work *work, co
 }
 
 void
+hf_restore_configuration(const char *target, char ret[static HF_RESTORE_BESIDE_BYTES])
+{
+    snprintf(ret, HF_RESTORE_BESIDE_BYTES, "%.4000s.configuration", target);
+}
+
+void
 hf_restore_work_done(struct hf_restore_work *work)
 {
-    hf_replay_freep(&work->replay);
+    if (work->moments != NULL)
+        work->moments->done(work);
     hf_archive_freep(&work->archive);
     hf_restore_plan_freep(&work->plan);
     hf_open_repository_done(&work->opened);
@@ -92,22 +100,14 @@ bool
 hf_restore_work_describe(const struct hf_restore_work *work, const json_t *request, json_t *result,
                          struct hf_error *err)
 {
-    if (work->replay == NULL)
+    if (!hf_json_set(result, "product", json_string(work->engine->product), err))
+        return false;
+    if (!work->proven)
         return true;
-    const struct hf_replay_facts proven = hf_replay_proven(work->replay);
-    char from[HF_LSN_TEXT_BYTES], to[HF_LSN_TEXT_BYTES], newest[HF_TIME_TEXT_BYTES];
     _cleanup_(hf_json_freep) json_t *recovery = json_copy(json_object_get(request, "target"));
     if (recovery == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
-    return hf_json_set(recovery, "timeline", json_integer(proven.timeline), err) &&
-           hf_json_set(recovery, "from", json_string(hf_lsn_format(work->facts.start_lsn, from)), err) &&
-           hf_json_set(recovery, "to", json_string(hf_lsn_format(proven.to, to)), err) &&
-           hf_json_set(recovery, "log_bytes", json_integer((json_int_t)work->log_bytes), err) &&
-           hf_json_set(recovery, "newest_commit_at",
-                       proven.last_commit_at == 0 ? json_null()
-                                                  : json_string(hf_time_format(proven.last_commit_at, newest)),
-                       err) &&
-           hf_json_set(result, "recovery", HF_TAKE(recovery), err);
+    return work->moments->describe(work, recovery, err) && hf_json_set(result, "recovery", HF_TAKE(recovery), err);
 }
 
 /* The only backup there is to choose; or, with a moment, the newest from which the log leads there. */
@@ -116,46 +116,62 @@ find_start(struct hf_restore_work *work, const struct hf_restore_starts *starts,
            const struct hf_restore_options *options, struct hf_progress_relay *relay, struct hf_error *err)
 {
     const struct hf_vault_state *state;
+    struct hf_error newest = {0};
+    work->cancel = options->cancel;
     if (!hf_vault_read(work->opened.vault, NULL, NULL, &state, err))
         return false;
-    if (!work->moment.wanted) {
-        work->backup = starts->backups[0];
-        return read_engine(work, state, err) &&
-               (work->engine->complete != NULL || hf_restore_start_facts(state, &work->backup, &work->facts, err));
-    }
+    if (!work->moment.wanted)
+        return read_facts(work, state, &starts->backups[0], err);
     atomic_store(&relay->phase, "prove log");
     if (!hf_archive_open(work->opened.vault, NULL, &work->archive, err) ||
         !hf_vault_read(work->opened.vault, NULL, NULL, &state, err))
         return false;
-    work->replaying = (struct hf_replay_options){.archive = work->archive,
-                                                 .facts = &work->facts,
-                                                 .target = work->moment.log,
-                                                 .timeline = work->moment.timeline,
-                                                 .action = work->moment.action,
-                                                 .owner = options->owner,
-                                                 .uid = options->uid,
-                                                 .gid = options->gid,
-                                                 .cancel = options->cancel};
-    if (!hf_restore_starts_prove(starts, state, &work->replaying, &work->facts, &work->backup, &work->replay, err))
-        return false;
-    atomic_store(&relay->phase, "plan");
-    return read_engine(work, state, err);
+    for (size_t i = 0; i < starts->count; i++) {
+        struct hf_error why = {0};
+        if (!read_facts(work, state, &starts->backups[i], err))
+            return false;
+        work->proven = work->moments->prove(work, options, &why);
+        if (work->proven) {
+            atomic_store(&relay->phase, "plan");
+            return true;
+        }
+        if (i == 0 || why.kind == HF_ERR_CANCELLED || why.kind == HF_ERR_NO_MEMORY)
+            newest = why;
+        if (!may_be_older(work, &why))
+            break;
+    }
+    if (err != NULL)
+        *err = newest;
+    return false;
 }
 
+/* An older one may lie on the path when a newer one does not, or end before the target when a newer one did not. */
 static bool
-read_engine(struct hf_restore_work *work, const struct hf_vault_state *state, struct hf_error *err)
+may_be_older(const struct hf_restore_work *work, const struct hf_error *why)
 {
-    char text[HF_ID_TEXT_BYTES];
+    return why->kind == HF_ERR_CONFLICT || why->kind == HF_ERR_USAGE ||
+           (why->kind == HF_ERR_NOT_FOUND && !work->moments->is_told(&work->moment));
+}
+
+/* Of an engine that knows moments, or of a backup that is restored as it is. */
+static bool
+read_facts(struct hf_restore_work *work, const struct hf_vault_state *state, const struct hf_id *backup,
+           struct hf_error *err)
+{
     _cleanup_(hf_json_freep) json_t *facts = NULL;
-    const struct hf_vault_backup *found = hf_vault_state_backup(state, &work->backup);
-    if (found == NULL || found->facts == NULL)
-        return hf_fail(err, HF_ERR_NOT_FOUND, "the vault has no backup \"%s\"", hf_id_format(&work->backup, text));
-    if (!hf_json_parse(found->facts, strlen(found->facts), "the backup's facts", &facts, err) ||
-        !hf_facts_read_shared(facts, &work->shared, err))
+    work->backup = *backup;
+    if (!hf_restore_start_facts(state, backup, &facts, err) || !hf_facts_read_shared(facts, &work->shared, err))
+        return false;
+    const struct hf_moments *moments;
+    if (!hf_moments_find(work->shared.engine, &work->moment, &moments, err))
         return false;
     work->engine = hf_restore_engine_find(work->shared.engine);
-    return work->engine != NULL ||
-           hf_fail(err, HF_ERR_USAGE, "backups of \"%.16s\" cannot be restored", work->shared.engine);
+    if (work->engine == NULL)
+        return hf_fail(err, HF_ERR_USAGE, "backups of \"%.16s\" cannot be restored", work->shared.engine);
+    if (work->moments != NULL)
+        work->moments->done(work);
+    work->moments = moments;
+    return moments->read(work, facts, err);
 }
 
 /* A folder that was cut off before its log and its target were there would replay to a wrong moment. */
@@ -166,5 +182,5 @@ write_rest(void *context, const char *target, struct hf_error *err)
     if (work->engine->complete != NULL)
         return hf_corrections_apply(target, err); // the rest when all of it is there
     return hf_restore_configure(work->plan, target, &work->needs, err) &&
-           (work->replay == NULL || hf_replay_write(work->replay, target, &work->log_bytes, err));
+           (!work->proven || work->moments->write(work, target, err));
 }

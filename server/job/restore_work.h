@@ -13,21 +13,31 @@
 #include "server/restore/engine.h"
 #include "server/restore/restore.h"
 
+struct hf_moments;    // moments.h
+struct hf_binlog_way; // moments_mariadb.c
+
 struct hf_restore_work {
     struct hf_id backup, vault;
     const char *state; // of the backup; borrowed from the request
     struct hf_open_repository opened;
     struct hf_shared_facts shared;
     const struct hf_restore_engine *engine;
-    struct hf_recovery_facts facts; // PostgreSQL's
-    struct hf_restore_needs needs;
+    const struct hf_moments *moments;
     struct hf_restore_target moment;
+    bool proven; // the way to the moment is; false when none was asked for
     struct hf_restore_plan *plan;
     struct hf_restore_size size;
-    struct hf_archive *archive;
+    struct hf_archive *archive; // NULL: no moment was asked for
+
+    // PostgreSQL's
+    struct hf_recovery_facts facts;
+    struct hf_restore_needs needs;
     struct hf_replay_options replaying;
-    struct hf_replay *replay; // NULL: no moment was asked for
-    uint64_t log_bytes;       // written
+    struct hf_replay *replay;
+
+    struct hf_binlog_way *binlog; // MariaDB's
+    const atomic_bool *cancel;
+    uint64_t log_bytes; // written
 };
 
 /*
@@ -44,6 +54,10 @@ HF_MUST_CHECK bool hf_restore_work_write(struct hf_worker *worker, struct hf_res
                                          const struct hf_restore_options *options, struct hf_progress_relay *relay,
                                          const char *target, struct hf_restore_outcome *ret, struct hf_error *err);
 
-/* "recovery" of the answer, when a moment was asked for: the target, and what the copy comes to. */
+/* Beside a target whose files had to be completed: the source's configuration, and an option file of ours. */
+#define HF_RESTORE_BESIDE_BYTES 4200
+void hf_restore_configuration(const char *target, char ret[static HF_RESTORE_BESIDE_BYTES]);
+
+/* "product" of the answer; and "recovery", when a moment was asked for: the target, and what the copy comes to. */
 HF_MUST_CHECK bool hf_restore_work_describe(const struct hf_restore_work *work, const json_t *request, json_t *result,
                                             struct hf_error *err);

@@ -23,6 +23,7 @@ struct lost_list {
 };
 
 static bool add_owner(const json_t *arguments, json_t *request, struct hf_error *err);
+static bool add_beside(const struct hf_restore_work *work, const char *target, json_t *result, struct hf_error *err);
 static bool add_delta(json_t *result, const struct hf_restore_outcome *outcome, struct hf_error *err);
 static bool refuse_damage(bool allow_damage, struct hf_error *err);
 static bool lost_list_begin(struct lost_list *list, const char *target, struct hf_error *err);
@@ -147,10 +148,20 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
         !hf_json_set(result, "bytes_opened", json_integer((json_int_t)outcome.bytes_opened), err) ||
         !hf_json_set(result, "slot", json_string(work.opened.slot.name), err) ||
         !hf_json_set(result, "server_version", json_string(work.shared.server_version), err) ||
-        !hf_json_set(result, "duration_ms", json_integer((json_int_t)outcome.duration_ms), err))
+        !hf_json_set(result, "duration_ms", json_integer((json_int_t)outcome.duration_ms), err) ||
+        !add_beside(&work, target, result, err))
         return false;
     *ret_result = HF_TAKE(result);
     return true;
+}
+
+/* Where its settings lie, when that is beside the folder. */
+static bool
+add_beside(const struct hf_restore_work *work, const char *target, json_t *result, struct hf_error *err)
+{
+    char beside[HF_RESTORE_BESIDE_BYTES];
+    hf_restore_configuration(target, beside);
+    return work->engine->complete == NULL || hf_json_set(result, "configuration", json_string(beside), err);
 }
 
 /* "delta": what the copy that was there saved. */

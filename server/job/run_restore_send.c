@@ -6,6 +6,7 @@
 
 #include "base/file.h"
 #include "sandbox/scratch.h"
+#include "server/job/moments.h"
 #include "server/job/restore_work.h"
 #include "server/job/send_copy.h"
 
@@ -86,14 +87,8 @@ open_scratch(struct hf_worker *worker, uint64_t bytes, struct hf_scratch **ret, 
     return hf_dir_make(settings->scratch.folder, 0711, err) && hf_scratch_open(&options, ret, err);
 }
 
-/* Of the log whole segments, of which the last is filled with zeros. */
 static uint64_t
 bytes_of(const struct hf_restore_work *work)
 {
-    uint64_t log = 0;
-    if (work->replay != NULL) {
-        const struct hf_replay_facts proven = hf_replay_proven(work->replay);
-        log = proven.to - proven.from + 2 * work->facts.wal_segment_bytes;
-    }
-    return work->size.bytes + work->size.bytes / 50 + log + SCRATCH_EXTRA;
+    return work->size.bytes + work->size.bytes / 50 + work->moments->log_bytes(work) + SCRATCH_EXTRA;
 }

@@ -7,7 +7,7 @@
  * that lie in a folder of their own below the target until all of it has been done:
  *
  *     <target>/holdfast_restore_unfinished/...   written by hf_restore_write()
- *        -> complete(): applied, cleaned, given to its owner, synced
+ *        -> complete(): applied, cleaned; replayed to a moment, if one was asked for; given to its owner, synced
  *        -> every entry moved up, the one without which no server starts last; the folder goes
  *
  * What is cut off before that has nothing at its top that a server would start on.
@@ -17,6 +17,15 @@
 #include "sandbox/sandbox.h"
 
 #define HF_RESTORE_UNFINISHED "holdfast_restore_unfinished"
+
+struct hf_restore_completion;
+
+/*
+ * Brings the completed files, which are ours, to a moment behind the backup; afterwards they are ours again.  The spec
+ * has limits, level, uid and launcher of the sandbox; settings are those of the engine's server there.
+ */
+typedef bool hf_restore_replay(void *context, const struct hf_restore_completion *completion,
+                               const struct hf_sandbox_spec *spec, const void *settings, struct hf_error *err);
 
 struct hf_restore_completion {
     const char *folder;         // with the files as they were stored, ours
@@ -32,6 +41,8 @@ struct hf_restore_completion {
     gid_t host_gid;
     uid_t owner_uid; // whom the files belong to at the end
     gid_t owner_gid;
+    hf_restore_replay *replay; // NULL: the copy stays where its backup ended
+    void *replay_context;
     const atomic_bool *cancel;
 };
 

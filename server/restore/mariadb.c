@@ -28,6 +28,10 @@ static bool wait_for_end(const struct hf_restore_completion *completion, struct 
                          struct hf_sandbox_exit *ret, struct hf_error *err);
 static bool judge(const struct hf_sandbox_exit *end, const char *log, uint64_t last_lsn, struct hf_error *err);
 static bool clean(const char *folder, struct hf_error *err);
+static bool remove_file(const char *folder, const char *name, struct hf_error *err);
+static bool replay(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings,
+                   struct hf_error *err);
+static struct hf_sandbox_spec spec_of(const struct hf_restore_completion *completion);
 
 const struct hf_restore_engine hf_restore_mariadb = {.name = "mariadb",
                                                      .product = "MariaDB",
@@ -59,7 +63,8 @@ complete(const struct hf_restore_completion *completion, struct hf_error *err)
            hf_mariadb_read_last_lsn(completion->folder, &last_lsn, err) &&
            put_configuration(completion, &settings.layout, err) &&
            hf_mariadb_make_ready(completion->folder, &settings.layout, err) &&
-           apply_log(completion, &settings, last_lsn, err) && clean(completion->folder, err);
+           apply_log(completion, &settings, last_lsn, err) && clean(completion->folder, err) &&
+           (completion->replay == NULL || replay(completion, &settings, err));
 }
 
 static bool
@@ -114,6 +119,17 @@ put_configuration(const struct hf_restore_completion *completion, const struct h
             hf_tree_give(completion->configuration, completion->owner_uid, completion->owner_gid, err));
 }
 
+static struct hf_sandbox_spec
+spec_of(const struct hf_restore_completion *completion)
+{
+    return (struct hf_sandbox_spec){
+        .launcher = completion->launcher,
+        .limits = {.memory_bytes = completion->memory_bytes, .wall_ms = 2 * completion->phase_ms},
+        .lowest = completion->lowest,
+        .host_uid = completion->host_uid,
+        .host_gid = completion->host_gid};
+}
+
 static bool
 apply_log(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings, uint64_t last_lsn,
           struct hf_error *err)
@@ -121,15 +137,10 @@ apply_log(const struct hf_restore_completion *completion, const struct hf_mariad
     _cleanup_(hf_sandbox_freep) struct hf_sandbox *sandbox = NULL;
     _cleanup_(hf_buf_done) struct hf_buf log = HF_BUF_INIT(LOG_MOST);
     struct hf_sandbox_exit end;
-    const struct hf_sandbox_spec spec = {
-        .engine = &hf_engine_mariadb_prepare,
-        .settings = settings,
-        .data = completion->folder,
-        .launcher = completion->launcher,
-        .limits = {.memory_bytes = completion->memory_bytes, .wall_ms = 2 * completion->phase_ms},
-        .lowest = completion->lowest,
-        .host_uid = completion->host_uid,
-        .host_gid = completion->host_gid};
+    struct hf_sandbox_spec spec = spec_of(completion);
+    spec.engine = &hf_engine_mariadb_prepare;
+    spec.settings = settings;
+    spec.data = completion->folder;
     return (geteuid() != 0 || hf_tree_give(completion->folder, completion->host_uid, completion->host_gid, err)) &&
            hf_sandbox_start(&spec, &sandbox, err) && wait_for_end(completion, sandbox, &end, err) &&
            hf_sandbox_log_copy(sandbox, &log, err) && judge(&end, hf_buf_text(&log), last_lsn, err) &&
@@ -179,12 +190,36 @@ static bool
 clean(const char *folder, struct hf_error *err)
 {
     static const char *const names[] = {"backup-my.cnf", "xtrabackup_checkpoints", "xtrabackup_binlog_pos_innodb"};
-    for (size_t i = 0; i < HF_LENGTH(names); i++) {
-        _cleanup_(hf_freep) char *path = hf_path_join(folder, names[i]);
-        if (path == NULL)
-            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-        if (unlink(path) != 0 && errno != ENOENT)
-            return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
-    }
+    for (size_t i = 0; i < HF_LENGTH(names); i++)
+        if (!remove_file(folder, names[i], err))
+            return false;
+    return true;
+}
+
+static bool
+remove_file(const char *folder, const char *name, struct hf_error *err)
+{
+    _cleanup_(hf_freep) char *path = hf_path_join(folder, name);
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+    return unlink(path) == 0 || errno == ENOENT || hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
+}
+
+/*
+ * Who replays waits for no disk: what is cut off is thrown away, and what is whole is synced at the end.  Where the backup
+ * stood in the binary log is not where this copy stands; its own tables say that.
+ */
+static bool
+replay(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings, struct hf_error *err)
+{
+    static const char *const names[] = {"xtrabackup_info", "xtrabackup_binlog_info"};
+    struct hf_mariadb_settings quick = *settings;
+    const struct hf_sandbox_spec spec = spec_of(completion);
+    quick.durable = false;
+    if (!completion->replay(completion->replay_context, completion, &spec, &quick, err))
+        return false;
+    for (size_t i = 0; i < HF_LENGTH(names); i++)
+        if (!remove_file(completion->folder, names[i], err))
+            return false;
     return true;
 }

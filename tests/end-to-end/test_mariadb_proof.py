@@ -83,10 +83,10 @@ def every_table_of_a_restored_folder_is_what_the_source_has():
 
 
 @test
-def a_moment_behind_a_backup_of_mariadb_is_refused_in_so_many_words():
+def a_moment_of_a_source_without_a_stream_is_refused_in_so_many_words():
     _, appliance = stand()
     target = os.path.join(folder("restored"), "data")
-    appliance.bad(2, "restore", "clinic", "--to", target, "--latest", says="moments behind it are not reached")
+    appliance.bad(1, "restore", "clinic", "--to", target, "--latest", says="nothing was streamed")
     assert not os.path.exists(target)
 
 

@@ -245,8 +245,8 @@ HF_TEST(a_copy_from_before_a_reset_is_not_taken_for_one_from_behind_it)
     catch_up(&c);
     assert_false(plan_from(&c, early, end_of_it, &plan, &err));
     assert_int_equal(err.kind, HF_ERR_CONFLICT);
-    assert_false(plan_from(
-        &c, early, (struct hf_binlog_target){.stop = HF_BINLOG_TO_END, .start_known_ms = before_ms}, &plan, &err));
+    assert_false(plan_from(&c, early, (struct hf_binlog_target){.stop = HF_BINLOG_TO_END, .start_known_ms = before_ms},
+                           &plan, &err));
     assert_int_equal(err.kind, HF_ERR_CORRUPT); // the one before the reset, which has a gap behind it
     hf_assert_ok(plan_from(&c, early,
                            (struct hf_binlog_target){.stop = HF_BINLOG_TO_END, .start_known_ms = hf_time_now_ms()},

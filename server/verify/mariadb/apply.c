@@ -23,6 +23,7 @@ struct state {
     unsigned error;
 };
 
+static bool set_position(const struct hf_mariadb_apply *apply, struct hf_error *err);
 static bool begin(const struct hf_mariadb_apply *apply, struct hf_error *err);
 static bool say(const struct hf_mariadb_apply *apply, const char *sql, struct hf_error *err);
 static bool is_done(const struct hf_mariadb_apply *apply, bool *ret, struct hf_error *err);
@@ -37,8 +38,10 @@ bool
 hf_mariadb_apply(const struct hf_mariadb_apply *apply, struct hf_error *err)
 {
     const uint64_t until = hf_monotonic_ns() + apply->phase_ms * 1000000;
-    bool done = hf_gtid_set_equal(apply->start, apply->wanted);
-    if (done)
+    bool done = false;
+    if (!set_position(apply, err))
+        return false;
+    if (hf_gtid_set_equal(apply->start, apply->wanted))
         return true;
     if (!begin(apply, err))
         return false;
@@ -104,6 +107,15 @@ hf_mariadb_replay(const char *data, const struct hf_sandbox_spec *spec, const st
     return applied && shut_down(sandbox, err) && clean(data, err);
 }
 
+/* Before anything is written. */
+static bool
+set_position(const struct hf_mariadb_apply *apply, struct hf_error *err)
+{
+    _cleanup_(hf_buf_done) struct hf_buf sql = HF_BUF_INIT(HF_GTID_TEXT_MOST + HF_KIB);
+    return hf_buf_add_text(&sql, "SET GLOBAL gtid_slave_pos='", err) && hf_gtid_set_format(apply->start, &sql, err) &&
+           hf_buf_add_text(&sql, "'", err) && say(apply, hf_buf_text(&sql), err);
+}
+
 /*
  * Without grant tables the server takes no CREATE USER and no GRANT from the log, either; they come into force here, and
  * this connection, made before, keeps its rights.
@@ -111,10 +123,7 @@ hf_mariadb_replay(const char *data, const struct hf_sandbox_spec *spec, const st
 static bool
 begin(const struct hf_mariadb_apply *apply, struct hf_error *err)
 {
-    _cleanup_(hf_buf_done) struct hf_buf sql = HF_BUF_INIT(HF_GTID_TEXT_MOST + HF_KIB);
-    return say(apply, "FLUSH PRIVILEGES", err) && hf_buf_add_text(&sql, "SET GLOBAL gtid_slave_pos='", err) &&
-           hf_gtid_set_format(apply->start, &sql, err) && hf_buf_add_text(&sql, "'", err) &&
-           say(apply, hf_buf_text(&sql), err) &&
+    return say(apply, "FLUSH PRIVILEGES", err) &&
            say(apply,
                "CHANGE MASTER TO MASTER_HOST='archive', MASTER_USE_GTID=no, RELAY_LOG_FILE='" HF_BINLOG_RELAY_FIRST
                "', RELAY_LOG_POS=4",
