@@ -120,15 +120,19 @@ hf_mariadb_find(const char *series, const char *packages, struct hf_mariadb_prog
 {
     char tool[HF_MARIADB_VERSION_BYTES], found[16], other[16];
     const char *root = packages == NULL ? "" : packages;
+    bool silent = false; // a program is there, and does not say what it is
     for (size_t i = 0; i < HF_LENGTH(layouts); i++) {
         struct hf_mariadb_programs programs = {0};
         snprintf(programs.server, sizeof programs.server, "%.300s%s", root, layouts[i].server);
         snprintf(programs.backup, sizeof programs.backup, "%.300s%s", root, layouts[i].backup);
         snprintf(programs.plugins, sizeof programs.plugins, "%.300s%s", root, layouts[i].plugins);
-        if (access(programs.server, X_OK) != 0 || (i + 1 < HF_LENGTH(layouts) && access(programs.plugins, F_OK) != 0) ||
-            !ask_version(programs.server, packages, "Ver ", programs.version) ||
-            !hf_mariadb_series(programs.version, found))
+        if (access(programs.server, X_OK) != 0 || (i + 1 < HF_LENGTH(layouts) && access(programs.plugins, F_OK) != 0))
             continue;
+        if (!ask_version(programs.server, packages, "Ver ", programs.version) ||
+            !hf_mariadb_series(programs.version, found)) {
+            silent = true;
+            continue;
+        }
         if (strcmp(found, series) != 0) {
             hf_fail(err, HF_ERR_NOT_FOUND, "MariaDB %s is not on this host: \"%s\" is of version %s", series,
                     programs.server, programs.version);
@@ -145,6 +149,9 @@ hf_mariadb_find(const char *series, const char *packages, struct hf_mariadb_prog
         *ret = programs;
         return true;
     }
+    if (silent)
+        return hf_fail(err, HF_ERR_NOT_FOUND, "could not find MariaDB %s: \"%s%s\" does not say which version it is",
+                       series, root, layouts[0].server);
     hf_fail(err, HF_ERR_NOT_FOUND, "MariaDB %s is not on this host: there is no \"%s%s\"", series, root,
             layouts[0].server);
     return hf_fail_hint(err,

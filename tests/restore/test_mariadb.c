@@ -16,7 +16,6 @@ static char backup[128];
 static const char *const tables[] = {"clinic.patient",   "clinic.visit",      "clinic.old_note",
                                      "clinic.aria_note", "mysql.global_priv", "mysql.proc"};
 
-static bool answers(const char *socket);
 static void begin(void);
 static void staged(const char *target);
 static struct hf_restore_completion completion_of(const char *target, char folder[static 256],
@@ -27,7 +26,7 @@ static void run(const char *const *argv);
 
 HF_TEST(a_restored_folder_starts_with_plain_mariadbd_and_holds_what_the_source_holds)
 {
-    char target[128], folder[256], configuration[256], mine[64], theirs[64], data[160], socket[160], pid[160];
+    char target[128], folder[256], configuration[256], mine[64], theirs[64];
     struct hf_error err;
     struct stat info;
     begin();
@@ -46,33 +45,7 @@ HF_TEST(a_restored_folder_starts_with_plain_mariadbd_and_holds_what_the_source_h
     assert_int_equal(stat(target, &info), 0);
     assert_int_equal(info.st_uid, hf_test_mariadb_uid());
 
-    snprintf(data, sizeof data, "--datadir=%s", target);
-    snprintf(socket, sizeof socket, "--socket=%s/r.sock", top);
-    snprintf(pid, sizeof pid, "--pid-file=%s/r.pid", top);
-    const char *const argv[] = {"/usr/sbin/mariadbd",
-                                "--no-defaults",
-                                data,
-                                socket,
-                                pid,
-                                "--skip-networking",
-                                "--innodb-buffer-pool-size=16M",
-                                NULL};
-    const struct hf_process_options options = {.argv = argv,
-                                               .stdin_fd = -1,
-                                               .stdout_fd = -1,
-                                               .stderr_fd = -1,
-                                               .become = geteuid() == 0,
-                                               .uid = hf_test_mariadb_uid(),
-                                               .gid = hf_test_mariadb_gid()};
-    _cleanup_(hf_process_kill) struct hf_process server = HF_PROCESS_NONE;
-    hf_assert_ok(hf_process_start(&options, &server, &err), &err);
-    bool ended = false;
-    int status;
-    for (int i = 0; i < 1200 && !answers(socket + strlen("--socket=")); i++) {
-        hf_assert_ok(hf_process_wait(&server, 50, &ended, &status, &err), &err);
-        assert_false(ended);
-    }
-    MYSQL *here = hf_test_mariadb_connect(socket + strlen("--socket="));
+    MYSQL *here = hf_test_mariadb_connect(hf_test_mariadb_open(target)->socket);
     MYSQL *there = hf_test_mariadb_connect(source->socket);
     for (size_t i = 0; i < HF_LENGTH(tables); i++)
         assert_string_equal(checksum(here, tables[i], mine), checksum(there, tables[i], theirs));
@@ -129,15 +102,6 @@ HF_TEST(a_version_that_this_host_lacks_is_named_before_anything_is_written)
     assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, "MariaDB 11.8 is not on this host"));
     assert_non_null(strstr(err.hint, "mariadb-server"));
-}
-
-static bool
-answers(const char *socket)
-{
-    MYSQL *conn = mysql_init(NULL);
-    const bool there = mysql_real_connect(conn, NULL, "root", "", NULL, 0, socket, 0) != NULL;
-    mysql_close(conn);
-    return there;
 }
 
 static void

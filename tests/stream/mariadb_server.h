@@ -1,26 +1,26 @@
 /*
- * mariadb_server.h - a real MariaDB server in a throw-away folder, on a socket of its own, without a port
+ * mariadb_server.h - a source of binary logs: a server of support/mariadb.h with a number and options of its own, which
+ * can be stopped, killed and started again
  */
 #pragma once
-#include <mysql.h>
 #include <stdint.h>
-#include <sys/types.h>
 #include "server/source/source.h"
+#include "tests/support/mariadb.h"
 
 struct mariadb_server {
-    char folder[200], socket[256]; // the socket is also what target.conninfo says here
-    uint32_t server_id;
-    char options[1024]; // words for its command line, separated by spaces
-    pid_t pid;
+    struct hf_test_mariadb *server; // NULL: none was made
+    char socket[96];                // the socket is also what target.conninfo says here
+    char text[1024];                // the options, cut into words
+    const char *words[40];
 };
 
 /* False when this host has no MariaDB. */
 bool mariadb_here(void);
-/* Makes the data folder and starts it.  It is killed when the test's process ends. */
-void mariadb_make(struct mariadb_server *server, const char *folder, uint32_t server_id, const char *options);
+/* Makes and starts it, with words for its command line, separated by spaces.  It ends with the test's process. */
+void mariadb_make(struct mariadb_server *server, uint32_t server_id, const char *options);
 void mariadb_start(struct mariadb_server *server);
 void mariadb_stop(struct mariadb_server *server); // in order
-void mariadb_kill(struct mariadb_server *server); // as a crash
+void mariadb_kill(struct mariadb_server *server); // as a crash; a server that is none is fine
 MYSQL *mariadb_open(const struct mariadb_server *server);
 /* NULL when it cannot be reached. */
 MYSQL *mariadb_try_open(const struct mariadb_server *server);

@@ -36,7 +36,7 @@ begin(struct case_of *c, const char *options)
     if (!mariadb_here())
         HF_TEST_SKIP("this host has no MariaDB server");
     memset(c, 0, sizeof *c);
-    mariadb_make(&c->source, hf_test_folder(), next_id++, options);
+    mariadb_make(&c->source, next_id++, options);
     test_vault_make(&c->vault, hf_test_folder());
     c->conn = mariadb_open(&c->source);
     mariadb_sql(c->conn, "CREATE DATABASE clinic");
@@ -75,7 +75,7 @@ copy_equals_source(struct case_of *c)
 {
     struct hf_binlog_plan plan;
     char ours[64];
-    mariadb_make(&c->copy, hf_test_folder(), next_id++, "--skip-log-bin " FAST);
+    mariadb_make(&c->copy, next_id++, "--skip-log-bin " FAST);
     binlog_replay(&c->receiving, &c->copy, &(struct hf_binlog_target){.stop = HF_BINLOG_TO_END}, &plan);
     hf_binlog_plan_done(&plan);
     MYSQL *copy = mariadb_open(&c->copy);
@@ -333,7 +333,9 @@ HF_TEST(encrypted_logs_come_decrypted_and_two_domains_are_kept_apart)
 {
     struct case_of c;
     char keys[300], options[900];
-    snprintf(keys, sizeof keys, "%s/keys", hf_test_folder());
+    const char *folder = hf_test_folder();
+    assert_int_equal(chmod(folder, 0755), 0); // the server has an account of its own
+    snprintf(keys, sizeof keys, "%s/keys", folder);
     FILE *file = fopen(keys, "w");
     assert_non_null(file);
     fputs("1;00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n", file);
@@ -368,7 +370,7 @@ HF_TEST(a_promoted_replica_is_followed_and_a_server_that_lacks_transactions_is_r
     write_visits(c.conn, 60);
     catch_up(&c);
     // The other one gets its data from our archive, with the same names for its own files, and is written to then.
-    mariadb_make(&other, hf_test_folder(), next_id++, SMALL " --log-slave-updates");
+    mariadb_make(&other, next_id++, SMALL " --log-slave-updates");
     binlog_replay(&c.receiving, &other, &(struct hf_binlog_target){.stop = HF_BINLOG_TO_END}, &plan);
     hf_binlog_plan_done(&plan);
     MYSQL *first = c.conn;

@@ -131,7 +131,7 @@ compare_copy(uint32_t told)
 {
     struct hf_binlog_plan plan;
     uint32_t found = 0;
-    mariadb_make(&copy, hf_test_folder(), 92, "--skip-log-bin --sync-binlog=0 --innodb-flush-log-at-trx-commit=0");
+    mariadb_make(&copy, 92, "--skip-log-bin --sync-binlog=0 --innodb-flush-log-at-trx-commit=0");
     binlog_replay(&receiving, &copy, &(struct hf_binlog_target){.stop = HF_BINLOG_TO_END}, &plan);
     hf_binlog_plan_done(&plan);
     MYSQL *conn = mariadb_open(&copy);
@@ -161,7 +161,7 @@ HF_TEST(no_commit_that_was_acknowledged_is_lost_whoever_is_killed)
     if (!mariadb_here())
         HF_TEST_SKIP("this host has no MariaDB server");
     print_message("# seed %u, %u cycles\n", seed, cycles);
-    mariadb_make(&source, hf_test_folder(), 91, OPTIONS);
+    mariadb_make(&source, 91, OPTIONS);
     test_vault_make(&vault, hf_test_folder());
     binlog_receiving_init(&receiving, &vault, &source);
     start_receiver(); // before the first commit: it would wait

@@ -10,17 +10,20 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "sandbox/tree.h"
 
-#define MOST_SERVERS    16
+#define MOST_SERVERS    64
 #define MOST_ARGUMENTS  48
 #define TIMEOUT_MS      60000
 #define TOOL_TIMEOUT_MS 120000
+#define ANSWER_SECONDS  30
 #define SCRIPTS         "/usr/share/mysql/"
 
 static struct hf_test_mariadb *servers[MOST_SERVERS];
 static size_t server_count;
 static pid_t owner;
 
+static struct hf_test_mariadb *new_server(void);
 static void stop_all(void);
 static void make_system_tables(const struct hf_test_mariadb *server);
 static void add_script(struct hf_buf *text, const char *name);
@@ -31,27 +34,30 @@ static void show_log(const struct hf_test_mariadb *server);
 struct hf_test_mariadb *
 hf_test_mariadb_start(const char *const *more)
 {
-    if (owner == 0) {
-        owner = getpid();
-        atexit(stop_all);
-    }
-    if (server_count == MOST_SERVERS)
-        fail_msg("more than %d servers in one test program", MOST_SERVERS);
-    struct hf_test_mariadb *server = calloc(1, sizeof *server);
-    if (server == NULL)
-        fail_msg("out of memory for a server");
-    servers[server_count++] = server;
-    server->server = HF_PROCESS_NONE;
+    struct hf_test_mariadb *server = new_server();
     server->more = more;
-    snprintf(server->folder, sizeof server->folder, "%s", hf_test_folder());
     snprintf(server->data, sizeof server->data, "%s/data", server->folder);
-    snprintf(server->socket, sizeof server->socket, "%s/m.sock", server->folder);
-    snprintf(server->log, sizeof server->log, "%s/server.log", server->folder);
-    give(server->folder, 0755);
     if (mkdir(server->data, 0700) != 0)
         fail_msg("no folder for data: %s", strerror(errno));
     give(server->data, 0700);
     make_system_tables(server);
+    run_server(server);
+    return server;
+}
+
+struct hf_test_mariadb *
+hf_test_mariadb_open(const char *data)
+{
+    struct hf_test_mariadb *server = new_server();
+    struct hf_error err;
+    char above[sizeof server->data];
+    server->is_copy = true;
+    assert_true((size_t)snprintf(server->data, sizeof server->data, "%s", data) < sizeof server->data);
+    snprintf(above, sizeof above, "%s", data);
+    *strrchr(above, '/') = 0;
+    assert_int_equal(chmod(above, 0755), 0);
+    if (geteuid() == 0)
+        hf_assert_ok(hf_tree_give(data, hf_test_mariadb_uid(), hf_test_mariadb_gid(), &err), &err);
     run_server(server);
     return server;
 }
@@ -82,23 +88,40 @@ hf_test_mariadb_resume(struct hf_test_mariadb *server)
 MYSQL *
 hf_test_mariadb_connect(const char *socket)
 {
+    MYSQL *conn = hf_test_mariadb_try_connect(socket);
+    if (conn == NULL)
+        fail_msg("could not connect to %s", socket);
+    return conn;
+}
+
+MYSQL *
+hf_test_mariadb_try_connect(const char *socket)
+{
+    const unsigned seconds = ANSWER_SECONDS;
     MYSQL *conn = mysql_init(NULL);
     if (conn == NULL)
         fail_msg("out of memory for a connection");
-    if (mysql_real_connect(conn, NULL, "root", "", NULL, 0, socket, 0) == NULL)
-        fail_msg("could not connect to %s: %s", socket, mysql_error(conn));
-    return conn;
+    mysql_options(conn, MYSQL_OPT_READ_TIMEOUT, &seconds);
+    if (mysql_real_connect(conn, NULL, "root", "", NULL, 0, socket, 0) != NULL)
+        return conn;
+    mysql_close(conn);
+    return NULL;
 }
 
 void
 hf_test_mysql(MYSQL *conn, const char *sql)
 {
+    if (!hf_test_mysql_try(conn, sql))
+        fail_msg("%.200s: %s", sql, mysql_error(conn));
+}
+
+bool
+hf_test_mysql_try(MYSQL *conn, const char *sql)
+{
     if (mysql_query(conn, sql) != 0)
-        fail_msg("%s: %s", sql, mysql_error(conn));
-    MYSQL_RES *result = mysql_store_result(conn);
-    if (result == NULL && mysql_errno(conn) != 0)
-        fail_msg("%s: %s", sql, mysql_error(conn));
-    mysql_free_result(result);
+        return false;
+    mysql_free_result(mysql_store_result(conn));
+    return mysql_errno(conn) == 0;
 }
 
 const char *
@@ -149,6 +172,28 @@ hf_test_mariadb_gid(void)
 {
     const struct passwd *account = geteuid() == 0 ? getpwnam("mysql") : NULL;
     return account == NULL ? getegid() : account->pw_gid;
+}
+
+/* With a folder for its socket and its words. */
+static struct hf_test_mariadb *
+new_server(void)
+{
+    if (owner == 0) {
+        owner = getpid();
+        atexit(stop_all);
+    }
+    if (server_count == MOST_SERVERS)
+        fail_msg("more than %d servers in one test program", MOST_SERVERS);
+    struct hf_test_mariadb *server = calloc(1, sizeof *server);
+    if (server == NULL)
+        fail_msg("out of memory for a server");
+    servers[server_count++] = server;
+    server->server = HF_PROCESS_NONE;
+    snprintf(server->folder, sizeof server->folder, "%s", hf_test_folder());
+    snprintf(server->socket, sizeof server->socket, "%s/m.sock", server->folder);
+    snprintf(server->log, sizeof server->log, "%s/server.log", server->folder);
+    give(server->folder, 0755);
+    return server;
 }
 
 /* Before the test's folders go; a child of the test that exits leaves the servers alone. */
@@ -221,18 +266,16 @@ static void
 run_server(struct hf_test_mariadb *server)
 {
     char data[128], socket[128], pid[128];
+    static const char *const of_a_source[] = {"--log-bin=bin", "--server-id=7", "--innodb-log-file-size=8M",
+                                              "--innodb-flush-log-at-trx-commit=2", NULL};
     const char *argv[MOST_ARGUMENTS] = {"/usr/sbin/mariadbd",
                                         "--no-defaults",
                                         "--skip-networking",
                                         data,
                                         socket,
                                         pid,
-                                        "--log-bin=bin",
-                                        "--server-id=7",
-                                        "--innodb-log-file-size=8M",
                                         "--innodb-buffer-pool-size=16M",
                                         "--innodb-flush-method=nosync",
-                                        "--innodb-flush-log-at-trx-commit=2",
                                         "--performance-schema=0"};
     size_t count = 0;
     struct hf_error err;
@@ -241,6 +284,8 @@ run_server(struct hf_test_mariadb *server)
     snprintf(pid, sizeof pid, "--pid-file=%s/pid", server->folder);
     while (argv[count] != NULL)
         count++;
+    for (size_t i = 0; !server->is_copy && of_a_source[i] != NULL; i++)
+        argv[count++] = of_a_source[i];
     for (size_t i = 0; server->more != NULL && server->more[i] != NULL && count + 1 < MOST_ARGUMENTS; i++)
         argv[count++] = server->more[i];
     _cleanup_(hf_closep) int log = open(server->log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
@@ -257,11 +302,11 @@ run_server(struct hf_test_mariadb *server)
     for (int waited_ms = 0; waited_ms < TIMEOUT_MS; waited_ms += 50) {
         bool ended;
         int status;
-        MYSQL *conn = mysql_init(NULL);
-        const bool there = mysql_real_connect(conn, NULL, "root", "", NULL, 0, server->socket, 0) != NULL;
-        mysql_close(conn);
-        if (there)
+        MYSQL *conn = hf_test_mariadb_try_connect(server->socket);
+        if (conn != NULL) {
+            mysql_close(conn);
             return;
+        }
         hf_assert_ok(hf_process_wait(&server->server, 50, &ended, &status, &err), &err);
         if (ended) {
             server->server = HF_PROCESS_NONE;

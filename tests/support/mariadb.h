@@ -22,6 +22,7 @@ struct hf_test_mariadb {
     char log[96];             // what the server wrote to stderr
     struct hf_process server; // NONE while stopped
     const char *const *more;  // borrowed from the caller of start
+    bool is_copy;             // made by open: nothing but what a server needs
 };
 
 /* Made, started, and taking connections; `more` are arguments of the server, may be NULL, else ends with NULL. */
@@ -30,14 +31,22 @@ struct hf_test_mariadb *hf_test_mariadb_start(const char *const *more);
 void hf_test_mariadb_stop(struct hf_test_mariadb *server, int signal);
 void hf_test_mariadb_resume(struct hf_test_mariadb *server);
 
-/* A connection as root over a server's socket.  mysql_close() it. */
+/* A connection as root over a server's socket, which waits 30 s for an answer.  mysql_close() it. */
 MYSQL *hf_test_mariadb_connect(const char *socket);
-void hf_test_mysql(MYSQL *conn, const char *sql); // must succeed; answers are thrown away
+MYSQL *hf_test_mariadb_try_connect(const char *socket); // NULL when it cannot be reached
+void hf_test_mysql(MYSQL *conn, const char *sql);       // must succeed; answers are thrown away
+bool hf_test_mysql_try(MYSQL *conn, const char *sql);   // false: the server refuses or is gone
 /* First cell of the answer; good until the next call; "" for NULL. */
 const char *hf_test_mysql_text(MYSQL *conn, const char *sql);
 
 /* mariadb-backup --backup into <target>, which belongs to us then. */
 void hf_test_mariadb_backup(const struct hf_test_mariadb *server, const char *target);
+
+/*
+ * A plain server over a data directory that was restored, and may stand anywhere in the test's folders: it takes it over,
+ * for its account, together with the way there.  Without a binary log.  It is stopped and resumed like any other.
+ */
+struct hf_test_mariadb *hf_test_mariadb_open(const char *data);
 
 /* The account of servers that are not in a sandbox. */
 uid_t hf_test_mariadb_uid(void);

@@ -25,7 +25,6 @@ static struct {
     char gtid[64], checksum[64];
 } moments[MOMENTS];
 
-static bool answers(const char *socket);
 static void begin(void);
 static const char *checksum_of(MYSQL *conn);
 static void restored(char data[static 300]);
@@ -71,24 +70,13 @@ HF_TEST(a_copy_that_is_not_the_one_the_log_goes_on_from_fails_and_says_no_row)
     assert_non_null(strstr(err.message, "the copy could not replay the binary log: error "));
 }
 
-static bool
-answers(const char *socket)
-{
-    MYSQL *conn = mysql_init(NULL);
-    const bool there = mysql_real_connect(conn, NULL, "root", "", NULL, 0, socket, 0) != NULL;
-    mysql_close(conn);
-    return there;
-}
-
 static void
 begin(void)
 {
-    char sql[300], to[320], datadir[320], socket[320];
-    int status;
-    struct hf_error err;
-    if (source.pid != 0)
+    char sql[300];
+    if (source.server != NULL)
         return;
-    mariadb_make(&source, hf_test_folder(), 11, "--max-binlog-size=65536 --sync-binlog=0 --binlog-format=ROW");
+    mariadb_make(&source, 11, "--max-binlog-size=65536 --sync-binlog=0 --binlog-format=ROW");
     test_vault_make(&vault, hf_test_folder());
     MYSQL *conn = mariadb_open(&source);
     mariadb_sql(conn, "CREATE DATABASE clinic");
@@ -98,16 +86,7 @@ begin(void)
     binlog_receiving_start(&receiving);
     binlog_receiving_catch_up(&receiving, conn);
     snprintf(backup, sizeof backup, "%s/backup", hf_test_folder());
-    snprintf(to, sizeof to, "--target-dir=%s", backup);
-    snprintf(datadir, sizeof datadir, "--datadir=%s/data", source.folder);
-    snprintf(socket, sizeof socket, "--socket=%s", source.socket);
-    const char *const argv[] = {
-        "/usr/bin/mariadb-backup", "--no-defaults", "--backup", to, datadir, socket, "--user=root", NULL};
-    _cleanup_(hf_buf_done) struct hf_buf log = HF_BUF_INIT(4 * HF_MIB);
-    const struct hf_process_options options = {.argv = argv, .stdin_fd = -1, .stdout_fd = -1, .stderr_fd = -1};
-    hf_assert_ok(hf_process_run(&options, NULL, 0, 120000, NULL, &log, &status, &err), &err);
-    if (status != 0)
-        fail_msg("mariadb-backup: %s", hf_buf_text(&log));
+    hf_test_mariadb_backup(source.server, backup);
 
     mariadb_sql(conn, "CREATE USER doctor@localhost IDENTIFIED BY 'secret'");
     for (size_t i = 0; i < MOMENTS; i++) {
@@ -191,44 +170,10 @@ replay(const char *data, const struct hf_binlog_target *target, struct hf_error 
 static void
 expect(const char *data, const char *checksum)
 {
-    struct hf_error err;
-    char to[320], socket[100], at[120];
-    if (geteuid() == 0)
-        hf_assert_ok(hf_tree_give(data, hf_test_mariadb_uid(), hf_test_mariadb_gid(), &err), &err);
-    const char *folder = hf_test_folder();
-    assert_int_equal(chmod(folder, 0777), 0);
-    snprintf(to, sizeof to, "--datadir=%s", data);
-    snprintf(at, sizeof at, "%s/s", folder);
-    snprintf(socket, sizeof socket, "--socket=%.80s", at);
-    char *parent = strdup(data);
-    *strrchr(parent, '/') = '\0';
-    assert_int_equal(chmod(parent, 0755), 0);
-    free(parent);
-    const char *const argv[] = {"/usr/sbin/mariadbd",
-                                "--no-defaults",
-                                to,
-                                socket,
-                                "--skip-networking",
-                                "--innodb-buffer-pool-size=16M",
-                                "--pid-file=pid",
-                                NULL};
-    const struct hf_process_options options = {.argv = argv,
-                                               .stdin_fd = -1,
-                                               .stdout_fd = -1,
-                                               .stderr_fd = -1,
-                                               .become = geteuid() == 0,
-                                               .uid = hf_test_mariadb_uid(),
-                                               .gid = hf_test_mariadb_gid()};
-    _cleanup_(hf_process_kill) struct hf_process server = HF_PROCESS_NONE;
-    hf_assert_ok(hf_process_start(&options, &server, &err), &err);
-    for (int i = 0; i < 1200 && !answers(at); i++) {
-        bool ended;
-        int status;
-        hf_assert_ok(hf_process_wait(&server, 50, &ended, &status, &err), &err);
-        assert_false(ended);
-    }
-    MYSQL *conn = hf_test_mariadb_connect(at);
+    struct hf_test_mariadb *copy = hf_test_mariadb_open(data);
+    MYSQL *conn = hf_test_mariadb_connect(copy->socket);
     assert_string_equal(checksum_of(conn), checksum);
     assert_string_equal(hf_test_mysql_text(conn, "SELECT COUNT(*) FROM mysql.user WHERE User = 'doctor'"), "1");
     mysql_close(conn);
+    hf_test_mariadb_stop(copy, SIGKILL);
 }
