@@ -161,6 +161,23 @@ hf_mariadb_find(const char *series, const char *packages, struct hf_mariadb_prog
 }
 
 bool
+hf_mariadb_find_among(const char *series, const char *const *prefixes, const char **ret_packages, struct hf_error *err)
+{
+    struct hf_mariadb_programs programs;
+    *ret_packages = NULL;
+    if (hf_mariadb_find(series, NULL, &programs, err))
+        return true;
+    for (size_t i = 0; prefixes != NULL && prefixes[i] != NULL; i++) {
+        struct hf_error ignored;
+        if (hf_mariadb_find(series, prefixes[i], &programs, &ignored)) {
+            *ret_packages = prefixes[i];
+            return true;
+        }
+    }
+    return false;
+}
+
+bool
 hf_mariadb_series(const char *version, char ret[static 16])
 {
     unsigned major, minor, patch;

@@ -90,5 +90,11 @@ struct hf_mariadb_programs {
 /* NOT_FOUND names what is missing, or that it is of another series.  Runs both programs with --version. */
 HF_MUST_CHECK bool hf_mariadb_find(const char *series, const char *packages, struct hf_mariadb_programs *ret,
                                    struct hf_error *err);
+/*
+ * Where they are: on this host (*ret_packages is NULL then), else in the first of `prefixes` that has them (borrowed from
+ * there; the list ends with NULL and may be NULL).  The error speaks of the host.
+ */
+HF_MUST_CHECK bool hf_mariadb_find_among(const char *series, const char *const *prefixes, const char **ret_packages,
+                                         struct hf_error *err);
 /* "10.11" of "10.11.6-MariaDB-0+deb12u1-log"; false for a text that is no version of MariaDB's. */
 bool hf_mariadb_series(const char *version, char ret[static 16]);

@@ -227,6 +227,22 @@ hf_postgres_find(unsigned major, const char *packages, char **ret_program, struc
     return true;
 }
 
+bool
+hf_postgres_find_among(unsigned major, const char *const *prefixes, const char **ret_packages, struct hf_error *err)
+{
+    *ret_packages = NULL;
+    if (hf_postgres_find(major, NULL, NULL, err))
+        return true;
+    for (size_t i = 0; prefixes != NULL && prefixes[i] != NULL; i++) {
+        struct hf_error ignored;
+        if (hf_postgres_find(major, prefixes[i], NULL, &ignored)) {
+            *ret_packages = prefixes[i];
+            return true;
+        }
+    }
+    return false;
+}
+
 const char *
 hf_postgres_connection_options(unsigned major)
 {

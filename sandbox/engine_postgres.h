@@ -77,6 +77,12 @@ HF_MUST_CHECK bool hf_postgres_prepare(const char *data, bool standby, struct hf
 
 /* Whether a server of that version is there; *ret_program (may be NULL) is its path, to be freed. */
 HF_MUST_CHECK bool hf_postgres_find(unsigned major, const char *packages, char **ret_program, struct hf_error *err);
+/*
+ * Where it is: on this host (*ret_packages is NULL then), else in the first of `prefixes` that has it (borrowed from
+ * there; the list ends with NULL and may be NULL).  The error speaks of the host.
+ */
+HF_MUST_CHECK bool hf_postgres_find_among(unsigned major, const char *const *prefixes, const char **ret_packages,
+                                          struct hf_error *err);
 
 /*
  * The "options" of every connection to a server in the sandbox: what roles and databases of the copy cannot override.

@@ -54,10 +54,9 @@ check_postgres(const struct hf_settings *settings, uint32_t server_version, stru
     const unsigned major = server_version / 10000;
     char detail[128];
     struct hf_error why;
-    bool found = hf_postgres_find(major, NULL, NULL, &why);
-    for (size_t i = 0;
-         !found && settings->sandbox.postgres_prefixes != NULL && settings->sandbox.postgres_prefixes[i] != NULL; i++)
-        found = hf_postgres_find(major, settings->sandbox.postgres_prefixes[i], NULL, NULL);
+    const char *const *prefixes = (const char *const *)settings->sandbox.postgres_prefixes;
+    const char *packages;
+    const bool found = hf_postgres_find_among(major, prefixes, &packages, &why);
     snprintf(detail, sizeof detail, "PostgreSQL %u", major);
     settle(check, found, found ? detail : why.message,
            why.hint[0] != 0 ? why.hint : "Install the server package of that release on the appliance.");

@@ -201,14 +201,7 @@ static bool
 find_server(struct hf_live_copy *copy, struct hf_postgres_settings *settings, struct hf_error *err)
 {
     const char *const *prefixes = (const char *const *)hf_worker_settings(copy->worker)->sandbox.postgres_prefixes;
-    if (hf_postgres_find(settings->major, NULL, NULL, err))
-        return true;
-    for (size_t i = 0; prefixes != NULL && prefixes[i] != NULL; i++) {
-        settings->packages = prefixes[i];
-        if (hf_postgres_find(settings->major, prefixes[i], NULL, NULL))
-            return true;
-    }
-    return false;
+    return hf_postgres_find_among(settings->major, prefixes, &settings->packages, err);
 }
 
 /* The target once more, for the command line: what lies in the folder is the copy's word, and goes. */

@@ -18,8 +18,6 @@
 
 static bool able(const struct hf_restore_completion *completion, struct hf_error *err);
 static bool complete(const struct hf_restore_completion *completion, struct hf_error *err);
-static bool find_packages(const struct hf_restore_completion *completion, struct hf_mariadb_settings *settings,
-                          struct hf_error *err);
 static bool put_configuration(const struct hf_restore_completion *completion, const struct hf_mariadb_layout *layout,
                               struct hf_error *err);
 static bool apply_log(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings,
@@ -47,7 +45,7 @@ able(const struct hf_restore_completion *completion, struct hf_error *err)
     struct hf_mariadb_settings settings = {.series = series};
     if (!hf_mariadb_series(completion->server_version, series))
         return hf_fail(err, HF_ERR_CORRUPT, "the backup is of no version of MariaDB");
-    return find_packages(completion, &settings, err);
+    return hf_mariadb_find_among(series, completion->packages, &settings.packages, err);
 }
 
 static bool
@@ -58,29 +56,13 @@ complete(const struct hf_restore_completion *completion, struct hf_error *err)
     struct hf_mariadb_settings settings = {.series = series, .buffer_pool_bytes = BUFFER_POOL, .durable = true};
     if (!hf_mariadb_series(completion->server_version, series))
         return hf_fail(err, HF_ERR_CORRUPT, "the backup is of no version of MariaDB");
-    return find_packages(completion, &settings, err) &&
+    return hf_mariadb_find_among(series, completion->packages, &settings.packages, err) &&
            hf_mariadb_read_layout(completion->folder, &settings.layout, err) &&
            hf_mariadb_read_last_lsn(completion->folder, &last_lsn, err) &&
            put_configuration(completion, &settings.layout, err) &&
            hf_mariadb_make_ready(completion->folder, &settings.layout, err) &&
            apply_log(completion, &settings, last_lsn, err) && clean(completion->folder, err) &&
            (completion->replay == NULL || replay(completion, &settings, err));
-}
-
-static bool
-find_packages(const struct hf_restore_completion *completion, struct hf_mariadb_settings *settings,
-              struct hf_error *err)
-{
-    struct hf_mariadb_programs programs;
-    struct hf_error ignored;
-    if (hf_mariadb_find(settings->series, NULL, &programs, err))
-        return true;
-    for (size_t i = 0; completion->packages != NULL && completion->packages[i] != NULL; i++) {
-        settings->packages = completion->packages[i];
-        if (hf_mariadb_find(settings->series, settings->packages, &programs, &ignored))
-            return true;
-    }
-    return false;
 }
 
 /*

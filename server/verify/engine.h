@@ -154,6 +154,12 @@ void hf_attempt_judge_end(struct hf_attempt *attempt, struct hf_verify_check *ch
 HF_MUST_CHECK bool hf_attempt_goes_on(const struct hf_attempt *attempt, struct hf_error *err);
 /* An error that says nothing about the backup and leaves no sensible outcome. */
 bool hf_attempt_is_fatal(const struct hf_error *err);
+/*
+ * For a step that failed at something of the backup's: fatal errors are handed on, CORRUPT fails the check, all else
+ * leaves it open; the attempt is over.
+ */
+HF_MUST_CHECK bool hf_attempt_judge_failure(struct hf_attempt *attempt, struct hf_verify_check *check,
+                                            const struct hf_error *failure, struct hf_error *err);
 /* Connections at once, for checks: as asked for, else one for each processor. */
 unsigned hf_attempt_jobs(const struct hf_attempt *attempt);
 

@@ -232,6 +232,22 @@ hf_attempt_is_fatal(const struct hf_error *err)
     return err->kind == HF_ERR_NO_MEMORY || err->kind == HF_ERR_CANCELLED;
 }
 
+bool
+hf_attempt_judge_failure(struct hf_attempt *attempt, struct hf_verify_check *check, const struct hf_error *failure,
+                         struct hf_error *err)
+{
+    if (hf_attempt_is_fatal(failure)) {
+        *err = *failure;
+        return false;
+    }
+    attempt->over = true;
+    if (failure->kind == HF_ERR_CORRUPT)
+        hf_check_fail(check, "%s", failure->message);
+    else
+        hf_check_cannot_tell(check, "%s", failure->message);
+    return true;
+}
+
 unsigned
 hf_attempt_jobs(const struct hf_attempt *attempt)
 {

@@ -167,16 +167,7 @@ correct(struct hf_attempt *attempt, struct hf_error *err)
     struct hf_error failure;
     if (hf_corrections_apply(attempt->data, &failure))
         return judge_renamed(attempt, err);
-    if (hf_attempt_is_fatal(&failure)) {
-        *err = failure;
-        return false;
-    }
-    attempt->over = true;
-    if (failure.kind == HF_ERR_CORRUPT)
-        hf_check_fail(hf_attempt_check(attempt, "files_complete"), "%s", failure.message);
-    else
-        hf_check_cannot_tell(hf_attempt_check(attempt, "files_complete"), "%s", failure.message);
-    return true;
+    return hf_attempt_judge_failure(attempt, hf_attempt_check(attempt, "files_complete"), &failure, err);
 }
 
 /* Their rows may be gone, and nothing in the copy would tell (corrections.h). */
@@ -206,21 +197,11 @@ static bool
 read_backup(struct hf_attempt *attempt, struct hf_error *err)
 {
     struct mariadb *mariadb = attempt->own;
-    struct hf_verify_check *replay = hf_attempt_check(attempt, "replay");
     struct hf_error failure;
     if (hf_mariadb_read_layout(attempt->data, &mariadb->layout, &failure) &&
         hf_mariadb_read_last_lsn(attempt->data, &mariadb->last_lsn, &failure))
         return true;
-    if (hf_attempt_is_fatal(&failure)) {
-        *err = failure;
-        return false;
-    }
-    attempt->over = true;
-    if (failure.kind == HF_ERR_CORRUPT)
-        hf_check_fail(replay, "%s", failure.message);
-    else
-        hf_check_cannot_tell(replay, "%s", failure.message);
-    return true;
+    return hf_attempt_judge_failure(attempt, hf_attempt_check(attempt, "replay"), &failure, err);
 }
 
 /* A folder in the data directory is a database to the server: what is none goes. */
@@ -255,17 +236,9 @@ start(struct hf_attempt *attempt, struct hf_error *err)
 static bool
 find_programs(struct hf_attempt *attempt, struct hf_mariadb_settings *settings)
 {
-    const char *const *packages = attempt->options->packages;
-    struct hf_mariadb_programs programs;
     struct hf_error failure;
-    if (hf_mariadb_find(settings->series, NULL, &programs, &failure))
+    if (hf_mariadb_find_among(settings->series, attempt->options->packages, &settings->packages, &failure))
         return true;
-    for (size_t i = 0; packages != NULL && packages[i] != NULL; i++) {
-        struct hf_error ignored;
-        settings->packages = packages[i];
-        if (hf_mariadb_find(settings->series, packages[i], &programs, &ignored))
-            return true;
-    }
     attempt->over = true;
     hf_check_cannot_tell(hf_attempt_check(attempt, "start"), "%s", failure.message);
     return false;

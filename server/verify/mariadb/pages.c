@@ -19,19 +19,12 @@ struct walk {
     int64_t pages, unjudged;
 };
 
-/* Where a file stands in its tablespace. */
-struct stretch {
-    uint64_t first; // number of its first page
-    bool system;    // of the system tablespace
-};
-
 static bool check_system(struct walk *walk, const struct hf_mariadb_layout *layout, struct hf_error *err);
 static bool walk_folder(struct walk *walk, const char *folder, const char *database, struct hf_error *err);
 static bool holds_pages(const char *name, bool in_database);
 static bool check_space(struct walk *walk, const char *path, const char *name, struct hf_error *err);
 static bool check_file(struct walk *walk, const struct hf_innodb_space *space, int fd, uint64_t size, const char *name,
-                       const struct stretch *stretch, struct hf_error *err);
-static bool is_doublewrite(const struct hf_innodb_space *space, uint64_t number);
+                       uint64_t first, struct hf_error *err);
 
 bool
 hf_mariadb_check_pages(struct hf_attempt *attempt, const struct hf_mariadb_layout *layout,
@@ -64,7 +57,7 @@ hf_mariadb_check_pages(struct hf_attempt *attempt, const struct hf_mariadb_layou
 static bool
 check_system(struct walk *walk, const struct hf_mariadb_layout *layout, struct hf_error *err)
 {
-    struct stretch stretch = {.system = true};
+    uint64_t first = 0;
     struct hf_innodb_space space = {0};
     char names[HF_MARIADB_PATHS_BYTES], *rest = names;
     snprintf(names, sizeof names, "%s", layout->data_file_path);
@@ -79,14 +72,14 @@ check_system(struct walk *walk, const struct hf_mariadb_layout *layout, struct h
         if (path == NULL)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
         if (!hf_file_open(path, &fd, &info, &failure) ||
-            (stretch.first == 0 && (!hf_pread_all(fd, start, sizeof start, 0, name, &failure) ||
-                                    !hf_innodb_space_read(start, sizeof start, &space)))) {
+            (first == 0 && (!hf_pread_all(fd, start, sizeof start, 0, name, &failure) ||
+                            !hf_innodb_space_read(start, sizeof start, &space)))) {
             hf_check_found(walk->check, "file_missing", -1, "%s", name);
             return true;
         }
-        if (!check_file(walk, &space, fd, (uint64_t)info.st_size, name, &stretch, err))
+        if (!check_file(walk, &space, fd, (uint64_t)info.st_size, name, first, err))
             return false;
-        stretch.first += (uint64_t)info.st_size / space.page_bytes;
+        first += (uint64_t)info.st_size / space.page_bytes;
     }
     return true;
 }
@@ -135,7 +128,6 @@ holds_pages(const char *name, bool in_database)
 static bool
 check_space(struct walk *walk, const char *path, const char *name, struct hf_error *err)
 {
-    static const struct stretch whole = {.first = 0};
     struct hf_innodb_space space;
     struct stat info;
     uint8_t start[HF_INNODB_HEADER_BYTES];
@@ -152,12 +144,12 @@ check_space(struct walk *walk, const char *path, const char *name, struct hf_err
         hf_check_found(walk->check, "damaged_page", 0, "%s", name);
         return true;
     }
-    return check_file(walk, &space, fd, (uint64_t)info.st_size, name, &whole, err);
+    return check_file(walk, &space, fd, (uint64_t)info.st_size, name, 0, err);
 }
 
 static bool
 check_file(struct walk *walk, const struct hf_innodb_space *space, int fd, uint64_t size, const char *name,
-           const struct stretch *stretch, struct hf_error *err)
+           uint64_t first, struct hf_error *err)
 {
     const uint64_t whole = size - size % space->page_bytes;
     if (size != whole)
@@ -167,9 +159,7 @@ check_file(struct walk *walk, const struct hf_innodb_space *space, int fd, uint6
         if (!hf_attempt_goes_on(walk->attempt, err) || !hf_pread_all(fd, walk->buffer, length, at, name, err))
             return false;
         for (size_t within = 0; within < length; within += space->page_bytes, at += space->page_bytes) {
-            const uint64_t number = stretch->first + at / space->page_bytes;
-            if (stretch->system && is_doublewrite(space, number))
-                continue;
+            const uint64_t number = first + at / space->page_bytes;
             const enum hf_page_verdict verdict = hf_innodb_page_verdict(space, (uint32_t)number, walk->buffer + within);
             walk->pages++;
             walk->unjudged += verdict == HF_PAGE_UNJUDGED;
@@ -178,12 +168,4 @@ check_file(struct walk *walk, const struct hf_innodb_space *space, int fd, uint6
         }
     }
     return true;
-}
-
-/* The second and third extent of the system tablespace hold copies of pages that are being written. */
-static bool
-is_doublewrite(const struct hf_innodb_space *space, uint64_t number)
-{
-    const uint64_t extent = space->page_bytes >= 16384 ? 64 : HF_MIB / space->page_bytes;
-    return number >= extent && number < 3 * extent;
 }

@@ -224,7 +224,6 @@ start(struct hf_attempt *attempt, struct hf_error *err)
     static const char *const more[] = {"wal_recycle=off", NULL}; // of the log that it was given nothing is kept
     const struct postgres *postgres = attempt->own;
     const struct hf_recovery_facts *facts = &postgres->facts;
-    const char *const *packages = attempt->options->packages;
     struct hf_error failure;
     struct hf_postgres_settings settings = {
         .major = facts->server_version_num / 10000,
@@ -238,17 +237,10 @@ start(struct hf_attempt *attempt, struct hf_error *err)
         .timeline = postgres->log != NULL ? hf_copy_log_timeline(postgres->log) : NULL,
         .more = more,
     };
-    if (!hf_postgres_find(settings.major, NULL, NULL, &failure)) {
-        bool found = false;
-        for (size_t i = 0; packages != NULL && packages[i] != NULL && !found; i++) {
-            found = hf_postgres_find(settings.major, packages[i], NULL, NULL);
-            settings.packages = found ? packages[i] : NULL;
-        }
-        if (!found) {
-            attempt->over = true;
-            hf_check_cannot_tell(hf_attempt_check(attempt, "start"), "%s", failure.message);
-            return true;
-        }
+    if (!hf_postgres_find_among(settings.major, attempt->options->packages, &settings.packages, &failure)) {
+        attempt->over = true;
+        hf_check_cannot_tell(hf_attempt_check(attempt, "start"), "%s", failure.message);
+        return true;
     }
     return hf_attempt_start_sandbox(attempt, &hf_engine_postgres, &settings, err);
 }
