@@ -146,6 +146,7 @@ add_backup(json_t *content, const struct hf_verify_subject *subject, const struc
 static bool
 add_stream(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err)
 {
+    static const char on_record[] = "the log between these was never received, as the vault log says";
     const struct hf_verify_stream *stream = &outcome->stream;
     if (!stream->known)
         return hf_evidence_set_unknown(content, "stream", "no log that was archived behind the backup was replayed",
@@ -163,7 +164,8 @@ add_stream(json_t *content, const struct hf_verify_outcome *outcome, struct hf_e
     _cleanup_(hf_json_freep) json_t *gap = json_object();
     return set(gap, "from_position", name(stream->gap_from), err) &&
            set(gap, "to_position", name(stream->gap_to), err) &&
-           set(gap, "cause", json_string("the archive has no log between these"), err) &&
+           set(gap, "cause", json_string(stream->gap_recorded ? on_record : "the archive has no log between these"),
+               err) &&
            (json_array_append(gaps, gap) == 0 || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory"));
 }
 

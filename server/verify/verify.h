@@ -83,6 +83,7 @@ struct hf_verify_stream {
     int64_t newest_commit_at;                // 0: none
     char gap_from[HF_SOURCE_POSITION_BYTES]; // "": no gap behind it
     char gap_to[HF_SOURCE_POSITION_BYTES];
+    bool gap_recorded; // the vault log says that what lies between is missing for good
 };
 
 /* Where the source stood, and when the copy did. */

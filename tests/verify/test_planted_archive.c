@@ -24,10 +24,10 @@
 static struct planted planted;
 static struct test_vault receivers; // the same repository, opened once more: a receiver is another process
 static struct receiving receiving;
-static struct hf_id backup, stray; // the second one lies on a branch that was left
-static char kept[600];             // copy of the repository with the archive of one timeline, nobody at work in it
-static char left[128];             // copy of the data directory from before `stray`
-static int number;                 // commits of the ledger
+static struct hf_id early, backup, stray; // from before the stream; inside it; on a branch that was left
+static char kept[600]; // copy of the repository with the archive of one timeline, nobody at work in it
+static char left[128]; // copy of the data directory from before `stray`
+static int number;     // commits of the ledger
 static bool begun;
 
 static void
@@ -91,7 +91,12 @@ begin(void)
         receivers = planted.vault;
         receivers.repository = NULL;
         receivers.vault = NULL;
+        early = planted_backup(&planted);
         PGconn *conn = planted_start(&planted);
+        hf_test_sql(conn, "CREATE TABLE before_the_stream ()");
+        hf_test_sql(conn, "SELECT pg_switch_wal()");
+        hf_test_sql(conn, "CREATE TABLE at_the_stream ()");
+        hf_test_sql(conn, "CHECKPOINT"); // the slot begins behind it
         receiving_init(&receiving, &receivers, planted.cluster);
         receive(conn);
         backup = planted_backup(&planted);
@@ -336,7 +341,7 @@ HF_TEST(a_flipped_frame_of_a_journal_is_a_hole_that_is_named)
 }
 
 /* As a receiver records it that comes back after the server has recycled log: a gap, and what comes behind it. */
-HF_TEST(a_gap_on_record_leaves_the_attempt_open_and_is_named)
+HF_TEST(a_gap_on_record_bounds_the_window_and_not_the_backup)
 {
     struct hf_verify_outcome outcome;
     struct hf_error err;
@@ -364,12 +369,63 @@ HF_TEST(a_gap_on_record_leaves_the_attempt_open_and_is_named)
     hf_assert_ok(hf_stream_writer_append(writer, &frame, page, sizeof page, &err), &err);
     hf_assert_ok(hf_stream_writer_close(&writer, &err), &err);
 
-    const struct hf_verify_options options = streamed_options();
+    struct hf_verify_options options = streamed_options();
+    options.catch_up_ms = BOUND_MS;
     planted_verify(&planted, &backup, &options, &outcome);
-    expect(&outcome, HF_ATTEMPT_INCONCLUSIVE, "archive", HF_VERDICT_NOT_DETERMINABLE,
-           "which is on record: replayed to");
+    expect(&outcome, HF_ATTEMPT_PASSED, "archive", HF_VERDICT_PASSED, "");
+    expect(&outcome, HF_ATTEMPT_PASSED, "caught_up", HF_VERDICT_NOT_DETERMINABLE, "a gap of the archive, on record");
     assert_false(outcome.store_damaged);
+    assert_true(outcome.stream.gap_recorded && outcome.stream.commits > SOME_COMMITS);
+    assert_string_equal(outcome.stream.to_position, hf_lsn_format(windows[0].whole, to)); // where the window ends
+    assert_string_equal(outcome.stream.gap_from, hf_lsn_format(gap.from, to));
     assert_string_equal(outcome.stream.gap_to, hf_lsn_format(gap.to, to));
+    hf_verify_outcome_done(&outcome);
+}
+
+/* Its slot was dropped, and the server has recycled what was written while it was taken. */
+HF_TEST(a_backup_whose_own_log_ends_in_a_gap_on_record_is_proven_without_the_log_behind_it)
+{
+    struct hf_verify_outcome outcome;
+    begin();
+    PGconn *conn = planted_start(&planted);
+    hf_test_sql(conn, "SELECT pg_drop_replication_slot(slot_name) FROM pg_replication_slots");
+    PQfinish(conn);
+    const struct hf_id later = planted_backup(&planted);
+    conn = planted_start(&planted);
+    for (int i = 0; i < 40; i++) {
+        commit(conn, 1, 10);
+        hf_test_sql(conn, "SELECT pg_switch_wal()");
+    }
+    hf_test_sql(conn, "CHECKPOINT");
+    hf_test_sql(conn, "CHECKPOINT");
+    const int gaps = atomic_load(&receiving.gaps);
+    receive(conn);
+    receiving_stop(&receiving);
+    planted_stop(&planted, conn);
+    assert_int_equal(atomic_load(&receiving.gaps), gaps + 1);
+    test_vault_reopen(&planted.vault);
+    struct hf_verify_options options = streamed_options();
+    options.catch_up_ms = BOUND_MS;
+    planted_verify(&planted, &later, &options, &outcome);
+    expect(&outcome, HF_ATTEMPT_PASSED, "archive", HF_VERDICT_NOT_DETERMINABLE, "own log ends in a gap");
+    assert_false(outcome.store_damaged || outcome.stream.known);
+    hf_verify_outcome_done(&outcome);
+    planted_verify(&planted, &backup, &options, &outcome);
+    expect(&outcome, HF_ATTEMPT_PASSED, "archive", HF_VERDICT_PASSED, "");
+    assert_true(outcome.stream.gap_recorded);
+    hf_verify_outcome_done(&outcome);
+}
+
+HF_TEST(an_archive_that_begins_behind_the_backup_says_nothing_against_it)
+{
+    struct hf_verify_outcome outcome;
+    begin();
+    struct hf_verify_options options = streamed_options();
+    options.catch_up_ms = BOUND_MS;
+    planted_verify(&planted, &early, &options, &outcome);
+    expect(&outcome, HF_ATTEMPT_PASSED, "archive", HF_VERDICT_NOT_DETERMINABLE, "the archive begins at");
+    expect(&outcome, HF_ATTEMPT_PASSED, "caught_up", HF_VERDICT_NOT_DETERMINABLE, "on record");
+    assert_false(outcome.store_damaged);
     hf_verify_outcome_done(&outcome);
 }
 

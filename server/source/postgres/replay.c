@@ -52,12 +52,17 @@ static bool begins_before(const struct hf_replay_options *options, struct hf_err
 static bool find_path(struct hf_replay *replay, struct hf_error *err);
 static bool find_window(struct hf_replay *replay, struct hf_window *ret, struct hf_window *ret_next,
                         struct hf_error *err);
+static bool goes_on(const struct hf_window *window, uint64_t own_end);
+static uint64_t first_page(const struct hf_window *window);
 static bool walk_to_target(struct hf_replay *replay, const struct hf_window *window, struct hf_wal_seen *ret,
                            struct hf_error *err);
 static bool feed(void *context, uint32_t timeline, uint64_t position, const uint8_t *data, size_t length,
                  struct hf_error *err);
 static bool judge(struct hf_replay *replay, const struct hf_window *window, const struct hf_window *next,
                   const struct hf_wal_seen *seen, struct hf_error *err);
+static void note_gap(struct hf_replay *replay, const struct hf_window *window, const struct hf_window *next);
+static bool refuse_gap(const struct hf_window *window, const struct hf_window *next, const struct hf_wal_seen *seen,
+                       struct hf_error *err);
 static bool refuse_beyond(const struct hf_replay *replay, const struct hf_window *window, const struct hf_window *next,
                           const struct hf_wal_seen *seen, struct hf_error *err);
 static bool put_log(void *context, uint32_t timeline, uint64_t position, const uint8_t *data, size_t length,
@@ -105,6 +110,36 @@ struct hf_replay_facts
 hf_replay_proven(const struct hf_replay *replay)
 {
     return replay->facts;
+}
+
+bool
+hf_replay_find_hole(const struct hf_replay_options *options, bool *ret_found, struct hf_replay_hole *ret,
+                    struct hf_error *err)
+{
+    _cleanup_(hf_replay_freep) struct hf_replay *replay = calloc(1, sizeof *replay);
+    _cleanup_(hf_freep) struct hf_window *windows = NULL;
+    struct hf_replay_hole hole = {0};
+    size_t count;
+    if (replay == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a way through the log");
+    replay->options = options;
+    if (!find_path(replay, err) || !hf_archive_windows(options->archive, &replay->path, &windows, &count, err))
+        return false;
+    *ret_found = false;
+    for (size_t i = 0; i < count && hole.to == 0; i++) {
+        if (goes_on(&windows[i], replay->facts.own_end))
+            return true;
+        if (windows[i].end < replay->facts.own_end)
+            hole.from = windows[i].end;
+        else
+            hole.to = windows[i].start;
+    }
+    if (hole.to == 0) // the archive ends there
+        return true;
+    hole.recorded = hole.from == 0 || hf_archive_given_up(options->archive, &replay->path, hole.from) >= hole.to;
+    *ret_found = true;
+    *ret = hole;
+    return true;
 }
 
 /* Called while nothing can start on the folder yet: see replay.h. */
@@ -251,15 +286,14 @@ find_window(struct hf_replay *replay, struct hf_window *ret, struct hf_window *r
 {
     const struct hf_recovery_facts *backup = replay->options->facts;
     const uint64_t start = backup->start_lsn / backup->wal_segment_bytes * backup->wal_segment_bytes;
-    const uint64_t latest = replay->facts.own_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
     _cleanup_(hf_freep) struct hf_window *windows = NULL;
     size_t count;
     char text[HF_LSN_TEXT_BYTES], end[HF_LSN_TEXT_BYTES];
     if (!hf_archive_windows(replay->options->archive, &replay->path, &windows, &count, err))
         return false;
     for (size_t i = 0; i < count; i++) {
-        const uint64_t first = (windows[i].start + HF_WAL_PAGE_BYTES - 1) / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
-        if (first > latest || windows[i].end < replay->facts.own_end)
+        const uint64_t first = first_page(&windows[i]);
+        if (!goes_on(&windows[i], replay->facts.own_end))
             continue;
         replay->facts.from = first > start ? first : start;
         *ret = windows[i];
@@ -273,6 +307,19 @@ find_window(struct hf_replay *replay, struct hf_window *ret, struct hf_window *r
                hf_fail_hint(err, "Restore the backup itself, without a moment, or name an earlier backup.");
     return hf_fail(err, HF_ERR_CORRUPT, "the archive has a gap at %s, where the backup's own log ends", text) ||
            hf_fail_hint(err, "Name another backup: one that was begun in a window of the stream.");
+}
+
+/* Whether the log goes on in this window where a backup's own log ends: walked over from the start of a page. */
+static bool
+goes_on(const struct hf_window *window, uint64_t own_end)
+{
+    return first_page(window) <= own_end / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES && window->end >= own_end;
+}
+
+static uint64_t
+first_page(const struct hf_window *window)
+{
+    return (window->start + HF_WAL_PAGE_BYTES - 1) / HF_WAL_PAGE_BYTES * HF_WAL_PAGE_BYTES;
 }
 
 static bool
@@ -335,13 +382,10 @@ judge(struct hf_replay *replay, const struct hf_window *window, const struct hf_
                        (target->kind == HF_WAL_TO_POSITION && seen->stop == 0 && target->position <= seen->end);
     if (seen->stop == 0 && !whole)
         return refuse_beyond(replay, window, next, seen, err);
-    if (target->kind == HF_WAL_TO_THE_END && next->end != 0 && replay->options->up_to_gap) {
-        replay->facts.gap_from = window->end;
-        replay->facts.gap_to = next->start;
-    } else if (target->kind == HF_WAL_TO_THE_END && next->end != 0)
-        return hf_fail(err, HF_ERR_CORRUPT, "the archive has a gap from %s to %s behind the backup",
-                       hf_lsn_format(window->end, stop), hf_lsn_format(next->start, end)) ||
-               hf_fail_hint(err, "Name a backup that was begun behind the gap, or a moment before it.");
+    if (target->kind == HF_WAL_TO_THE_END && replay->options->up_to_gap)
+        note_gap(replay, window, next);
+    else if (target->kind == HF_WAL_TO_THE_END && next->end != 0)
+        return refuse_gap(window, next, seen, err);
     const uint64_t at = seen->stop != 0 ? seen->stop : seen->end;
     if (at < backup)
         return hf_fail(err, HF_ERR_USAGE, "recovery would stop at %s, before the end of the backup at %s",
@@ -353,6 +397,31 @@ judge(struct hf_replay *replay, const struct hf_window *window, const struct hf_
     // A switch makes the rest of its segment void: up to where there are bytes is enough.
     replay->facts.to = replay->facts.to < window->end ? replay->facts.to : window->end;
     return true;
+}
+
+/* Also one behind which nothing has come yet. */
+static void
+note_gap(struct hf_replay *replay, const struct hf_window *window, const struct hf_window *next)
+{
+    const uint64_t given_up = hf_archive_given_up(replay->options->archive, &replay->path, window->end);
+    if (next->end == 0 && given_up == window->end)
+        return;
+    replay->facts.gap_from = window->end;
+    replay->facts.gap_to = next->end != 0 ? next->start : given_up;
+    replay->facts.gap_recorded = given_up >= replay->facts.gap_to;
+}
+
+static bool
+refuse_gap(const struct hf_window *window, const struct hf_window *next, const struct hf_wal_seen *seen,
+           struct hf_error *err)
+{
+    char from[HF_LSN_TEXT_BYTES], to[HF_LSN_TEXT_BYTES], last[HF_TIME_TEXT_BYTES], first[HF_TIME_TEXT_BYTES];
+    hf_fail(err, HF_ERR_CORRUPT, "the archive has a gap from %s to %s behind the backup",
+            hf_lsn_format(window->end, from), hf_lsn_format(next->start, to));
+    if (seen->last_commit_at == 0 || next->first_time == 0)
+        return hf_fail_hint(err, "Name a backup that was begun behind the gap, or a moment before it.");
+    return hf_fail_hint(err, "Nearest: up to %s, or, from a backup begun behind the gap, after %s.",
+                        hf_time_format(seen->last_commit_at, last), hf_time_format(next->first_time, first));
 }
 
 static bool

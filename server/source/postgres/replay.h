@@ -9,7 +9,8 @@
  *     postgresql.auto.conf        the target and no other, archive_mode = off, restore_command = 'exit 1': the server
  *                                 demands one, and takes this answer for "look into pg_wal"
  *     recovery.signal             without it a server would replay whatever log lies there, behind the target too: so
- *                                 all of this is written while the folder has no global/pg_control (hf_restore_options.finish)
+ *                                 all of this is written while the folder has no global/pg_control
+ *                                 (hf_restore_options.finish)
  *
  * A segment in which a timeline begins has the bytes of the one before up to that place, as the server makes it.
  */
@@ -45,6 +46,7 @@ struct hf_replay_facts {
     uint64_t end;     // where a server stands that has replayed all of it: behind `to` when that cuts off a void rest
     uint64_t commits; // that were found behind the backup's own log
     uint64_t gap_from, gap_to; // up_to_gap: why it ends there; 0: no gap
+    bool gap_recorded;         // the vault log says that what lies between is missing for good
 };
 
 /*
@@ -56,6 +58,18 @@ HF_MUST_CHECK bool hf_replay_prove(const struct hf_replay_options *options, stru
                                    struct hf_error *err);
 void hf_replay_freep(struct hf_replay **replay);
 struct hf_replay_facts hf_replay_proven(const struct hf_replay *replay);
+
+/* A part of the archive that is not there, and in which a backup's own log ends. */
+struct hf_replay_hole {
+    uint64_t from, to; // from 0: the archive begins at `to`, behind the backup
+    bool recorded;     // as above; of an archive that begins there always
+};
+/*
+ * Whether the log behind a backup can be replayed at all: *ret_found, with the hole, when its own log ends in one. 
+ * Errors: those of the path.
+ */
+HF_MUST_CHECK bool hf_replay_find_hole(const struct hf_replay_options *options, bool *ret_found,
+                                       struct hf_replay_hole *ret, struct hf_error *err);
 
 /*
  * What has come into the archive since counts too, up to its last whole record, also on a newer timeline: for a server

@@ -25,6 +25,7 @@ struct hf_copy_log {
     struct hf_archive *archive;
     struct hf_replay_options options;
     struct hf_replay *replay; // NULL: there is nothing to replay, and the check says why
+    bool cut_off;             // a gap on record lies between the copy and the newest log: it cannot follow the source
     struct hf_replay_facts proven;
     struct hf_replay_feed *feed;
     uint64_t fed;
@@ -36,7 +37,7 @@ static bool reaches_own_end(struct hf_copy_log *log, char *ret_end, struct hf_er
 static bool prove(struct hf_copy_log *log, struct hf_error *err);
 static bool prove_on(struct hf_copy_log *log, uint32_t timeline, struct hf_error *err);
 static bool settle_proof(struct hf_copy_log *log, const struct hf_error *failure, struct hf_error *err);
-static bool is_recorded(const struct hf_copy_log *log, struct hf_error *err, bool *ret);
+static bool settle_hole(struct hf_copy_log *log, bool *ret_settled, struct hf_error *err);
 static void tell_stream(struct hf_copy_log *log);
 static bool feed_to(struct hf_copy_log *log, uint64_t until, struct hf_verify_check *check, bool *ret_goes_on,
                     struct hf_error *err);
@@ -186,6 +187,11 @@ hf_copy_log_follow(struct hf_copy_log *log, PGconn *conn, struct hf_error *err)
     if (!check->required)
         return true;
     hf_check_begin(check);
+    if (log->cut_off) { // the window ends there, and not the backup's worth
+        check->required = false;
+        hf_check_cannot_tell(check, "a gap of the archive, on record, lies between the copy and where the source is");
+        return true;
+    }
     if (log->replay == NULL || log->check->verdict != HF_VERDICT_PASSED) {
         hf_check_cannot_tell(check, "the archived log could not be replayed to its end: %.300s", log->check->reason);
         return true;
@@ -276,6 +282,11 @@ prove(struct hf_copy_log *log, struct hf_error *err)
             break;
     }
     hf_attempt_phase(log->attempt, "recover");
+    bool settled = false;
+    if (failure.kind == HF_ERR_CORRUPT && !settle_hole(log, &settled, &first))
+        return settle_proof(log, &first, err);
+    if (settled)
+        return true;
     return settle_proof(log, failure.kind == HF_ERR_CORRUPT || hf_attempt_is_fatal(&failure) ? &failure : &first, err);
 }
 
@@ -316,16 +327,26 @@ settle_proof(struct hf_copy_log *log, const struct hf_error *failure, struct hf_
     return true;
 }
 
-/* Whether the place where the proof had to stop is one that the vault log knows of. */
+/* The backup's own log ends where the archive is known to have none: it is proven, and nothing behind it can be. */
 static bool
-is_recorded(const struct hf_copy_log *log, struct hf_error *err, bool *ret)
+settle_hole(struct hf_copy_log *log, bool *ret_settled, struct hf_error *err)
 {
-    const struct hf_vault_state *state;
-    if (!hf_vault_read(log->attempt->vault, NULL, NULL, &state, err))
+    char from[HF_LSN_TEXT_BYTES], to[HF_LSN_TEXT_BYTES];
+    struct hf_replay_hole hole;
+    bool found;
+    if (!hf_replay_find_hole(&log->options, &found, &hole, err))
         return false;
-    *ret = false;
-    for (size_t i = 0; i < state->gap_count; i++)
-        *ret = *ret || (state->gaps[i].from <= log->proven.gap_from && state->gaps[i].to >= log->proven.gap_to);
+    *ret_settled = found && hole.recorded;
+    if (!*ret_settled)
+        return true;
+    log->check->required = false;
+    log->cut_off = true;
+    hf_lsn_format(hole.to, to);
+    if (hole.from == 0)
+        hf_check_cannot_tell(log->check, "the archive begins at %s, behind the end of the backup's own log", to);
+    else
+        hf_check_cannot_tell(log->check, "the backup's own log ends in a gap of the archive from %s to %s, on record",
+                             hf_lsn_format(hole.from, from), to);
     return true;
 }
 
@@ -343,6 +364,7 @@ tell_stream(struct hf_copy_log *log)
     snprintf(stream->to_position, sizeof stream->to_position, "%s", hf_lsn_format(proven.end, text));
     if (proven.gap_to == 0)
         return;
+    stream->gap_recorded = proven.gap_recorded;
     snprintf(stream->gap_from, sizeof stream->gap_from, "%s", hf_lsn_format(proven.gap_from, text));
     snprintf(stream->gap_to, sizeof stream->gap_to, "%s", hf_lsn_format(proven.gap_to, text));
 }
@@ -388,8 +410,6 @@ static void
 judge_archive(struct hf_copy_log *log, uint64_t reached)
 {
     char at[HF_LSN_TEXT_BYTES], end[HF_LSN_TEXT_BYTES], next[HF_LSN_TEXT_BYTES];
-    struct hf_error failure;
-    bool recorded;
     tell_stream(log);
     hf_lsn_format(reached, at);
     hf_lsn_format(log->proven.end, end);
@@ -398,23 +418,15 @@ judge_archive(struct hf_copy_log *log, uint64_t reached)
         hf_check_fail(log->check, "the copy replayed to %s, the archive ends at %s", at, end);
         return;
     }
-    if (log->proven.gap_to != 0) {
+    log->cut_off = log->proven.gap_to != 0 && log->proven.gap_recorded;
+    if (log->proven.gap_to != 0 && !log->proven.gap_recorded) {
         hf_lsn_format(log->proven.gap_to, next);
         hf_lsn_format(log->proven.gap_from, end);
-        if (!is_recorded(log, &failure, &recorded)) {
-            hf_check_cannot_tell(log->check, "%s", failure.message);
-        } else if (recorded) {
-            log->check->required = true;
-            hf_check_cannot_tell(log->check,
-                                 "behind %s the archive has a gap up to %s, which is on record: replayed to %s", end,
-                                 next, at);
-        } else {
-            log->check->required = true;
-            log->attempt->outcome->store_damaged = true;
-            hf_check_found(log->check, "archived_log_missing", -1, "%s", end);
-            hf_check_fail(log->check, "the log from %s to %s is missing in the archive, and no gap is on record", end,
-                          next);
-        }
+        log->check->required = true;
+        log->attempt->outcome->store_damaged = true;
+        hf_check_found(log->check, "archived_log_missing", -1, "%s", end);
+        hf_check_fail(log->check, "the log from %s to %s is missing in the archive, and no gap is on record", end,
+                      next);
         return;
     }
     log->check->required = true; // a source that is streamed no more has its proof all the same
