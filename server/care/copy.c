@@ -57,7 +57,9 @@ hf_repository_copy(struct hf_repository *from, const char *to, const struct hf_c
                         .piece = piece};
     ret->durability = hf_backend_durability(target);
     for (int tries = 1;; tries++) {
-        if (run_copy(&copy, err))
+        const bool done = run_copy(&copy, err);
+        ret->elapsed_ms = (hf_monotonic_ns() - copy.started_ns) / 1000000;
+        if (done)
             return true;
         if (!copy.collected || tries == TRIES_MOST)
             return hf_fail_within(err, "copy \"%s\"", to);
@@ -98,6 +100,23 @@ copy_go_on(const struct copy *copy, struct hf_error *err)
     return true;
 }
 
+bool
+copy_is_due(const struct copy *copy, const char *name)
+{
+    const struct hf_copy_options *options = copy->options;
+    const int64_t window = options->reread_window_ms, since = options->reread_since;
+    if (!options->fast)
+        return true;
+    if (window <= 0)
+        return false;
+    if (since < 0 || options->now < since || options->now - since >= window)
+        return true;
+    const uint32_t share = hf_crc32c(0, name, strlen(name));
+    const int64_t moment = (int64_t)(((unsigned __int128)share * (uint64_t)window) >> 32);
+    const int64_t from = since % window, to = options->now % window;
+    return from <= to ? from <= moment && moment < to : from <= moment || moment < to;
+}
+
 void
 copy_tell(struct copy *copy, enum hf_copy_problem_kind kind, const char *object, const char *message)
 {
@@ -119,8 +138,8 @@ run_copy(struct copy *copy, struct hf_error *err)
     // All that can be refused is, before anything is written.
     bool ok = know_place(copy, &mark, err) && compare_vaults(copy, &vaults, &count, err) &&
               begin_place(copy, &mark, err) && hf_backend_sweep(copy->to, &swept, &swept_bytes, err) &&
-              copy_keys(copy, "keys/", err) && copy_evidence(copy, err) && copy_vaults(copy, vaults, count, err) &&
-              copy_keys(copy, HF_IN_FORCE_PREFIX, err) && copy_keys_remove(copy, vaults, count, err);
+              copy_keys(copy, vaults, count, err) && copy_evidence(copy, err) &&
+              copy_vaults(copy, vaults, count, err) && copy_keys_remove(copy, vaults, count, err);
     for (size_t i = 0; i < count; i++)
         copy_vault_done(&vaults[i]);
     free(vaults);
@@ -278,9 +297,7 @@ copy_vaults(struct copy *copy, struct copy_vault *vaults, size_t count, struct h
     if (copy->report->heads == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the heads of vaults");
     for (size_t i = 0; i < count; i++) {
-        char prefix[128], text[HF_ID_TEXT_BYTES];
-        snprintf(prefix, sizeof prefix, "vaults/%s/keys-", hf_id_format(&vaults[i].id, text));
-        if (!copy_keys(copy, prefix, err) || !copy_vault_packs_and_log(copy, &vaults[i], err))
+        if (!copy_vault_packs_and_log(copy, &vaults[i], err))
             return false;
         note_head(copy, &vaults[i]);
     }

@@ -7,16 +7,18 @@
  * Order, for every vault: what an entry names is there, whole and durable, before the entry is.  A run that is killed
  * anywhere leaves an older state of the repository; the next goes on from there.
  *
- *   mark, superblock -> keys -> evidence -> for each vault: keys, then for each log entry (packs, barrier, entry)
- *     -> which root key is in force -> what the log deleted, or an end of keys, is removed -> mark: synced now
+ *   mark, superblock -> slots, then bundles, then which root key is in force -> evidence
+ *     -> for each vault, for each log entry: packs, barrier, entry
+ *     -> what the log deleted, or an end of keys, is removed -> mark: synced now
  *
  * Entries whose packs have been deleted or moved since come in one go with the entry that says so, after everything
  * else up to there: in between, for as long as writing some entries takes, backups are listed that lack packs.
  *
  * What is checked.  Log entries: place, chain and signature, before they are written.  Packs: the log's SHA-256 and size,
- * while they are read; with `read_back` again from there.  What lies there already: with `fast` by size (of each log its
- * last entry by content), else by content.  A pack, entry or key slot there that is not what it should be is replaced,
- * once its successor has been read whole, and told of.  Objects that prove nothing by themselves (bundles, evidence) and
+ * while they are read; with `read_back` again from there.  What lies there already: by content; with `fast` by size, but
+ * for the last entry of each log and, of everything, a share that is due: each object has its moment in the window
+ * `reread_window_ms`, by its name, and runs that each begin where the one before ended read all within it.  A pack, entry
+ * or key slot there that is not what it should be is replaced, once its successor has been read whole, and told of.  Objects that prove nothing by themselves (bundles, evidence) and
  * differ are told of and left: which of the two is wrong is not ours to guess.
  *
  * Refused before anything is written, as CONFLICT: a place that holds something else, another repository, or a repository
@@ -52,7 +54,9 @@ typedef void hf_copy_visitor(void *context, const struct hf_copy_problem *proble
 
 struct hf_copy_options {
     bool make;                 // the place may be an empty or missing folder
-    bool fast;                 // what is there already is judged by its size
+    bool fast;                 // what is there already is judged by its size, unless it is due
+    int64_t reread_window_ms;  // fast: 0: nothing is due
+    int64_t reread_since;      // fast: `now` of the run before; -1: everything is due
     bool read_back;            // what was written is read again and compared
     uint64_t bytes_per_second; // most that is written; 0: as fast as it goes
     int64_t now;
@@ -73,6 +77,8 @@ struct hf_copy_report {
     bool made;                          // the place was empty
     uint64_t entries, objects, bytes;   // written: log entries; other objects, and the bytes of all
     uint64_t kept, kept_bytes;          // packs that were there already
+    uint64_t compared, compared_bytes;  // of those: read there, and found to be what the log says
+    uint64_t elapsed_ms;                // the whole run
     uint64_t removed, removed_bytes;    // objects in which no pack lies any more, keys out of use
     uint64_t repaired, damaged, differ; // by enum hf_copy_problem_kind
     enum hf_durability durability;

@@ -42,6 +42,8 @@ struct copy {
     bool collected;                 // the original's packs were moved or deleted under our hands
 };
 HF_MUST_CHECK bool copy_go_on(const struct copy *copy, struct hf_error *err);
+/* Whether what lies there under that name is to be read, and not only looked at. */
+bool copy_is_due(const struct copy *copy, const char *name);
 void copy_tell(struct copy *copy, enum hf_copy_problem_kind kind, const char *object, const char *message);
 
 /* copy_object.c */
@@ -111,7 +113,7 @@ const char *copy_entry_name(const struct hf_id *vault, uint64_t sequence, char n
 HF_MUST_CHECK bool copy_vault_packs_and_log(struct copy *copy, const struct copy_vault *vault, struct hf_error *err);
 HF_MUST_CHECK bool copy_vault_remove(struct copy *copy, const struct copy_vault *vault, struct hf_error *err);
 
-/* copy_keys.c: slots and bundles, of the repository ("keys/") or of a vault; and the end of those the logs put out of use. */
-HF_MUST_CHECK bool copy_keys(struct copy *copy, const char *prefix, struct hf_error *err);
+/* copy_keys.c: slots, all bundles and what is in force; and the end of those the logs put out of use. */
+HF_MUST_CHECK bool copy_keys(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err);
 HF_MUST_CHECK bool copy_keys_remove(struct copy *copy, const struct copy_vault *vaults, size_t count,
                                     struct hf_error *err);

@@ -2,10 +2,18 @@
 #include <string.h>
 
 #include "server/care/copy_internal.h"
+#include "server/keys/generations.h"
 #include "server/keys/in_force.h"
+#include "server/keys/keys_internal.h"
 
 #define SLOT_PREFIX "keys/slot-"
+#define TURNS_MOST  3 // rotations that one run waits for
 
+static bool copy_one_state(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err);
+static bool copy_slots(struct copy *copy, struct hf_error *err);
+static bool copy_bundles(struct copy *copy, const struct copy_listing *here, struct hf_error *err);
+static bool copy_in_force(struct copy *copy, uint32_t generation, struct hf_error *err);
+static bool copy_if_new(struct copy *copy, const char *name, struct hf_error *err);
 static bool remove_slots(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err);
 static bool is_in_force(const struct copy_vault *vaults, size_t count, const char *slot, bool *known);
 static bool remove_bundles(struct copy *copy, const struct copy_vault *vault, struct hf_error *err);
@@ -13,25 +21,85 @@ static bool remove_unless_there(struct copy *copy, const struct copy_listing *he
                                 struct hf_error *err);
 
 /*
- * Which root key is in force is copied by itself, after everything that it opens: until then the older one opens what lies
- * there, as in a rotation (rotation.h).
+ * Keys may be rotated in the original meanwhile (rotation.h), and whatever of that is seen, the copy must open.  So bundles
+ * are named before slots are listed: the slots that open one were made before it.  And which root key is in force is
+ * copied after everything that it opens, and only if it was the same before the bundles were named.
  */
 bool
-copy_keys(struct copy *copy, const char *prefix, struct hf_error *err)
+copy_keys(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err)
+{
+    for (int tries = 0; tries < TURNS_MOST; tries++) {
+        uint32_t before, after;
+        if (!hf_in_force_find(copy->from, &before, err) || !copy_one_state(copy, vaults, count, err) ||
+            !hf_in_force_find(copy->from, &after, err))
+            return false;
+        if (before == after)
+            return copy_in_force(copy, before, err);
+    }
+    return hf_fail(err, HF_ERR_UNAVAILABLE, "the root key was replaced %d times while it was copied", TURNS_MOST);
+}
+
+static bool
+copy_one_state(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err)
+{
+    struct copy_listing *bundles = calloc(count + 1, sizeof *bundles);
+    if (bundles == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the keys of %zu vaults", count);
+    char prefix[HF_GENERATION_NAME_BYTES];
+    bool ok = copy_list(copy->from, HF_ROOT_BUNDLE_PREFIX, &bundles[count], err);
+    for (size_t i = 0; ok && i < count; i++) {
+        hf_vault_bundle_prefix(&vaults[i].id, prefix);
+        ok = copy_list(copy->from, prefix, &bundles[i], err);
+    }
+    ok = ok && copy_slots(copy, err);
+    for (size_t i = 0; ok && i <= count; i++)
+        ok = copy_bundles(copy, &bundles[i], err);
+    for (size_t i = 0; i <= count; i++)
+        copy_listing_done(&bundles[i]);
+    free(bundles);
+    return ok;
+}
+
+static bool
+copy_slots(struct copy *copy, struct hf_error *err)
 {
     _cleanup_(copy_listing_done) struct copy_listing here = {0}, there = {0};
-    if (!copy_list(copy->from, prefix, &here, err) || !copy_list(copy->to, prefix, &there, err))
+    if (!copy_list(copy->from, SLOT_PREFIX, &here, err) || !copy_list(copy->to, SLOT_PREFIX, &there, err))
         return false;
     for (size_t i = 0; i < here.count; i++) {
         const char *name = here.objects[i].name;
-        const bool slot = strncmp(name, SLOT_PREFIX, strlen(SLOT_PREFIX)) == 0;
-        const bool turn = strncmp(name, HF_IN_FORCE_PREFIX, strlen(HF_IN_FORCE_PREFIX)) == 0;
-        if (turn && strcmp(prefix, HF_IN_FORCE_PREFIX) != 0)
-            continue;
-        if (!copy_small(copy, name, slot ? COPY_PROVES_ITSELF : COPY_FIXED, copy_find(&there, name), err))
+        if (!copy_small(copy, name, COPY_PROVES_ITSELF, copy_find(&there, name), err))
             return false;
     }
     return true;
+}
+
+static bool
+copy_bundles(struct copy *copy, const struct copy_listing *here, struct hf_error *err)
+{
+    for (size_t i = 0; i < here->count; i++)
+        if (!copy_if_new(copy, here->objects[i].name, err))
+            return false;
+    return true;
+}
+
+/* Of generation 1 there is none. */
+static bool
+copy_in_force(struct copy *copy, uint32_t generation, struct hf_error *err)
+{
+    char name[HF_GENERATION_NAME_BYTES];
+    return generation == 1 || copy_if_new(copy, hf_generation_name(HF_IN_FORCE_PREFIX, generation, name), err);
+}
+
+static bool
+copy_if_new(struct copy *copy, const char *name, struct hf_error *err)
+{
+    bool found;
+    uint64_t size;
+    if (!hf_backend_stat(copy->to, name, &found, &size, err))
+        return false;
+    const struct copy_object there = {.name = (char *)(uintptr_t)name, .size = size};
+    return copy_small(copy, name, COPY_FIXED, found ? &there : NULL, err);
 }
 
 /*

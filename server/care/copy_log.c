@@ -285,7 +285,7 @@ compare_logs(struct copy *copy, struct copy_vault *vault, struct hf_error *err)
     for (size_t i = 0; i < there.count; i++) {
         if (!parse_sequence(there.objects[i].name + strlen(prefix), &sequence) || sequence == 0)
             continue;
-        if (copy->options->fast && sequence < vault->there)
+        if (sequence < vault->there && !copy_is_due(copy, there.objects[i].name))
             vault->present[sequence] = true;
         else if (!compare_entry(copy, vault, sequence, err))
             return false;

@@ -91,7 +91,7 @@ copy_small(struct copy *copy, const char *name, enum copy_small_kind kind, const
         return false;
     if (!found)
         return true; // it went meanwhile
-    if (there != NULL && copy->options->fast && there->size == here.length)
+    if (there != NULL && there->size == here.length && !copy_is_due(copy, name))
         return true;
     if (there != NULL && !copy_read_small(copy->to, name, &other, &found, err))
         return false;

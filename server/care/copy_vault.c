@@ -80,7 +80,8 @@ bring_pack(struct vault_run *run, const struct copy_stored *pack, struct hf_erro
     const struct copy_wanted wanted = {name, pack->bytes, pack->sha256};
     const struct copy_object *found = copy_find(&run->there, name);
     bool same = found != NULL && found->size == pack->bytes;
-    if (same && !copy->options->fast && !copy_is_same(copy, copy->to, &wanted, &same, err))
+    const bool due = same && copy_is_due(copy, name);
+    if (due && !copy_is_same(copy, copy->to, &wanted, &same, err))
         return false;
     if (!same) {
         const char *was = found == NULL                ? NULL
@@ -90,6 +91,8 @@ bring_pack(struct vault_run *run, const struct copy_stored *pack, struct hf_erro
     }
     copy->report->kept++;
     copy->report->kept_bytes += pack->bytes;
+    copy->report->compared += due ? 1 : 0;
+    copy->report->compared_bytes += due ? pack->bytes : 0;
     if (copy->options->done != NULL)
         atomic_fetch_add(copy->options->done, pack->bytes);
     return true;

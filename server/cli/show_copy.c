@@ -9,6 +9,7 @@
 static int64_t number_of(const json_t *object, const char *member);
 static const char *text_of(const json_t *object, const char *member);
 static bool show_place(const json_t *place, struct hf_buf *out, struct hf_error *err);
+static bool show_speed(const json_t *place, struct hf_buf *out, struct hf_error *err);
 static bool show_objects(const json_t *objects, struct hf_buf *out, struct hf_error *err);
 static bool show_job(const json_t *result, struct hf_buf *out, struct hf_error *err);
 
@@ -109,12 +110,24 @@ show_place(const json_t *place, struct hf_buf *out, struct hf_error *err)
                        hf_bytes_format((uint64_t)number_of(place, "bytes"), written), number_of(place, "kept"),
                        hf_bytes_format((uint64_t)number_of(place, "kept_bytes"), kept), number_of(place, "removed"),
                        hf_bytes_format((uint64_t)number_of(place, "removed_bytes"), removed)) ||
+        !show_speed(place, out, err) ||
         !hf_buf_printf(out, err, "  durability %s: %s\n", durability == NULL ? "-" : durability,
                        durability != NULL && strcmp(durability, "synced") == 0
                            ? "bytes and names were synced there"
                            : "bytes were synced there; names as that file system keeps them"))
         return false;
     return show_objects(json_object_get(place, "problems"), out, err);
+}
+
+/* In the decimal units that disks and networks are sold in. */
+static bool
+show_speed(const json_t *place, struct hf_buf *out, struct hf_error *err)
+{
+    char compared[HF_TIME_TEXT_BYTES];
+    return hf_buf_printf(out, err, "  took %.1f s, %.1f MB/s written; %" PRId64 " packs were read there again (%s)\n",
+                         (double)number_of(place, "elapsed_ms") / 1e3,
+                         (double)number_of(place, "bytes_per_second") / 1e6, number_of(place, "compared"),
+                         hf_bytes_format((uint64_t)number_of(place, "compared_bytes"), compared));
 }
 
 static bool

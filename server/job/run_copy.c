@@ -23,7 +23,7 @@ struct problems {
 static bool copy_to(struct hf_worker *worker, const json_t *request, const char *place, struct hf_progress_relay *relay,
                     json_t **ret, struct hf_error *err);
 static bool copy_row(const char *place, const struct hf_copy_report *report, const struct problems *problems,
-                     json_t **ret, struct hf_error *err);
+                     int64_t compared_at, json_t **ret, struct hf_error *err);
 static bool failed_row(const char *place, const struct hf_error *why, json_t **ret, struct hf_error *err);
 static void take_problem(void *context, const struct hf_copy_problem *problem);
 static bool is_bad_news(const json_t *row);
@@ -53,21 +53,25 @@ hf_copy_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_reque
         rate != NULL ? json_integer_value(rate) * (int64_t)HF_KIB : hf_daemon_settings(daemon)->second_place.rate;
     // A disk at hand is read again; over a network that would be everything twice.
     const bool read_back = hf_place_is_local(to) || json_is_true(json_object_get(arguments, "read_back"));
-    *ret_request = json_pack("{s:[s], s:b, s:b, s:b, s:I, s:I}", "places", to, "make", 1, "fast",
-                             (int)json_is_true(json_object_get(arguments, "fast")), "read_back", (int)read_back, "rate",
-                             (json_int_t)bytes, "now", (json_int_t)hf_daemon_now(daemon));
+    *ret_request =
+        json_pack("{s:[s], s:b, s:b, s:b, s:I, s:{}, s:I, s:I}", "places", to, "make", 1, "fast",
+                  (int)json_is_true(json_object_get(arguments, "fast")), "read_back", (int)read_back, "window_ms",
+                  (json_int_t)0, "compared", "rate", (json_int_t)bytes, "now", (json_int_t)hf_daemon_now(daemon));
     return *ret_request != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
 }
 
 bool
 hf_sync_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err)
 {
-    static const struct hf_argument known[] = {{"to", 's', false}};
+    static const struct hf_argument known[] = {{"to", 's', false}, {"fast", 'b', false}};
     const struct hf_settings *settings = hf_daemon_settings(daemon);
     const char *to = json_string_value(json_object_get(hf_job_arguments(job), "to"));
-    _cleanup_(hf_json_freep) json_t *places = json_array();
+    _cleanup_(hf_json_freep) json_t *places = json_array(), *compared = NULL;
     if (!hf_arguments_check(hf_job_arguments(job), known, HF_LENGTH(known), err))
         return false;
+    // By itself it reads a share there each time, as a scrub does here: else every interval would read all.
+    const bool fast = strcmp(hf_job_requested_by(job), "schedule") == 0 ||
+                      json_is_true(json_object_get(hf_job_arguments(job), "fast"));
     if (to != NULL && json_array_append_new(places, json_string(to)) != 0)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
     for (char **place = settings->second_place.at; to == NULL && place != NULL && *place != NULL; place++)
@@ -78,7 +82,10 @@ hf_sync_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_reque
         return hf_fail_hint(err, "Make one with \"holdfast repo copy --to PLACE\", and name it in the settings below "
                                  "second_place.at.");
     }
-    *ret_request = json_pack("{s:O, s:b, s:b, s:b, s:I, s:I}", "places", places, "make", 0, "fast", 1, "read_back", 0,
+    if (!hf_second_places_compared(hf_daemon_catalog(daemon), places, &compared, err))
+        return false;
+    *ret_request = json_pack("{s:O, s:b, s:b, s:b, s:I, s:O, s:I, s:I}", "places", places, "make", 0, "fast", (int)fast,
+                             "read_back", 0, "window_ms", (json_int_t)settings->scrub.window_ms, "compared", compared,
                              "rate", (json_int_t)settings->second_place.rate, "now", (json_int_t)hf_daemon_now(daemon));
     return *ret_request != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
 }
@@ -242,28 +249,32 @@ copy_to(struct hf_worker *worker, const json_t *request, const char *place, stru
     _cleanup_(hf_copy_report_done) struct hf_copy_report report = {0};
     _cleanup_(hf_json_freep) json_t *rows = json_array();
     struct problems problems = {.rows = rows};
-    const struct hf_copy_options options = {.make = json_is_true(json_object_get(request, "make")),
-                                            .fast = json_is_true(json_object_get(request, "fast")),
-                                            .read_back = json_is_true(json_object_get(request, "read_back")),
-                                            .bytes_per_second =
-                                                (uint64_t)json_integer_value(json_object_get(request, "rate")),
-                                            .now = json_integer_value(json_object_get(request, "now")),
-                                            .cancel = hf_worker_cancel(worker),
-                                            .problem = take_problem,
-                                            .context = &problems,
-                                            .done = &relay->done,
-                                            .total = &relay->total};
+    const json_t *compared = json_object_get(json_object_get(request, "compared"), place);
+    const struct hf_copy_options options = {
+        .make = json_is_true(json_object_get(request, "make")),
+        .fast = json_is_true(json_object_get(request, "fast")),
+        .reread_window_ms = json_integer_value(json_object_get(request, "window_ms")),
+        .reread_since = compared == NULL ? -1 : json_integer_value(compared),
+        .read_back = json_is_true(json_object_get(request, "read_back")),
+        .bytes_per_second = (uint64_t)json_integer_value(json_object_get(request, "rate")),
+        .now = json_integer_value(json_object_get(request, "now")),
+        .cancel = hf_worker_cancel(worker),
+        .problem = take_problem,
+        .context = &problems,
+        .done = &relay->done,
+        .total = &relay->total};
     if (!hf_repository_open(hf_worker_settings(worker)->repository, HF_ACCESS_READ, &source, err) ||
         !hf_repository_copy(source, place, &options, &report, err))
         return false;
     if (rows == NULL || problems.out_of_memory)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
-    return copy_row(place, &report, &problems, ret, err);
+    const bool all_read = !options.fast || options.reread_window_ms > 0;
+    return copy_row(place, &report, &problems, all_read ? options.now : -1, ret, err);
 }
 
 static bool
-copy_row(const char *place, const struct hf_copy_report *report, const struct problems *problems, json_t **ret,
-         struct hf_error *err)
+copy_row(const char *place, const struct hf_copy_report *report, const struct problems *problems, int64_t compared_at,
+         json_t **ret, struct hf_error *err)
 {
     _cleanup_(hf_json_freep) json_t *heads = json_object();
     const uint64_t left = report->damaged + report->differ;
@@ -280,7 +291,15 @@ copy_row(const char *place, const struct hf_copy_report *report, const struct pr
                      "kept_bytes", (json_int_t)report->kept_bytes, "removed", (json_int_t)report->removed,
                      "removed_bytes", (json_int_t)report->removed_bytes, "repaired", (json_int_t)report->repaired,
                      "problem_count", (json_int_t)left, "problems", problems->rows, "heads", heads);
-    return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
+    const uint64_t ms = report->elapsed_ms > 0 ? report->elapsed_ms : 1;
+    const double written = (double)report->bytes * 1000 / (double)ms;
+    return *ret != NULL
+               ? hf_json_set(*ret, "compared", json_integer((json_int_t)report->compared), err) &&
+                     hf_json_set(*ret, "compared_bytes", json_integer((json_int_t)report->compared_bytes), err) &&
+                     hf_json_set(*ret, "compared_at", compared_at < 0 ? json_null() : json_integer(compared_at), err) &&
+                     hf_json_set(*ret, "elapsed_ms", json_integer((json_int_t)ms), err) &&
+                     hf_json_set(*ret, "bytes_per_second", json_integer((json_int_t)written), err)
+               : hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
 }
 
 static bool

@@ -42,6 +42,9 @@ hf_second_place_keep(struct hf_catalog *catalog, const char *place, const json_t
                         !hf_json_set(fact, "durability", json_incref(json_object_get(row, "durability")), err) ||
                         !hf_json_set(fact, "problems", json_incref(json_object_get(row, "problem_count")), err)))
         return false;
+    const json_t *compared = json_object_get(row, "compared_at");
+    if (json_is_integer(compared) && !hf_json_set(fact, "compared_at", json_integer(json_integer_value(compared)), err))
+        return false;
     const bool complete = row != NULL && json_is_true(json_object_get(row, "complete"));
     if ((complete && !hf_json_set(fact, "completed_at", json_integer(now), err)) ||
         !hf_json_set(fact, "tried_at", json_integer(now), err) ||
@@ -79,6 +82,25 @@ hf_second_places_tried_at(struct hf_catalog *catalog, const struct hf_settings *
             *ret = tried;
     }
     return true;
+}
+
+bool
+hf_second_places_compared(struct hf_catalog *catalog, const json_t *places, json_t **ret, struct hf_error *err)
+{
+    _cleanup_(hf_json_freep) json_t *known = json_object();
+    const json_t *place;
+    size_t index;
+    json_array_foreach(places, index, place)
+    {
+        _cleanup_(hf_json_freep) json_t *fact = NULL;
+        if (!read_fact(catalog, json_string_value(place), &fact, err))
+            return false;
+        const int64_t compared = moment_of(fact, "compared_at");
+        if (compared >= 0 && !hf_json_set(known, json_string_value(place), json_integer(compared), err))
+            return false;
+    }
+    *ret = HF_TAKE(known);
+    return *ret != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the second places");
 }
 
 static bool

@@ -8,6 +8,7 @@
  *   heads         {vault id: sequence}: how far each log had been copied then
  *   problems      what the last run told of and could not mend: a count
  *   error         what ended the last run, or null
+ *   compared_at   from when on what lies there has not been read again: see copy.h, reread_since; null: never was
  * A fact is local and lost with the catalog: the next run writes it anew.
  */
 #pragma once
@@ -25,6 +26,9 @@ HF_MUST_CHECK bool hf_second_place_keep(struct hf_catalog *catalog, const char *
  */
 HF_MUST_CHECK bool hf_second_places_status(struct hf_catalog *catalog, const struct hf_settings *settings, int64_t now,
                                            json_t **ret, bool *ret_bad, struct hf_error *err);
+/* {place: compared_at} of the places (an array of texts) of which it is known.  free() with json_decref. */
+HF_MUST_CHECK bool hf_second_places_compared(struct hf_catalog *catalog, const json_t *places, json_t **ret,
+                                             struct hf_error *err);
 /* When the last run of any of them ended; -1: never. */
 HF_MUST_CHECK bool hf_second_places_tried_at(struct hf_catalog *catalog, const struct hf_settings *settings,
                                              int64_t *ret, struct hf_error *err);

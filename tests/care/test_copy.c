@@ -13,6 +13,7 @@
 #include "server/care/check.h"
 #include "server/care/collect.h"
 #include "server/care/copy.h"
+#include "server/care/rotation.h"
 #include "server/repository/pack.h"
 #include "tests/support/disk.h"
 #include "tests/support/model.h"
@@ -28,9 +29,13 @@ static struct {
     size_t count;
     char steps[4096];
     struct original *collect_at_entry; // at the next log entry its whole store is moved into containers, once
+    struct original *rotate_at;        // when an object of this kind is written, its root key is replaced, once
+    const char *kind;
 } journal;
 
 static void collect_all(struct original *original);
+static void replace_root_key(struct original *original);
+static void append(struct original *original, enum hf_log_kind kind, json_t *part);
 
 static void
 note(char step)
@@ -67,6 +72,11 @@ __wrap_hf_backend_put_exclusive(struct hf_backend *backend, const char *name, co
 {
     if (strstr(name, "/log/") != NULL)
         note('e');
+    if (journal.rotate_at != NULL && strstr(name, journal.kind) != NULL) {
+        struct original *original = journal.rotate_at;
+        journal.rotate_at = NULL;
+        replace_root_key(original);
+    }
     if (journal.collect_at_entry != NULL) {
         struct original *original = journal.collect_at_entry;
         journal.collect_at_entry = NULL;
@@ -148,7 +158,7 @@ copy_locked(const char *from, const char *to, struct hf_copy_options options, st
     _cleanup_(hf_repository_freep) struct hf_repository *source = NULL;
     hf_assert_ok(hf_repository_open(from, HF_ACCESS_READ, &source, err), err);
     assert_null(hf_repository_root_key(source));
-    options.now = hf_time_now_ms();
+    options.now = options.now != 0 ? options.now : hf_time_now_ms();
     bool copied = hf_repository_copy(source, to, &options, ret, err);
     assert_null(hf_repository_root_key(source));
     return copied;
@@ -241,6 +251,27 @@ flip(const char *path, long at)
     fclose(file);
 }
 
+/* By the same passphrase. */
+static void
+replace_root_key(struct original *original)
+{
+    struct hf_error err;
+    struct hf_repository *repository = original->vault.repository;
+    const struct hf_id id = hf_repository_id(repository);
+    const struct hf_slot_options options = {.name = "test",
+                                            .generation = hf_repository_root_generation(repository) + 1};
+    const struct hf_rotation_turn turn = {
+        .credential = &original->vault.credential, .signing = &original->vault.signing, .now = 4};
+    _cleanup_(hf_secret_done) struct hf_secret root_key = {0};
+    struct hf_slot_info made;
+    bool turned;
+    hf_assert_ok(hf_secret_random(&root_key, HF_KEY_BYTES, &err), &err);
+    hf_assert_ok(hf_slot_add(hf_repository_backend(repository), &id, &original->vault.credential, &options, &root_key,
+                             4, &made, &err),
+                 &err);
+    hf_assert_ok(hf_rotation_make_turn(repository, &turn, &turned, &err), &err);
+}
+
 HF_TEST(a_copy_made_without_a_key_holds_every_object_and_restores_every_backup)
 {
     struct hf_error err;
@@ -270,6 +301,78 @@ HF_TEST(a_copy_made_without_a_key_holds_every_object_and_restores_every_backup)
         assert_true(report.kept > 0 && !report.made);
     }
     done_original(&original);
+}
+
+HF_TEST(a_share_of_what_lies_there_is_read_each_time_and_all_of_it_within_the_window)
+{
+    struct original original = {0};
+    struct told told;
+    make_original(&original);
+    const uint64_t packs = copy_well(&original, (struct hf_copy_options){.make = true}, &told).objects;
+    assert_true(packs > 0);
+    struct hf_copy_report report = copy_well(&original, (struct hf_copy_options){.now = 5}, &told);
+    const uint64_t all = report.kept;
+    assert_int_equal(report.compared, all);
+    assert_int_equal(report.compared_bytes, report.kept_bytes);
+
+    // Ten runs, each from where the one before ended, over the end of a window: every pack once.
+    uint64_t seen = 0;
+    struct hf_copy_options options = {.fast = true, .reread_window_ms = 1000, .reread_since = 700};
+    for (int i = 0; i < 10; i++, options.reread_since = options.now) {
+        options.now = options.reread_since + 100;
+        report = copy_well(&original, options, &told);
+        seen += report.compared;
+        assert_int_equal(report.kept, all);
+    }
+    assert_int_equal(seen, all);
+
+    // An altered byte is found and mended by one of them, and by the first of them that never ran before.
+    for (int never = 0; never <= 1; never++) {
+        int repaired = 0;
+        flip(find_below(original.place, "*/packs/*", false), 300);
+        for (int i = 0; i < (never ? 1 : 10); i++) {
+            options.reread_since = never ? -1 : options.now;
+            options.now += 100;
+            repaired += (int)copy_well(&original, options, &told).repaired;
+        }
+        assert_int_equal(repaired, 1);
+        assert_int_equal(compare_places(&original), 0);
+    }
+    done_original(&original);
+}
+
+HF_TEST(whatever_is_seen_of_a_rotation_that_runs_meanwhile_the_copy_opens)
+{
+    static const char *const kinds[] = {"keys/slot-", "keys/root-", "/keys-", "evidence/", "/log/"};
+    for (size_t i = 0; i < HF_LENGTH(kinds); i++) {
+        for (int fresh = 0; fresh <= 1; fresh++) {
+            struct hf_error err;
+            struct original original = {0};
+            struct told told;
+            struct hf_slot_info slot;
+            make_original(&original);
+            if (!fresh) { // an older state is there, so only what is new is written
+                copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+                replace_root_key(&original);
+                append(&original, HF_LOG_PRUNE,
+                       json_pack("{s:[o], s:s}", "backups", hf_json_id_text(&original.backups[0]), "reason", "test"));
+                put_file(original.vault.place, "evidence/00112233445566778899aabbccddee00.json", "{}", 2);
+            }
+            journal.kind = kinds[i];
+            journal.rotate_at = &original;
+            copy_well(&original, (struct hf_copy_options){.make = true}, &told);
+            assert_null(journal.rotate_at);
+
+            _cleanup_(hf_repository_freep) struct hf_repository *copy = NULL;
+            _cleanup_(hf_vault_freep) struct hf_vault *vault = NULL;
+            hf_assert_ok(hf_repository_open(original.place, HF_ACCESS_READ, &copy, &err), &err);
+            hf_assert_ok(hf_repository_unlock(copy, &original.vault.credential, &slot, &err), &err);
+            hf_assert_ok(hf_vault_open(copy, &original.vault.id, &vault, &err), &err);
+            model_assert_restores(&original.models[2], vault, &original.backups[2], original.folder);
+            copy_well(&original, (struct hf_copy_options){0}, &told);
+            done_original(&original);
+        }
+    }
 }
 
 HF_TEST(nobody_writes_a_second_history_into_a_copy_until_it_is_promoted)

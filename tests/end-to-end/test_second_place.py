@@ -1,6 +1,8 @@
 #!/usr/bin/python3
 """test_second_place.py - copies of the repository by commands: made, kept up to date, lived from alone, and promoted."""
+import glob
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -67,6 +69,7 @@ def a_copy_is_made_in_a_folder_and_over_ssh_and_says_how_durable_it_is():
     assert read.returncode == 0, read.stdout[-2000:] + read.stderr[-2000:]
     shown = main.holdfast("repo", "copy", "--to", near, json_wanted=False)
     assert "complete: 0 log entries" in shown.out and "durability synced" in shown.out, shown
+    assert re.search(r"took [0-9.]+ s, [0-9.]+ MB/s written; [1-9][0-9]* packs were read there again", shown.out), shown
 
 
 @test
@@ -98,6 +101,24 @@ def the_status_tells_of_each_copy_how_far_behind_it_is():
     sshd.start()
     main.good("repo", "sync")
     assert [row["state"] for row in main.holdfast("status").json["second_places"]] == ["current", "current"]
+
+
+@test
+def a_sync_finds_and_renews_what_was_altered_there_without_changing_its_size():
+    packs = [path for path in glob.glob(os.path.join(near, "vaults", "*", "packs", "*", "*")) if os.path.isfile(path)]
+    victim = max(packs, key=os.path.getsize)
+    before = open(victim, "rb").read()
+    os.chmod(victim, 0o600)
+    with open(victim, "r+b") as file:
+        file.seek(len(before) // 2)
+        file.write(bytes([before[len(before) // 2] ^ 1]))
+    assert main.good("repo", "sync", "--to", near, "--fast")["places"][0]["repaired"] == 0  # its turn is later
+    synced = main.bad(3, "repo", "sync", "--to", near).json["places"][0]
+    assert synced["repaired"] == 1 and synced["problems"][0]["object"] in victim, synced
+    assert "was altered in the copy" in synced["problems"][0]["message"], synced
+    assert open(victim, "rb").read() == before
+    assert synced["compared"] > 0 and synced["elapsed_ms"] > 0 and synced["bytes_per_second"] > 0, synced
+    assert main.good("repo", "sync", "--to", near)["places"][0]["repaired"] == 0
 
 
 @test
