@@ -27,8 +27,8 @@
  *
  * Removal follows the original's log alone, after its last entry is there: objects in which a pack lay once and in which,
  * by that log, none lies any more.  The log's rules keep what counts (log_rules.h): a pack is deleted only when its
- * backup is pruned.  Keys go when the log has put them out of use (KEY, SHRED) and the original does not have them any
- * more.  Whatever else is missing in the original is not missed here.
+ * backup is pruned.  Keys go when the log has put them out of use (KEY, SHRED), or a newer root bundle has, and the original
+ * does not have them any more.  Whatever else is missing in the original is not missed here.
  *
  * Known limits.  A key slot that was removed stays in the copy, and opens it, until the next rotation writes a KEY.  That
  * the original was rolled back to an entry the copy has, too, cannot be seen here (DESIGN, rollback: heads are witnessed

@@ -16,6 +16,7 @@ static bool copy_in_force(struct copy *copy, uint32_t generation, struct hf_erro
 static bool copy_if_new(struct copy *copy, const char *name, struct hf_error *err);
 static bool remove_slots(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err);
 static bool is_in_force(const struct copy_vault *vaults, size_t count, const char *slot, bool *known);
+static bool remove_root_bundles(struct copy *copy, struct hf_error *err);
 static bool remove_bundles(struct copy *copy, const struct copy_vault *vault, struct hf_error *err);
 static bool remove_unless_there(struct copy *copy, const struct copy_listing *here, const struct copy_object *object,
                                 struct hf_error *err);
@@ -113,8 +114,8 @@ copy_keys_remove(struct copy *copy, const struct copy_vault *vaults, size_t coun
         if (!remove_bundles(copy, &vaults[i], err))
             return false;
     uint32_t in_force;
-    return remove_slots(copy, vaults, count, err) && hf_in_force_find(copy->to, &in_force, err) &&
-           hf_in_force_remove_older(copy->to, in_force, err);
+    return remove_slots(copy, vaults, count, err) && remove_root_bundles(copy, err) &&
+           hf_in_force_find(copy->to, &in_force, err) && hf_in_force_remove_older(copy->to, in_force, err);
 }
 
 static bool
@@ -168,6 +169,20 @@ remove_bundles(struct copy *copy, const struct copy_vault *vault, struct hf_erro
         if (!remove_unless_there(copy, &here, &there.objects[i], err))
             return false;
     }
+    return true;
+}
+
+/* No log names them.  Those before the newest nobody reads, and after a rotation nobody can: they would pass for damage. */
+static bool
+remove_root_bundles(struct copy *copy, struct hf_error *err)
+{
+    _cleanup_(copy_listing_done) struct copy_listing here = {0}, there = {0};
+    if (!copy_list(copy->from, HF_ROOT_BUNDLE_PREFIX, &here, err) ||
+        !copy_list(copy->to, HF_ROOT_BUNDLE_PREFIX, &there, err))
+        return false;
+    for (size_t i = 0; i + 1 < there.count; i++)
+        if (!remove_unless_there(copy, &here, &there.objects[i], err))
+            return false;
     return true;
 }
 

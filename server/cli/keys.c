@@ -13,6 +13,7 @@
 #include "server/cli/ask.h"
 #include "server/cli/client.h"
 #include "server/cli/show.h"
+#include "server/job/sealed_signer.h"
 #include "server/job/unlock.h"
 #include "server/keys/derive.h"
 
@@ -97,6 +98,23 @@ hf_cli_recovery_kit(struct hf_cli *cli, json_t **ret, struct hf_error *err)
     return hf_show_kit_text(*ret, &text, err) &&
            hf_file_publish(output, text.data, text.length, 0600, HF_PUBLISH_EXCLUSIVE, err) &&
            hf_json_set(*ret, "output", json_string(output), err);
+}
+
+/* The kit is read here: it is the person's file, and holdfastd may not see it. */
+bool
+hf_cli_repo_promote(struct hf_cli *cli, json_t **ret, struct hf_error *err)
+{
+    const char *kit = argument(cli, "kit");
+    _cleanup_(hf_settings_freep) struct hf_settings *settings = NULL;
+    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(HF_KIT_MOST);
+    if (!hf_cli_load_settings(cli, &settings, err) || (kit != NULL && !hf_file_read(kit, &text, err)))
+        return false;
+    const char *key = NULL;
+    size_t length = 0;
+    if (kit != NULL && !hf_sealed_signer_find(hf_buf_text(&text), &key, &length, err))
+        return hf_fail_within(err, "\"%s\"", kit);
+    json_t *asked = kit == NULL ? json_object() : json_pack("{s:s%}", "kit", key, length);
+    return hf_keyring_ask(settings, "repo promote", asked, ret, &cli->exit, err);
 }
 
 /* The vault's id is typed by the person, or given by the program: what is asked for twice is meant. */

@@ -15,6 +15,7 @@ HF_MUST_CHECK bool hf_cli_key_drill(struct hf_cli *cli, json_t **ret, struct hf_
 HF_MUST_CHECK bool hf_cli_key_rotate(struct hf_cli *cli, json_t **ret, struct hf_error *err);
 HF_MUST_CHECK bool hf_cli_recovery_kit(struct hf_cli *cli, json_t **ret, struct hf_error *err);
 HF_MUST_CHECK bool hf_cli_vault_shred(struct hf_cli *cli, json_t **ret, struct hf_error *err);
+HF_MUST_CHECK bool hf_cli_repo_promote(struct hf_cli *cli, json_t **ret, struct hf_error *err);
 
 /* Shared with rotate.c and drill.c. */
 struct hf_keyring {

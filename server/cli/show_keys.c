@@ -158,8 +158,12 @@ hf_show_kit_text(const json_t *result, struct hf_buf *out, struct hf_error *err)
                          "   holdfast --settings holdfast.yaml vault list     compare with 3\n"
                          "   holdfast --settings holdfast.yaml backups\n"
                          "   holdfast --settings holdfast.yaml restore SOURCE --to /an/empty/folder\n\n"
-                         "   Such a machine restores and records nothing.  To go on backing up with it, bring "
-                         "signing.key from the state\n   folder of the old one as well.\n");
+                         "   Such a machine restores and records nothing.\n\n"
+                         "5. To go on backing up there, when the old machine is lost and the repository is a copy: the "
+                         "appliance's signing\n   key is sealed below, and opens with one of the keys.\n\n"
+                         "   holdfast --settings holdfast.yaml repo promote --kit FILE     this text, as a file\n\n"
+                         "%s",
+                         text_of(result, "signing_key"));
 }
 
 bool

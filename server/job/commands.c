@@ -280,9 +280,11 @@ static bool
 answer_repo_promote(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_result, enum hf_exit *ret_exit,
                     struct hf_error *err)
 {
+    static const struct hf_argument known[] = {{"kit", 's', false}};
     (void)ret_exit;
-    if (!hf_arguments_check(arguments, NULL, 0, err) ||
-        !hf_records_promote(daemon->records, hf_daemon_now(daemon), err))
+    if (!hf_arguments_check(arguments, known, HF_LENGTH(known), err) ||
+        !hf_records_promote(daemon->records, json_string_value(json_object_get(arguments, "kit")),
+                            hf_daemon_now(daemon), err))
         return false;
     *ret_result = json_pack("{s:s}", "place", daemon->settings->repository);
     return true;

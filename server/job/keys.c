@@ -1,12 +1,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/file.h"
 #include "base/log.h"
 #include "base/time.h"
 #include "catalog/view.h"
 #include "server/care/rotation.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/key_records.h"
+#include "server/job/sealed_signer.h"
 
 /* The slots in force, and which of them is ours. */
 struct slots {
@@ -221,11 +223,16 @@ hf_keys_recovery_kit(struct hf_daemon *daemon, const json_t *arguments, json_t *
     char public_key[HF_PUBLIC_KEY_TEXT_BYTES];
     struct slots slots;
     _cleanup_(hf_json_freep) json_t *heads = json_array(), *record = NULL, *list = json_array();
+    _cleanup_(hf_buf_done) struct hf_buf signing_key = HF_BUF_INIT(HF_KIT_MOST);
+    _cleanup_(hf_freep) char *signing_key_file = hf_path_join(daemon->settings->state, HF_STATE_SIGNING_KEY);
     if (!hf_arguments_check(arguments, NULL, 0, err))
         return false;
+    if (signing_key_file == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the recovery kit");
     if (!hf_records_can_sign(records))
         return hf_fail(err, HF_ERR_DENIED, "this machine has no signing key of the repository, and can record nothing");
-    if (!hf_key_records_follow(daemon, err) || !list_slots(daemon, &slots, err))
+    if (!hf_key_records_follow(daemon, err) || !list_slots(daemon, &slots, err) ||
+        !hf_sealed_signer_add(hf_records_repository(records), signing_key_file, &signing_key, err))
         return false;
     const int64_t now = hf_daemon_now(daemon);
     record = hf_kit_record_new(slots.list, slots.count, hf_person_name(daemon->asker, person), now);
@@ -244,12 +251,12 @@ hf_keys_recovery_kit(struct hf_daemon *daemon, const json_t *arguments, json_t *
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the recovery kit");
     const char *key_file = daemon->settings->unlock.key_file;
     *ret_result =
-        json_pack("{s:o, s:o, s:s, s:o, s:I, s:O, s:O, s:s, s:s, s:s?}", "kit", hf_json_id_text(&kit), "issued_at",
+        json_pack("{s:o, s:o, s:s, s:o, s:I, s:O, s:O, s:s, s:s, s:s?, s:s}", "kit", hf_json_id_text(&kit), "issued_at",
                   time_text(now), "place", daemon->settings->repository, "repository", hf_json_id_text(&repository),
                   "root_generation", (json_int_t)hf_repository_root_generation(hf_records_repository(records)), "slots",
                   list, "heads", heads, "public_key",
                   hf_public_key_format(hf_signer_public_key(hf_records_signer(records)), public_key), "settings",
-                  daemon->settings->file, "key_file", key_file);
+                  daemon->settings->file, "key_file", key_file, "signing_key", hf_buf_text(&signing_key));
     return true;
 }
 

@@ -10,6 +10,7 @@
 #include "catalog/local.h"
 #include "server/care/copy.h"
 #include "server/care/rotation.h"
+#include "server/job/sealed_signer.h"
 #include "server/job/unlock.h"
 
 #define APPEND_TRIES 100 // other writers that were faster, one after the other
@@ -53,6 +54,7 @@ static bool open_copy(struct hf_records *records, const struct hf_error *why, st
 static bool open_signer(struct hf_records *records, struct hf_error *err);
 static bool refuse_to_sign(void *context, const void *bytes, size_t length,
                            uint8_t signature[static HF_SIGNATURE_BYTES], struct hf_error *err);
+static bool take_signer(struct hf_records *records, const char *kit, struct hf_error *err);
 static bool fail_no_signer(struct hf_error *err);
 static bool find_vaults(struct hf_records *records, struct hf_error *err);
 static struct followed *find(struct hf_records *records, const struct hf_id *id);
@@ -154,13 +156,17 @@ hf_records_may_write(const struct hf_records *records, struct hf_error *err)
 }
 
 bool
-hf_records_promote(struct hf_records *records, int64_t now, struct hf_error *err)
+hf_records_promote(struct hf_records *records, const char *kit, int64_t now, struct hf_error *err)
 {
-    if (records->signer == NULL) {
+    if (records->signer == NULL && kit == NULL) {
         hf_fail(err, HF_ERR_DENIED, "the signing key is missing: nothing could be written that a reader would believe");
-        return hf_fail_hint(err, "Put \"%s\" of the old appliance's state folder into \"%s\".", HF_STATE_SIGNING_KEY,
-                            records->settings->state);
+        return hf_fail_hint(err,
+                            "Give the recovery kit with --kit FILE, or put \"%s\" of the old appliance's state folder "
+                            "into \"%s\".",
+                            HF_STATE_SIGNING_KEY, records->settings->state);
     }
+    if (records->signer == NULL && !take_signer(records, kit, err))
+        return false;
     if (!hf_copy_promote(records->repository, &records->signing, now, err))
         return false;
     records->read_only = false;
@@ -475,6 +481,15 @@ open_signer(struct hf_records *records, struct hf_error *err)
     hf_fail(err, HF_ERR_DENIED, "the signing key \"%s\" is not one of the repository's signers", path);
     return hf_fail_hint(err, "Is \"repository\" or \"state\" in \"%s\" that of another appliance?",
                         records->settings->file);
+}
+
+static bool
+take_signer(struct hf_records *records, const char *kit, struct hf_error *err)
+{
+    _cleanup_(hf_freep) char *path = hf_path_join(records->settings->state, HF_STATE_SIGNING_KEY);
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the signing key");
+    return hf_sealed_signer_restore(records->repository, kit, path, err) && open_signer(records, err);
 }
 
 static bool

@@ -56,7 +56,8 @@ const struct hf_credential *hf_records_credential(const struct hf_records *recor
 bool hf_records_read_only(const struct hf_records *records);
 /* False, and CONFLICT with the way on, when it is. */
 HF_MUST_CHECK bool hf_records_may_write(const struct hf_records *records, struct hf_error *err);
-HF_MUST_CHECK bool hf_records_promote(struct hf_records *records, int64_t now, struct hf_error *err);
+/* kit: the text of a recovery kit, out of which the signing key is taken when there is none here; or NULL. */
+HF_MUST_CHECK bool hf_records_promote(struct hf_records *records, const char *kit, int64_t now, struct hf_error *err);
 /* NULL when the catalog was whole; else the name that the damaged one has now. */
 const char *hf_records_set_aside(const struct hf_records *records);
 /*

@@ -3,7 +3,8 @@
  *
  * offset  bytes  meaning
  *      0      8  magic "HFSEAL01"
- *      8      2  kind: 1 root bundle, 2 vault bundle, 3 log record, 4 tag cache header
+ *      8      2  kind: 1 root bundle, 2 vault bundle, 3 log record, 4 tag cache header,
+ *                5 signing key in a recovery kit (server/job/sealed_signer.h)
  *     10      2  version: 1
  *     12      4  generation (0 where there is none)
  *     16     16  repository id
@@ -29,6 +30,7 @@ enum hf_envelope_kind {
     HF_ENVELOPE_VAULT_BUNDLE = 2,
     HF_ENVELOPE_LOG_RECORD = 3,
     HF_ENVELOPE_TAG_CACHE = 4,
+    HF_ENVELOPE_SIGNING_KEY = 5,
 };
 
 struct hf_envelope {

@@ -188,13 +188,32 @@ def a_daemon_syncs_by_itself_what_it_does_not_know_to_be_in_time():
 
 @test
 def a_promoted_copy_takes_backups_and_is_no_place_for_the_old_one_any_more():
+    kit, old_kit = os.path.join(main.folder, "kit.txt"), os.path.join(main.folder, "old-kit.txt")
+    main.good("key", "recovery-kit", "--output", old_kit)
+    main.good("key", "rotate", "--root", "--passphrase-file", main.passphrase)
+    main.good("key", "recovery-kit", "--output", kit)
+    with open(os.path.join(main.state, "signing.key"), encoding="ascii") as file:
+        signing_key = file.read()
+    seed = signing_key.split("seed ")[1].strip()
+    assert seed not in open(kit, encoding="utf-8").read()
     main.good("repo", "sync")
     main.end_daemon()
-    left = survivor(near)
-    os.mkdir(left.state)
-    shutil.copy(os.path.join(main.state, "signing.key"), left.state)
-    os.chmod(os.path.join(left.state, "signing.key"), 0o600)
-    left.good("repo", "promote")
+
+    left = survivor(near)  # an empty machine: nothing of the lost one but its copy, a key and the kit
+    assert not os.path.exists(left.state)
+    left.bad(1, "repo", "promote", says=["signing key is missing", "--kit"])
+    left.bad(2, "repo", "promote", "--kit", main.key, says="the kit has no signing key")
+    left.bad(1, "repo", "promote", "--kit", old_kit, says=["of root key 1", "is 2 now", "newest kit"])
+    with open(kit, encoding="utf-8") as file:
+        text = file.read()
+    line = text.split("BEGIN HOLDFAST SIGNING KEY-----\n")[1].split("\n")[4]
+    altered = write(os.path.join(main.folder, "altered.txt"), text.replace(line, line[::-1]))
+    left.bad(1, "repo", "promote", "--kit", altered, says="signing key of the kit")
+    assert not os.path.exists(os.path.join(left.state, "signing.key"))
+    indented = write(os.path.join(main.folder, "typed.txt"), text.replace("\n", "  \r\n   "))
+    left.good("repo", "promote", "--kit", indented)
+    with open(os.path.join(left.state, "signing.key"), encoding="ascii") as file:
+        assert file.read() == signing_key
     left.bad(1, "repo", "promote", says="is a repository already")
     assert not left.holdfast("status").json["repository"]["copy"]
     left.good("backup", "clinic")
