@@ -4,7 +4,7 @@
 #include "server/care/copy_internal.h"
 #include "server/keys/generations.h"
 #include "server/keys/in_force.h"
-#include "server/keys/keys_internal.h"
+#include "server/keys/stored_keys.h"
 
 #define SLOT_PREFIX "keys/slot-"
 #define TURNS_MOST  3 // rotations that one run waits for
