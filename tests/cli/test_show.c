@@ -143,11 +143,11 @@ HF_TEST(a_lock_says_what_it_is_worth_and_when_it_changed_nothing)
 HF_TEST(holds_are_listed_with_person_and_reason)
 {
     assert_string_equal(shown(hf_show_holds, false,
-                              json_pack("{s:[{s:s, s:s, s:s, s:s, s:n, s:s, s:s}]}", "holds", "backup", "7f3a",
-                                        "source", "clinic", "kind", "hold", "since", "2026-11-22T14:03:07.123Z",
-                                        "until", "person", "ada", "reason", "a case")),
-                        "BACKUP  SOURCE  KIND  SINCE                 UNTIL     PERSON  REASON\n"
-                        "7f3a    clinic  hold  2026-11-22 14:03:07Z  released  ada     a case\n");
+                              json_pack("{s:[{s:i, s:s, s:s, s:s, s:s, s:n, s:s, s:s}]}", "holds", "number", 17,
+                                        "backup", "7f3a", "source", "clinic", "kind", "hold", "since",
+                                        "2026-11-22T14:03:07.123Z", "until", "person", "ada", "reason", "a case")),
+                        "NO  BACKUP  SOURCE  KIND  SINCE                 UNTIL     PERSON  REASON\n"
+                        "17  7f3a    clinic  hold  2026-11-22 14:03:07Z  released  ada     a case\n");
 }
 
 HF_TEST(no_answer_however_empty_crashes_what_shows_it)
