@@ -85,10 +85,10 @@ class Ledgered:
         self.appliance = Appliance(repository=repository, more_settings=more_settings)
         server.sql("CREATE TABLE ledger (number int PRIMARY KEY, padding text)")
 
-    def add(self, *options, connection=None):
+    def add(self, *options, connection=None, catch_up="off"):
         self.appliance.good("source", "add", self.name, "--engine", "postgresql", "--connection",
                             connection or self.connection_text or self.server.connection(), "--stream", "yes",
-                            "--verify-after-backup", "no", "--catch-up", "off", *options)
+                            "--verify-after-backup", "no", "--catch-up", catch_up, *options)
 
     def commit(self, count=1, pause_ms=3):
         connection = Connection(self.server.connection())
@@ -106,6 +106,28 @@ class Ledgered:
             if pause_ms:
                 connection.run(f"SELECT pg_sleep({pause_ms / 1000})")
         connection.close()
+
+    def commit_prepared(self, subtransactions=40):
+        """In two phases: the record that ends it has lists of subtransactions, dropped files and invalidations before its number."""
+        connection = Connection(self.server.connection())
+        number = len(self.rows) + 1
+        connection.run(f"CREATE TABLE dropped_{number} (i int)")
+        connection.run("BEGIN")
+        xid = connection.run(f"INSERT INTO ledger VALUES ({number}, 'prepared') RETURNING pg_current_xact_id()")[0][0]
+        for at in range(subtransactions):
+            connection.run(f"SAVEPOINT s{at}")
+            connection.run(f"INSERT INTO dropped_{number} VALUES ({at})")
+            connection.run(f"RELEASE s{at}")
+        connection.run(f"DROP TABLE dropped_{number}")
+        connection.run(f"PREPARE TRANSACTION 'number {number}'")
+        connection.run("SELECT pg_sleep(0.003)")
+        before = connection.run("SELECT pg_current_wal_insert_lsn()")[0][0]
+        connection.run(f"COMMIT PREPARED 'number {number}'")
+        connection.run("SELECT pg_sleep(0.003)")
+        lsn, moment = connection.run("SELECT pg_current_wal_insert_lsn(), (extract(epoch FROM clock_timestamp()) * 1000)::bigint")[0]
+        connection.run("SELECT pg_sleep(0.003)")
+        connection.close()
+        self.rows.append(Commit(number, int(xid), before, lsn, int(moment)))
 
     def point(self, name):
         self.server.sql(f"SELECT pg_create_restore_point('{name}')")

@@ -8,6 +8,7 @@ import os
 import random
 import subprocess
 import sys
+import threading
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(here, "../support"))
@@ -17,7 +18,7 @@ from moments import Ledgered  # noqa: E402
 from tap import run, skip, test  # noqa: E402
 
 SERVERS = os.environ.get("HOLDFAST_SERVERS", "")
-STREAMED = "max_slot_wal_keep_size = 2GB\nwal_keep_size = 0\n"
+STREAMED = "max_slot_wal_keep_size = 2GB\nwal_keep_size = 0\nmax_prepared_transactions = 4\n"
 CHANCE = random.Random(20261123)
 
 
@@ -31,21 +32,26 @@ def binaries_of(major):
 
 
 def every_moment(server, major, connection=None, targets=2):
-    """A ledger over a backup and two log segments; then the end of it, and `targets` moments by chance."""
+    """A ledger over a backup and two log segments, proven while the source goes on; then the end of it, and some moments."""
     try:
         clinic = Ledgered(server, f"sandbox:\n  postgres_prefixes: [{SERVERS}]\n" if major != 15 else "", connection)
-        clinic.add()
+        clinic.add(catch_up="60s")
         clinic.start_receiving()
         clinic.commit(10)
         clinic.prove()
-        clinic.commit(25)
+        clinic.commit(24)
+        clinic.commit_prepared()
         server.sql("SELECT pg_switch_wal()")
         clinic.point("half way")
         clinic.commit(25)
+        must_catch_up(clinic)
         clinic.stop_receiving()
         server.stop()  # a copy needs nothing of it
 
         clinic.must_hold(60, "--latest")
+        prepared = clinic.rows[34]
+        clinic.must_hold(35, "--xid", str(prepared.xid))
+        clinic.must_hold(34, "--before-xid", str(prepared.xid))
         kinds = ["at", "lsn", "xid", "before-xid", "point"]
         for kind in CHANCE.sample(kinds, targets):
             words, last = clinic.random_target(CHANCE, clinic.rows[12:55], [kind])
@@ -54,6 +60,29 @@ def every_moment(server, major, connection=None, targets=2):
     finally:
         if server.process.poll() is None:
             server.stop()
+
+
+def must_catch_up(clinic):
+    """The copy has replayed the archive and come where the source stands, which goes on meanwhile."""
+    over = threading.Event()
+    writer = threading.Thread(target=write_until, args=(clinic.server, over))
+    writer.start()
+    try:
+        verdict = clinic.appliance.good("verify", clinic.name)
+    finally:
+        over.set()
+        writer.join()
+    assert verdict["state"] == "proven", verdict
+    checks = {check["id"]: check for check in verdict["checks"]}
+    for name in ("archive", "caught_up"):
+        assert checks[name]["verdict"] == "passed" and checks[name]["required"], checks[name]
+
+
+def write_until(server, over):
+    server.sql("CREATE TABLE meanwhile (i int)")
+    while not over.is_set():
+        server.sql("INSERT INTO meanwhile SELECT generate_series(1, 100)")
+        over.wait(0.05)
 
 
 @test

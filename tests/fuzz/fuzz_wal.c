@@ -44,7 +44,7 @@ walk_in_pieces(const uint8_t *data, size_t size, size_t piece, struct hf_wal_see
 
     assert(ok);
     const struct hf_wal_target target = {
-        .kind = (enum hf_wal_target_kind)(size % 5), .position = START + 64, .transaction = 3, .point = "a"};
+        .kind = (enum hf_wal_target_kind)(size % 6), .position = START + 64, .transaction = 3, .point = "a"};
     hf_wal_walk_look_for(walk, &target);
     for (size_t at = 0; ok && at < size; at += piece)
         ok = hf_wal_walk_feed(walk, data + at, size - at < piece ? size - at : piece, err);

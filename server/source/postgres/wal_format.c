@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/digest.h"
+#include "server/source/postgres/wal_prepared.h"
 
 #define SHORT_HEADER 24
 #define LONG_HEADER  40
@@ -69,6 +70,8 @@ struct hf_wal_walk {
     uint32_t crc;  // of its body
     uint8_t body[BODY_KEPT];
     size_t body_length;
+    struct hf_wal_prepared prepared; // of a record that ends a prepared transaction
+    bool ends_prepared;              // this one does
 
     struct hf_wal_target target;
 };
@@ -374,6 +377,11 @@ take_record_header(struct hf_wal_walk *walk, struct piece *piece, struct hf_erro
     walk->left = length - HF_WAL_RECORD_HEADER;
     walk->crc = 0;
     walk->body_length = 0;
+    const uint8_t info = walk->header[16] & TRANSACTION_MASK;
+    walk->ends_prepared =
+        walk->header[17] == MANAGER_TRANSACTION && (info == COMMIT_PREPARED || info == ABORT_PREPARED);
+    if (walk->ends_prepared)
+        hf_wal_prepared_begin(&walk->prepared, walk->origin.major_version, walk->header[16]);
     walk->expecting = RECORD_BODY;
     return walk->left > 0 || finish_record(walk, err);
 }
@@ -402,6 +410,8 @@ take_body(struct hf_wal_walk *walk, struct piece *piece, struct hf_error *err)
     kept = taken < kept ? taken : kept;
     memcpy(walk->body + walk->body_length, data, kept);
     walk->body_length += kept;
+    if (walk->ends_prepared)
+        hf_wal_prepared_feed(&walk->prepared, data, taken);
     walk->crc = hf_crc32c(walk->crc, data, taken);
     walk->left -= (uint32_t)taken;
     return walk->left > 0 || finish_record(walk, err);
@@ -457,12 +467,12 @@ static bool
 stops_at_transaction(const struct hf_wal_walk *walk, uint8_t info, bool *ret_behind)
 {
     int64_t at_us;
-    const bool prepared = info == COMMIT_PREPARED || info == ABORT_PREPARED;
-    if (info != COMMIT && info != ABORT && !prepared)
+    const uint32_t transaction = walk->ends_prepared ? walk->prepared.transaction : hf_get_u32(walk->header + 4);
+    if (info != COMMIT && info != ABORT && !walk->ends_prepared)
         return false;
     *ret_behind = walk->target.kind == HF_WAL_TO_TRANSACTION;
     if (walk->target.kind == HF_WAL_TO_TRANSACTION || walk->target.kind == HF_WAL_BEFORE_TRANSACTION)
-        return !prepared && hf_get_u32(walk->header + 4) == walk->target.transaction;
+        return transaction == walk->target.transaction;
     return walk->target.kind == HF_WAL_TO_TIME && find_time(walk, &at_us) && at_us > walk->target.time * 1000;
 }
 

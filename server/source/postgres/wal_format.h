@@ -56,7 +56,7 @@ enum hf_wal_target_kind {
     HF_WAL_TO_THE_END,
     HF_WAL_TO_TIME,            // before the first commit or abort later than it
     HF_WAL_TO_POSITION,        // before the first record that begins at it or behind it
-    HF_WAL_TO_TRANSACTION,     // behind its commit or abort; those that were prepared are not found
+    HF_WAL_TO_TRANSACTION,     // behind its commit or abort, also of one that was prepared (wal_prepared.h)
     HF_WAL_BEFORE_TRANSACTION, // before its commit or abort; likewise
     HF_WAL_TO_RESTORE_POINT,   // behind the first one of that name
 };
