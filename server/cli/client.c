@@ -14,6 +14,7 @@
 #include "base/file.h"
 #include "base/process.h"
 #include "server/job/lock.h"
+#include "server/job/log_socket.h"
 
 #define TRIES        100 // a daemon that is just coming or going is asked again
 #define TRY_AGAIN_MS 50
@@ -37,6 +38,8 @@ static bool converse(int fd, const json_t *request, const struct hf_client_watch
 static bool wait_readable(struct hf_wire *wire, const struct hf_client_watch *watch, bool *cancelled,
                           struct hf_error *err);
 static bool is_last(const json_t *event, bool *ret_failed);
+static void hear_nothing(void *context, const json_t *event);
+static bool never_ends(void *context);
 
 bool
 hf_client_ask(const struct hf_settings *settings, const char *command, const json_t *arguments, bool detach,
@@ -62,6 +65,35 @@ hf_client_ask(const struct hf_settings *settings, const char *command, const jso
             usleep(TRY_AGAIN_MS * 1000);
     }
     return hf_fail(err, HF_ERR_UNAVAILABLE, "could not reach holdfastd on \"%s\"", settings->socket);
+}
+
+bool
+hf_client_ask_log(const struct hf_settings *settings, const json_t *arguments, bool *ret_answered, json_t **ret_result,
+                  struct hf_error *err)
+{
+    static const struct hf_client_watch nobody = {.event = hear_nothing, .wants_end = never_ends};
+    const char *source = json_string_value(json_object_get(arguments, "source"));
+    _cleanup_(hf_json_freep) json_t *request =
+        json_pack("{s:s, s:O, s:b}", "command", "log get", "arguments", arguments, "detach", 0);
+    char path[HF_SOCKET_BYTES];
+    struct hf_lock_holder holder;
+    bool held = false, silent = true;
+    enum hf_exit ignored;
+    int fd = -1;
+    *ret_answered = false;
+    if (request == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the request");
+    enum reached reached = hf_log_socket(settings->socket, source, path) ? connect_to(path, &fd, err) : NOBODY;
+    if (reached == NOBODY && hf_lock_look(settings->state, &held, &holder, err) && held && holder.embedded &&
+        hf_log_socket(holder.socket, source, path))
+        reached = connect_to(path, &fd, err);
+    if (reached != REACHED)
+        return true;
+    *ret_answered = true;
+    if (converse(fd, request, &nobody, &silent, ret_result, &ignored, err))
+        return true;
+    *ret_answered = !silent;
+    return silent;
 }
 
 static enum reached
@@ -282,4 +314,17 @@ is_last(const json_t *event, bool *ret_failed)
     const char *name = json_string_value(json_object_get(event, "event"));
     *ret_failed = name != NULL && strcmp(name, "error") == 0;
     return name == NULL || *ret_failed || strcmp(name, "result") == 0;
+}
+
+static void
+hear_nothing(void *context, const json_t *event)
+{
+    (void)context, (void)event;
+}
+
+static bool
+never_ends(void *context)
+{
+    (void)context;
+    return false;
 }

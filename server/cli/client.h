@@ -22,3 +22,10 @@ struct hf_client_watch {
 HF_MUST_CHECK bool hf_client_ask(const struct hf_settings *settings, const char *command, const json_t *arguments,
                                  bool detach, const struct hf_client_watch *watch, json_t **ret_result,
                                  enum hf_exit *ret_exit, struct hf_error *err);
+
+/*
+ * Asks the worker that serves a source's log ("log get": log_socket.h), if there is one.  *ret_answered false: there is
+ * none, or it left without a word, and the daemon is to be asked; never starts anything.
+ */
+HF_MUST_CHECK bool hf_client_ask_log(const struct hf_settings *settings, const json_t *arguments, bool *ret_answered,
+                                     json_t **ret_result, struct hf_error *err);

@@ -115,10 +115,13 @@ bool hf_stream_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **re
 bool hf_stream_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_stream_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                         struct hf_error *err);
-/* Files of the archive for a server in recovery; into a folder of who asked, and segments fetched in advance beside it. */
-#define HF_LOG_GET_PREFETCH ".holdfast-prefetch"
+/* A file of the archive for a server in recovery, into a folder of who asked; behind it the worker that stays (log_socket.h). */
 bool hf_log_get_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_log_get_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_log_get_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
+                         struct hf_error *err);
+bool hf_log_serve_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
+bool hf_log_serve_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_stream_release_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 /* A report, from the evidence and the catalog; it holds no key. */
 bool hf_report_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);

@@ -1,20 +1,15 @@
-#include <errno.h>
-#include <pwd.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/log.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/peer.h"
 
 #define PROGRESS_BEHIND_MOST (256 * HF_KIB) // a client that is further behind misses progress, and nothing else
 
-static bool reads_log(const struct hf_settings *settings, uid_t uid);
-static bool check_peer(const struct hf_daemon *daemon, int fd, uid_t *ret_uid, struct hf_error *err);
 static void refuse_connection(int fd, const struct hf_error *why);
 static void take_request(struct hf_daemon *daemon, struct hf_client *client, const json_t *request);
 static bool read_request(const json_t *request, const char **ret_command, const json_t **ret_arguments,
@@ -29,32 +24,11 @@ static void send_event(struct hf_client *client, json_t *event);
 static void send_error(struct hf_client *client, const struct hf_error *err);
 static void lose_client(struct hf_daemon *daemon, struct hf_client *client);
 
+/* We hold the lock of the state folder, so a socket that lies there is a dead daemon's. */
 bool
 hf_server_listen(struct hf_daemon *daemon, struct hf_error *err)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    _Static_assert(sizeof address.sun_path == HF_SOCKET_BYTES, "lock.h says how long a socket's path may be");
-    snprintf(address.sun_path, sizeof address.sun_path, "%s", daemon->socket);
-
-    // We hold the lock of the state folder, so a socket that lies there is a dead daemon's.
-    struct stat status;
-    if (lstat(daemon->socket, &status) == 0) {
-        if (!S_ISSOCK(status.st_mode))
-            return hf_fail(err, HF_ERR_CONFLICT, "\"%s\" is there and is no socket", daemon->socket);
-        if (unlink(daemon->socket) != 0)
-            return hf_fail_errno(err, HF_ERR_NONE, "could not remove the old socket \"%s\"", daemon->socket);
-    }
-    _cleanup_(hf_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    // Who may connect besides us and root is looked at by his id: check_peer().
-    mode_t before = umask(daemon->settings->log_readers == NULL ? 0177 : 0111);
-    bool bound = fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
-    int system = errno;
-    umask(before);
-    errno = system;
-    if (!bound || listen(fd, HF_CLIENTS_MOST) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not listen on \"%s\"", daemon->socket);
-    daemon->listen_fd = HF_TAKE_FD(fd);
-    return true;
+    return hf_peer_listen(daemon->settings, daemon->socket, HF_CLIENTS_MOST, &daemon->listen_fd, err);
 }
 
 void
@@ -66,7 +40,7 @@ hf_server_accept(struct hf_daemon *daemon)
     if (fd < 0)
         return; // gone again
     struct hf_client *client = NULL;
-    if (!check_peer(daemon, fd, &uid, &err)) {
+    if (!hf_peer_check(daemon->settings, fd, &uid, &err)) {
         refuse_connection(fd, &err);
         return;
     }
@@ -175,37 +149,6 @@ hf_server_close(struct hf_daemon *daemon)
     if (daemon->listen_fd >= 0)
         unlink(daemon->socket);
     hf_closep(&daemon->listen_fd);
-}
-
-/* The socket's mode says the same; this holds where a file system does not. */
-static bool
-check_peer(const struct hf_daemon *daemon, int fd, uid_t *ret_uid, struct hf_error *err)
-{
-    struct ucred peer;
-    socklen_t length = sizeof peer;
-    if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not tell who is connecting");
-    if (peer.uid != geteuid() && peer.uid != 0 && !reads_log(daemon->settings, peer.uid))
-        return hf_fail(err, HF_ERR_DENIED, "holdfastd serves user %u and root, not user %u", (unsigned)geteuid(),
-                       (unsigned)peer.uid);
-    *ret_uid = peer.uid;
-    return true;
-}
-
-/* Is he one of the users that the setting names, separated by commas? */
-static bool
-reads_log(const struct hf_settings *settings, uid_t uid)
-{
-    for (const char *at = settings->log_readers; at != NULL && *at != '\0';) {
-        char name[64], words[4096];
-        struct passwd user, *found = NULL;
-        const size_t length = strcspn(at, ",");
-        snprintf(name, sizeof name, "%.*s", (int)(length < sizeof name ? length : 0), at);
-        if (getpwnam_r(name, &user, words, sizeof words, &found) == 0 && found != NULL && user.pw_uid == uid)
-            return true;
-        at += length + (at[length] == ',');
-    }
-    return false;
 }
 
 /* One line into an empty socket: it fits, or the peer has gone. */

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/log_serve.h"
 
 #define SETTINGS_MOST (64 * HF_KIB)
 #define SLOT_TAG_HEX  12 // digits of the appliance id in the names of replication slots
@@ -127,6 +128,7 @@ hf_sources_add(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_r
     const struct hf_id id = known.found ? known.id : hf_id_new();
     if (!record_set(daemon, &id, source, "command", err))
         return false;
+    hf_log_serve_end_all(daemon); // which one is the only one may have changed
     struct hf_job *stream = hf_stream_job(daemon, name);
     if (stream != NULL && known.found) // it is begun anew, with what was changed
         hf_jobs_cancel(daemon, stream);
@@ -156,6 +158,7 @@ hf_sources_remove(struct hf_daemon *daemon, const json_t *arguments, json_t **re
     if (!record_remove(daemon, &known.id, name, err) ||
         (described != NULL && !release_stream(daemon, name, described, err)))
         return false;
+    hf_log_serve_end_all(daemon);
     *ret_result = json_pack("{s:s, s:b}", "name", name, "releases_slot", (int)(described != NULL));
     return *ret_result != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for an answer");
 }

@@ -7,6 +7,7 @@
 #include "base/time.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/log_serve.h"
 #include "server/job/evidence.h"
 #include "server/job/key_records.h"
 
@@ -188,6 +189,7 @@ check_shredding(struct hf_daemon *daemon, const struct wanted *vault, const char
                             "--confirm %s.",
                             id);
     }
+    hf_log_serve_end_all(daemon); // they come back by themselves, and would keep us waiting
     if (hf_jobs_running(daemon) > 0)
         return hf_fail(err, HF_ERR_CONFLICT, "%zu jobs are running: wait for them, or cancel them",
                        hf_jobs_running(daemon));
