@@ -207,6 +207,7 @@ put(struct hf_log_ahead *ahead, const struct hf_log_place *place, const struct h
     const struct hf_log_put first = {.whole_only = true}, then = {.whole_only = whole_only};
     struct hf_error ignored;
     if (!file->history && ahead->readable &&
+        hf_archive_file_look(ahead->archive, file, ahead->segment_bytes, ret, &ignored) && *ret == HF_ARCHIVE_WHOLE &&
         hf_log_place_put(place, ahead->archive, file, ahead->segment_bytes, name, &first, ret, &ignored) &&
         *ret == HF_ARCHIVE_WHOLE)
         return true;

@@ -6,15 +6,24 @@
 #include "base/file.h"
 #include "base/log.h"
 
+#define ENTRY_EACH (4 * (uint64_t)HF_MIB) // of a journal's log
+
 /* Log bytes of one timeline without a hole, in one place. */
 struct run {
     uint32_t timeline;
     uint64_t start, end, whole;
     int64_t first_time, last_time;
     uint64_t commits;
-    bool pruned;         // it was there, and had its time
-    struct hf_id pack;   // none: in a journal
-    const char *journal; // borrowed from archive->journals
+    bool pruned;                     // it was there, and had its time
+    struct hf_id pack;               // none: in a journal
+    const char *journal;             // borrowed from archive->journals
+    size_t first_entry, entry_count; // in archive->entries, in order
+};
+
+/* A frame of a journal, one in every few megabytes: reading begins there. */
+struct entry {
+    uint64_t position, at;
+    uint32_t number;
 };
 
 /* Where a history file lies. */
@@ -33,6 +42,8 @@ struct hf_archive {
     char **journals;                    // paths, ends with NULL
     struct run *runs;                   // by timeline and start
     size_t run_count;
+    struct entry *entries; // those of a run follow each other
+    size_t entry_count;
     struct history *histories;
     size_t history_count;
     bool doubtful;
@@ -66,6 +77,7 @@ struct reading {
     uint64_t from, to;
     hf_log_bytes_visitor *visit;
     void *context;
+    bool enough;
 };
 
 static uint64_t behind_pruned(const struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t position);
@@ -77,6 +89,8 @@ static bool add_journals(struct hf_archive *archive, struct hf_error *err);
 static bool gather_frame(void *context, const struct hf_frame *frame, const uint8_t *data, size_t length,
                          struct hf_error *err);
 static struct run *add_run(struct hf_archive *archive, struct hf_error *err);
+static bool note_entry(struct hf_archive *archive, struct run *run, const struct hf_frame *frame, struct hf_error *err);
+static struct hf_journal_part part_from(const struct hf_archive *archive, const struct run *run, uint64_t position);
 static bool add_history(struct hf_archive *archive, uint32_t timeline, const struct hf_id *pack, const void *data,
                         size_t length, struct hf_error *err);
 static const struct history *find_history(const struct hf_archive *archive, uint32_t timeline);
@@ -337,9 +351,12 @@ forget(struct hf_archive *archive)
     free(archive->marks);
     free(archive->histories);
     free(archive->runs);
+    free(archive->entries);
     hf_strv_freep(&archive->journals);
     archive->histories = NULL;
     archive->runs = NULL;
+    archive->entries = NULL;
+    archive->entry_count = 0;
     archive->doubtful = false;
     archive->marks = NULL;
     archive->history_count = archive->run_count = archive->mark_count = 0;
@@ -439,6 +456,8 @@ gather_frame(void *context, const struct hf_frame *frame, const uint8_t *data, s
                             .whole = frame->whole,
                             .journal = gathering->journal};
     }
+    if (!note_entry(archive, run, frame, err))
+        return false;
     run->end += length;
     run->whole = frame->whole > run->whole ? frame->whole : run->whole;
     run->commits += frame->commits;
@@ -463,6 +482,32 @@ add_run(struct hf_archive *archive, struct hf_error *err)
         archive->runs = grown;
     }
     return &archive->runs[archive->run_count++];
+}
+
+static bool
+note_entry(struct hf_archive *archive, struct run *run, const struct hf_frame *frame, struct hf_error *err)
+{
+    if (run->entry_count > 0 && frame->position - archive->entries[archive->entry_count - 1].position < ENTRY_EACH)
+        return true;
+    struct entry *grown = reallocarray(archive->entries, archive->entry_count + 1, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the archive's table");
+    archive->entries = grown;
+    if (run->entry_count++ == 0)
+        run->first_entry = archive->entry_count;
+    grown[archive->entry_count++] = (struct entry){frame->position, frame->at, frame->number};
+    return true;
+}
+
+/* The last frame at or before the position that we know the place of. */
+static struct hf_journal_part
+part_from(const struct hf_archive *archive, const struct run *run, uint64_t position)
+{
+    struct hf_journal_part part = {0};
+    for (size_t i = run->first_entry; i < run->first_entry + run->entry_count; i++)
+        if (archive->entries[i].position <= position)
+            part = (struct hf_journal_part){.at = archive->entries[i].at, .number = archive->entries[i].number};
+    return part;
 }
 
 static bool
@@ -569,7 +614,8 @@ static bool
 read_piece(struct hf_archive *archive, const struct run *run, uint64_t *from, uint64_t to, hf_log_bytes_visitor *visit,
            void *context, struct hf_error *err)
 {
-    struct reading reading = {run->timeline, *from, to, visit, context};
+    struct reading reading = {run->timeline, *from, to, visit, context, false};
+    struct hf_journal_part part = part_from(archive, run, *from);
     struct hf_journal_ending ending;
     struct hf_error why = {0};
     _cleanup_(hf_closep) int fd = -1;
@@ -584,7 +630,9 @@ read_piece(struct hf_archive *archive, const struct run *run, uint64_t *from, ui
             *err = why;
         return false;
     }
-    if (!hf_journal_read_fd(fd, run->journal, hf_vault_keys(archive->vault), hand_over_frame, &reading, &ending, err))
+    part.enough = &reading.enough;
+    if (!hf_journal_read_fd(fd, run->journal, hf_vault_keys(archive->vault), &part, hand_over_frame, &reading, &ending,
+                            err))
         return false;
     *from = reading.from;
     return reading.from == to || hf_fail(err, HF_ERR_CORRUPT, "journal \"%s\" has changed", run->journal);
@@ -600,6 +648,7 @@ hand_over_frame(void *context, const struct hf_frame *frame, const uint8_t *data
         return true;
     const uint64_t until = end < reading->to ? end : reading->to, from = reading->from;
     reading->from = until;
+    reading->enough = until == reading->to;
     return reading->visit(reading->context, frame->timeline, from, data + (from - frame->position),
                           (size_t)(until - from), err);
 }

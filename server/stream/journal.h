@@ -82,6 +82,8 @@ struct hf_frame {
     uint64_t whole;
     int64_t first_time, last_time; // 0: no commit in it
     uint32_t commits;
+    uint64_t at;     // where it begins in the file; when read
+    uint32_t number; // likewise
 };
 
 /* ------------------------------------------------------------------------------------------ writing */
@@ -122,10 +124,18 @@ struct hf_journal_ending {
  */
 HF_MUST_CHECK bool hf_journal_read(const char *path, const struct hf_vault_keys *keys, hf_journal_visitor *visit,
                                    void *context, struct hf_journal_ending *ret, struct hf_error *err);
-/* The same from a descriptor; `name` stands in messages. */
+/* A frame that was visited before, and when to stop. */
+struct hf_journal_part {
+    uint64_t at; // and number: of the first frame to visit; 0: the first of all
+    uint32_t number;
+    const bool *enough; // looked at before every frame
+};
+/*
+ * The same from a descriptor, whole (NULL) or a part; `name` stands in messages.  What is said of the ending is of the part.
+ */
 HF_MUST_CHECK bool hf_journal_read_fd(int fd, const char *name, const struct hf_vault_keys *keys,
-                                      hf_journal_visitor *visit, void *context, struct hf_journal_ending *ret,
-                                      struct hf_error *err);
+                                      const struct hf_journal_part *part, hf_journal_visitor *visit, void *context,
+                                      struct hf_journal_ending *ret, struct hf_error *err);
 
 /*
  * Names of the journals in a folder, in the order they were written; a missing folder has none.  The array ends with

@@ -45,12 +45,12 @@ hf_journal_read(const char *path, const struct hf_vault_keys *keys, hf_journal_v
                 struct hf_journal_ending *ret, struct hf_error *err)
 {
     _cleanup_(hf_closep) int fd = -1;
-    return hf_file_open(path, &fd, NULL, err) && hf_journal_read_fd(fd, path, keys, visit, context, ret, err);
+    return hf_file_open(path, &fd, NULL, err) && hf_journal_read_fd(fd, path, keys, NULL, visit, context, ret, err);
 }
 
 bool
-hf_journal_read_fd(int fd, const char *name, const struct hf_vault_keys *keys, hf_journal_visitor *visit, void *context,
-                   struct hf_journal_ending *ret, struct hf_error *err)
+hf_journal_read_fd(int fd, const char *name, const struct hf_vault_keys *keys, const struct hf_journal_part *part,
+                   hf_journal_visitor *visit, void *context, struct hf_journal_ending *ret, struct hf_error *err)
 {
     _cleanup_(reader_done) struct journal_reader reader = {
         .fd = fd, .name = name, .stored = HF_BUF_INIT(2 * HF_JOURNAL_PLAIN_MOST), .window = HF_BUF_INIT(WINDOW)};
@@ -63,8 +63,11 @@ hf_journal_read_fd(int fd, const char *name, const struct hf_vault_keys *keys, h
     if (!open_header(&reader, keys, &begun, err))
         return false;
 
-    uint32_t expected = 0;
-    for (uint64_t at = HF_JOURNAL_HEADER; begun;) {
+    const bool inside = part != NULL && part->at != 0;
+    uint32_t expected = inside ? part->number : 0;
+    for (uint64_t at = inside ? part->at : HF_JOURNAL_HEADER; begun;) {
+        if (part != NULL && part->enough != NULL && *part->enough)
+            break;
         struct found found;
         bool intact;
         if (!try_frame(&reader, at, &intact, &found, err))
@@ -292,6 +295,8 @@ hand_over(struct journal_reader *reader, const struct found *found, hf_journal_v
         .first_time = (int64_t)hf_get_u64(plain + 24),
         .last_time = (int64_t)hf_get_u64(plain + 32),
         .commits = hf_get_u32(plain + 40),
+        .at = found->at,
+        .number = found->number,
     };
     if (frame.kind < HF_FRAME_LOG || frame.kind > HF_FRAME_MARK || frame.timeline == 0)
         return hf_fail(err, HF_ERR_CONFLICT, "journal \"%s\", frame %u: this program does not know its kind",

@@ -71,7 +71,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 
     const int fd = memfd_create("journal", MFD_CLOEXEC);
     assert(fd >= 0 && write(fd, bytes, whole_length) == (ssize_t)whole_length);
-    if (hf_journal_read_fd(fd, "journal", &keys, check_frame, NULL, &ending, &err))
+    if (hf_journal_read_fd(fd, "journal", &keys, NULL, check_frame, NULL, &ending, &err))
         assert(ending.frames + ending.damaged <= FRAMES);
     close(fd);
 

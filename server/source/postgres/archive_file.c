@@ -28,6 +28,9 @@ static bool write_history(struct hf_archive *archive, uint32_t timeline, int fd,
                           struct hf_error *err);
 static bool write_segment(struct hf_archive *archive, const struct hf_archive_file *file, uint32_t segment_bytes,
                           int fd, enum hf_archive_answer *ret, struct hf_error *err);
+static bool look_at_segment(struct hf_archive *archive, const struct hf_archive_file *file, uint32_t segment_bytes,
+                            struct hf_timeline_path *path, uint64_t *ret_end, enum hf_archive_answer *ret,
+                            struct hf_error *err);
 static bool judge_end(struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t *ret_end,
                       struct hf_error *err);
 static bool put(void *context, uint32_t timeline, uint64_t position, const uint8_t *data, size_t length,
@@ -98,6 +101,21 @@ hf_archive_file_write(struct hf_archive *archive, const struct hf_archive_file *
                          : write_segment(archive, file, segment_bytes, fd, ret, err);
 }
 
+bool
+hf_archive_file_look(struct hf_archive *archive, const struct hf_archive_file *file, uint32_t segment_bytes,
+                     enum hf_archive_answer *ret, struct hf_error *err)
+{
+    _cleanup_(hf_freep) struct hf_timeline_path *path = malloc(sizeof *path);
+    uint64_t end;
+    if (path == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a way through the log");
+    if (!file->history)
+        return look_at_segment(archive, file, segment_bytes, path, &end, ret, err);
+    const uint32_t newest = hf_archive_newest_timeline(archive);
+    *ret = file->timeline == 1 || file->timeline > newest ? HF_ARCHIVE_BEYOND : HF_ARCHIVE_WHOLE;
+    return true;
+}
+
 static bool
 parse_hex(const char *text, size_t digits, uint64_t *ret)
 {
@@ -141,6 +159,21 @@ write_segment(struct hf_archive *archive, const struct hf_archive_file *file, ui
     uint64_t end;
     if (path == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a way through the log");
+    if (!look_at_segment(archive, file, segment_bytes, path, &end, ret, err))
+        return false;
+    if (*ret == HF_ARCHIVE_BEYOND)
+        return true;
+    if (ftruncate(fd, (off_t)segment_bytes) != 0)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not make room for a log segment");
+    return hf_stream_read(archive, path, file->start, end, put, &target, err);
+}
+
+/* *ret_end: how much of it there is. */
+static bool
+look_at_segment(struct hf_archive *archive, const struct hf_archive_file *file, uint32_t segment_bytes,
+                struct hf_timeline_path *path, uint64_t *ret_end, enum hf_archive_answer *ret, struct hf_error *err)
+{
+    uint64_t end;
     *ret = HF_ARCHIVE_BEYOND;
     if (file->timeline > hf_archive_newest_timeline(archive))
         return true;
@@ -149,10 +182,8 @@ write_segment(struct hf_archive *archive, const struct hf_archive_file *file, ui
     if (end <= file->start)
         return true;
     *ret = end - file->start < segment_bytes ? HF_ARCHIVE_PART : HF_ARCHIVE_WHOLE;
-    end = *ret == HF_ARCHIVE_PART ? end : file->start + segment_bytes;
-    if (ftruncate(fd, (off_t)segment_bytes) != 0)
-        return hf_fail_errno(err, HF_ERR_NONE, "could not make room for a log segment");
-    return hf_stream_read(archive, path, file->start, end, put, &target, err);
+    *ret_end = *ret == HF_ARCHIVE_PART ? end : file->start + segment_bytes;
+    return true;
 }
 
 /* Where the archive ends on the path; 0: there is nothing of it. */

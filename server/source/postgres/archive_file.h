@@ -35,6 +35,13 @@ HF_MUST_CHECK bool hf_archive_segment_bytes(struct hf_archive *archive, uint32_t
 enum hf_archive_answer { HF_ARCHIVE_WHOLE, HF_ARCHIVE_PART, HF_ARCHIVE_BEYOND };
 
 /*
+ * What the answer would be, from what is known of the archive, without reading any log: WHOLE does not say that it can be
+ * read.
+ */
+HF_MUST_CHECK bool hf_archive_file_look(struct hf_archive *archive, const struct hf_archive_file *file,
+                                        uint32_t segment_bytes, enum hf_archive_answer *ret, struct hf_error *err);
+
+/*
  * Writes it into an empty file, at its full length.  PART: the archive ends in it.  BEYOND: nothing was written.
  * Errors: CORRUPT names the gap or the damage; also when a journal cannot be read, for then nobody knows where the
  * archive ends.
