@@ -118,6 +118,52 @@ HF_TEST(what_was_written_is_read_back_in_order)
     }
 }
 
+/* Hands on to keep(), and has enough after some. */
+struct some {
+    struct read_back read;
+    size_t most;
+    bool enough;
+    uint64_t at;
+};
+
+static bool
+keep_some(void *context, const struct hf_frame *frame, const uint8_t *data, size_t length, struct hf_error *err)
+{
+    struct some *some = context;
+    some->at = frame->at;
+    some->enough = some->read.count + 1 == some->most;
+    assert_true(some->read.count < some->most);
+    return keep(&some->read, frame, data, length, err);
+}
+
+HF_TEST(a_part_of_a_journal_is_what_lies_between_a_frame_that_was_seen_and_enough)
+{
+    struct hf_error err;
+    struct hf_journal_ending ending;
+    _cleanup_(hf_freep) char *path = write_journal(20, 1 << 10);
+    _cleanup_(hf_closep) int fd = -1;
+    hf_assert_ok(hf_file_open(path, &fd, NULL, &err), &err);
+    struct some some = {.most = 3};
+    struct hf_journal_part part = {.at = frame_at(7), .number = 7, .enough = &some.enough};
+    hf_assert_ok(hf_journal_read_fd(fd, path, hf_vault_keys(vault.vault), &part, keep_some, &some, &ending, &err),
+                 &err);
+    assert_int_equal(some.read.count, 3);
+    assert_int_equal(some.read.positions[0], 1700);
+    assert_int_equal(some.read.first[2], 9);
+    assert_int_equal(some.at, frame_at(9));
+    assert_int_equal(ending.damaged, 0);
+
+    // A place that is no frame's, or another frame's, hands over nothing of what was not asked for.
+    flip(path, frame_at(7) + HF_JOURNAL_FRAME_HEADER + 5);
+    some = (struct some){.most = 64};
+    part = (struct hf_journal_part){.at = frame_at(7), .number = 7};
+    hf_assert_ok(hf_journal_read_fd(fd, path, hf_vault_keys(vault.vault), &part, keep_some, &some, &ending, &err),
+                 &err);
+    assert_int_equal(ending.damaged, 1);
+    assert_int_equal(ending.first_damaged, 7);
+    assert_int_equal(some.read.positions[0], 1800);
+}
+
 HF_TEST(a_torn_tail_ends_the_journal_wherever_it_was_cut)
 {
     for (size_t at = 0; at < frame_at(3) - frame_at(2); at++) {
