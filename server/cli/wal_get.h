@@ -7,7 +7,8 @@
  *     126        anything else, also wrong words, no daemon, a gap: the server stops, and promotes never
  *     a signal   SIGTERM ends us as it would end any command: the server is shutting down
  *
- * Segments that come next are fetched in advance while the server replays, by a worker that stays (server/job/log_socket.h).
+ * Segments that come next are fetched in advance while the server replays, by a worker that stays
+ * (server/job/log_socket.h).
  */
 #pragma once
 #include "server/cli/command.h"

@@ -9,7 +9,8 @@
  *   conclude  in the daemon, after the worker ended and the logs were read: writes the records (verdicts, evidence),
  *             starts what follows.  Also called when it failed or was cancelled.  May be NULL.
  *
- * A kind without `run` needs no worker: what prepare() gives is the result that conclude() gets, in the daemon.  That is
+ * A kind without `run` needs no worker: what prepare() gives is the result that conclude() gets, in the daemon. 
+ * That is
  * for what is quick, meets no foreign bytes, and is to be found among the jobs all the same.
  *
  * A kind's name is also the name of its command (wire.h).
@@ -115,7 +116,10 @@ bool hf_stream_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **re
 bool hf_stream_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_stream_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                         struct hf_error *err);
-/* A file of the archive for a server in recovery, into a folder of who asked; behind it the worker that stays (log_socket.h). */
+/*
+ * A file of the archive for a server in recovery, into a folder of who asked; behind it the worker that stays
+ * (log_socket.h).
+ */
 bool hf_log_get_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_log_get_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_log_get_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,

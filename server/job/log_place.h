@@ -21,7 +21,8 @@ struct hf_log_place {
 #define HF_LOG_PLACE_NONE ((struct hf_log_place){.folder = -1})
 
 /*
- * The folder of the file that is to be put at the absolute path; *ret_name is its name, inside of path.  asker: the user's
+ * The folder of the file that is to be put at the absolute path; *ret_name is its name, inside of path.  asker: the
+ * user's
  * id.  Errors: USAGE; DENIED when the folder is not his.
  */
 HF_MUST_CHECK bool hf_log_place_open(const char *path, int64_t asker, struct hf_log_place *ret, const char **ret_name,

@@ -6,7 +6,10 @@
 #define FNV_OFFSET 2166136261U
 #define FNV_PRIME  16777619U
 
-/* http://www.isthe.com/chongo/tech/comp/fnv/ - two names that share a number only share a socket, and one asks the daemon. */
+/*
+ * http://www.isthe.com/chongo/tech/comp/fnv/ - two names that share a number only share a socket, and one asks the
+ * daemon.
+ */
 bool
 hf_log_socket(const char *daemon_socket, const char *source, char path[static HF_SOCKET_BYTES])
 {

@@ -6,7 +6,8 @@
 #include "server/settings/settings.h"
 
 /*
- * The user who connected.  DENIED unless he is ourselves, root, or one of those whom the setting log_readers lets ask for
+ * The user who connected.  DENIED unless he is ourselves, root, or one of those whom the setting log_readers lets
+ * ask for
  * log.  The socket's mode says the same where a file system heeds it.
  */
 HF_MUST_CHECK bool hf_peer_check(const struct hf_settings *settings, int fd, uid_t *ret_uid, struct hf_error *err);

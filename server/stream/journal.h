@@ -131,7 +131,8 @@ struct hf_journal_part {
     const bool *enough; // looked at before every frame
 };
 /*
- * The same from a descriptor, whole (NULL) or a part; `name` stands in messages.  What is said of the ending is of the part.
+ * The same from a descriptor, whole (NULL) or a part; `name` stands in messages.  What is said of the ending is of
+ * the part.
  */
 HF_MUST_CHECK bool hf_journal_read_fd(int fd, const char *name, const struct hf_vault_keys *keys,
                                       const struct hf_journal_part *part, hf_journal_visitor *visit, void *context,

@@ -1,4 +1,7 @@
-/* The journal: what is read back is what was written; what was durable and cannot be read is told; the rest was never. */
+/*
+ * The journal: what is read back is what was written; what was durable and cannot be read is told; the rest was
+ * never.
+ */
 #include "tests/support/test.h"
 
 #include <errno.h>

@@ -35,7 +35,8 @@ HF_MUST_CHECK bool hf_archive_segment_bytes(struct hf_archive *archive, uint32_t
 enum hf_archive_answer { HF_ARCHIVE_WHOLE, HF_ARCHIVE_PART, HF_ARCHIVE_BEYOND };
 
 /*
- * What the answer would be, from what is known of the archive, without reading any log: WHOLE does not say that it can be
+ * What the answer would be, from what is known of the archive, without reading any log: WHOLE does not say that it
+ * can be
  * read.
  */
 HF_MUST_CHECK bool hf_archive_file_look(struct hf_archive *archive, const struct hf_archive_file *file,
