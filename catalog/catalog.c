@@ -204,7 +204,7 @@ set_up(struct hf_catalog *catalog, enum hf_catalog_how how, struct hf_error *err
 static bool
 check_identity(struct hf_catalog *catalog, int64_t *ret_version, struct hf_error *err)
 {
-    int64_t application, version, objects;
+    int64_t application = 0, version = 0, objects = 0;
     if (!read_number(catalog, "PRAGMA application_id", &application, err) ||
         !read_number(catalog, "PRAGMA user_version", &version, err) ||
         !read_number(catalog, "SELECT count(*) FROM sqlite_schema", &objects, err))

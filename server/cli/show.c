@@ -714,9 +714,9 @@ show_streams(struct hf_cli *cli, const json_t *sources, struct hf_buf *out, stru
         if (!list_windows(json_object_get(stream, "windows"), &windows, err) ||
             !hf_table_add(&table, text_of(source, "name"), NULL, err) ||
             !hf_table_add(&table, state,
-                          colour_of(strcmp(state, "receiving") == 0      ? "proven"
-                                    : strcmp(state, "asynchronous") == 0 ? "unproven"
-                                                                         : "failed"),
+                          strcmp(state, "receiving") == 0      ? GREEN
+                          : strcmp(state, "asynchronous") == 0 ? YELLOW
+                                                               : RED,
                           err) ||
             !hf_table_add(&table, duration_of(stream, "lag_ms", lag), NULL, err) ||
             !hf_table_add(&table, bytes_of(now, "lag_bytes", behind), NULL, err) ||

@@ -577,7 +577,7 @@ static bool
 take_folders(struct decoder *from, struct hf_manifest_root *root, struct hf_error *err)
 {
     uint64_t files = 0;
-    size_t count;
+    size_t count = 0;
 
     if (!take_count(from, FOLDER_LEAST_BYTES, HF_FOLDERS_MOST, "folders", &count, err) ||
         !make_array(count, sizeof root->folders[0], &root->folders, err))
@@ -629,7 +629,7 @@ take_folder(struct decoder *from, struct hf_manifest_folder *folder, uint64_t *f
 static bool
 take_links(struct decoder *from, struct hf_manifest_root *root, struct hf_error *err)
 {
-    size_t count;
+    size_t count = 0;
 
     if (!take_count(from, LINK_LEAST_BYTES, HF_LINKS_MOST, "links", &count, err) ||
         !make_array(count, sizeof root->links[0], &root->links, err))
@@ -650,7 +650,7 @@ take_links(struct decoder *from, struct hf_manifest_root *root, struct hf_error 
 static bool
 take_summary(struct decoder *from, struct hf_manifest_root *root, struct hf_error *err)
 {
-    size_t count;
+    size_t count = 0;
 
     if (!take_count(from, SUMMARY_LEAST_BYTES, SIZE_MAX, "summary", &count, err) ||
         !make_array(count, sizeof root->summary[0], &root->summary, err))
