@@ -1,10 +1,7 @@
-#include "sandbox/sandbox.h"
+#include "sandbox/sandbox_internal.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
-#include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -18,7 +15,6 @@
 #include "sandbox/build.h"
 #include "sandbox/selftest_engine.h"
 #include "base/file.h"
-#include "base/process.h"
 #include "base/time.h"
 
 #define START_TIMEOUT_MS 60000 // a host under heavy load; making a sandbox takes milliseconds
@@ -42,34 +38,6 @@ static const struct hf_sandbox_places inside = {
 static const char *const end_names[] = {"running",     "exited",    "stopped",  "over_wall",
                                         "over_memory", "over_disk", "over_log", "broken"};
 
-struct hf_sandbox {
-    const struct hf_sandbox_engine *engine; // borrowed: a table that lives as long as the program
-    void (*on_line)(void *context, const char *line);
-    void *context;
-    struct hf_sandbox_limits limits;
-    struct hf_process launcher;
-    char folder[PATH_MAX]; // ours: socket/, settings/ and, at level L1, memory/
-    char socket[PATH_MAX];
-    uint64_t began_ns;
-    pthread_t reader;
-    bool reading; // the thread exists
-
-    pthread_mutex_t lock; // guards all below
-    pthread_cond_t news;
-    int control; // closing it ends everything
-    int events, outputs;
-    struct hf_buf log;
-    size_t line_begin; // where the line that is still being written begins
-    struct hf_buf event;
-    uint64_t started_ns;
-    json_t *started, *ended;
-    struct hf_error failure; // kind NONE while nothing failed
-    bool ready, over_log;
-    bool gone;                // the launcher has closed everything
-    struct hf_runner *runner; // while it holds what was given away; borrowed from the spec
-    char *given_data;         // the data folder, then
-};
-
 static bool check_spec(const struct hf_sandbox_spec *spec, struct hf_error *err);
 static bool check_owner(const struct hf_sandbox_spec *spec, uid_t uid, struct hf_error *err);
 static struct hf_sandbox_limits fill_limits(const struct hf_sandbox_limits *asked);
@@ -89,14 +57,6 @@ static bool spawn(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec
                   struct hf_error *err);
 static bool find_launcher(const char *asked, char path[static PATH_MAX], struct hf_error *err);
 static bool await_start(struct hf_sandbox *sandbox, struct hf_error *err);
-
-static void *read_everything(void *argument);
-static bool take_outputs(struct hf_sandbox *sandbox);
-static void take_bytes(struct hf_sandbox *sandbox, const char *bytes, size_t length);
-static void end_line(struct hf_sandbox *sandbox);
-static bool take_events(struct hf_sandbox *sandbox);
-static void take_event(struct hf_sandbox *sandbox, const char *text, size_t length);
-static void take_failure(struct hf_sandbox *sandbox, const json_t *event);
 
 static bool find_in_log(const struct hf_sandbox *sandbox, const char *text, uint64_t *scanned, size_t *ret_begin,
                         size_t *ret_end);
@@ -550,7 +510,7 @@ spawn(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, const stru
         return false;
     (void)fcntl(sandbox->events, F_SETFL, O_NONBLOCK);
     (void)fcntl(sandbox->outputs, F_SETFL, O_NONBLOCK);
-    if (pthread_create(&sandbox->reader, NULL, read_everything, sandbox) != 0)
+    if (pthread_create(&sandbox->reader, NULL, sandbox_read_everything, sandbox) != 0)
         return hf_fail(err, HF_ERR_NO_MEMORY, "could not start a thread for the sandbox");
     sandbox->reading = true;
     return true;
@@ -601,144 +561,6 @@ await_start(struct hf_sandbox *sandbox, struct hf_error *err)
     }
     pthread_mutex_unlock(&sandbox->lock);
     return fine;
-}
-
-/* The thread: takes what comes until both pipes have ended, which is when the launcher and all below it are gone. */
-static void *
-read_everything(void *argument)
-{
-    struct hf_sandbox *sandbox = argument;
-    bool events = true, outputs = true;
-    while (events || outputs) {
-        struct pollfd ready[] = {{.fd = events ? sandbox->events : -1, .events = POLLIN},
-                                 {.fd = outputs ? sandbox->outputs : -1, .events = POLLIN}};
-        if (poll(ready, 2, -1) < 0 && errno != EINTR)
-            break;
-        if (ready[1].revents != 0)
-            outputs = take_outputs(sandbox);
-        if (ready[0].revents != 0)
-            events = take_events(sandbox);
-    }
-    pthread_mutex_lock(&sandbox->lock);
-    if (sandbox->log.length > sandbox->line_begin)
-        end_line(sandbox);
-    sandbox->gone = true;
-    pthread_cond_broadcast(&sandbox->news);
-    pthread_mutex_unlock(&sandbox->lock);
-    return NULL;
-}
-
-static bool
-take_outputs(struct hf_sandbox *sandbox)
-{
-    char bytes[16384];
-    ssize_t got = read(sandbox->outputs, bytes, sizeof bytes);
-    if (got < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (got == 0)
-        return false;
-    pthread_mutex_lock(&sandbox->lock);
-    take_bytes(sandbox, bytes, (size_t)got);
-    pthread_cond_broadcast(&sandbox->news);
-    pthread_mutex_unlock(&sandbox->lock);
-    return true;
-}
-
-/* What comes after the limit is read and dropped: the killer must not be kept waiting by a full pipe. */
-static void
-take_bytes(struct hf_sandbox *sandbox, const char *bytes, size_t length)
-{
-    for (size_t i = 0; i < length && !sandbox->over_log; i++) {
-        char byte = bytes[i] == '\0' ? '?' : bytes[i];
-        if (!hf_buf_add(&sandbox->log, &byte, 1, NULL)) {
-            sandbox->over_log = true;
-            hf_closep(&sandbox->control);
-            return;
-        }
-        if (byte == '\n' || sandbox->log.length - sandbox->line_begin == HF_SANDBOX_LINE_BYTES)
-            end_line(sandbox);
-    }
-}
-
-static void
-end_line(struct hf_sandbox *sandbox)
-{
-    char line[HF_SANDBOX_LINE_BYTES + 1];
-    size_t length = sandbox->log.length - sandbox->line_begin;
-    memcpy(line, sandbox->log.data + sandbox->line_begin, length);
-    if (length > 0 && line[length - 1] == '\n')
-        length--;
-    line[length] = '\0';
-    sandbox->line_begin = sandbox->log.length;
-    if (sandbox->engine->judge(line) == HF_SANDBOX_READY)
-        sandbox->ready = true;
-    if (sandbox->on_line != NULL) {
-        pthread_mutex_unlock(&sandbox->lock); // it may call us back
-        sandbox->on_line(sandbox->context, line);
-        pthread_mutex_lock(&sandbox->lock);
-    }
-}
-
-static bool
-take_events(struct hf_sandbox *sandbox)
-{
-    char bytes[4096];
-    ssize_t got = read(sandbox->events, bytes, sizeof bytes);
-    if (got < 0)
-        return errno == EAGAIN || errno == EINTR;
-    if (got == 0)
-        return false;
-    pthread_mutex_lock(&sandbox->lock);
-    for (ssize_t i = 0; i < got; i++) {
-        if (bytes[i] == '\n') {
-            take_event(sandbox, hf_buf_text(&sandbox->event), sandbox->event.length);
-            hf_buf_clear(&sandbox->event);
-        } else if (!hf_buf_add(&sandbox->event, &bytes[i], 1, &sandbox->failure)) {
-            hf_fail_within(&sandbox->failure, "event of holdfast-sandbox");
-        }
-    }
-    pthread_cond_broadcast(&sandbox->news);
-    pthread_mutex_unlock(&sandbox->lock);
-    return true;
-}
-
-static void
-take_event(struct hf_sandbox *sandbox, const char *text, size_t length)
-{
-    _cleanup_(hf_json_freep) json_t *event = NULL;
-    const char *name;
-    if (!hf_json_parse(text, length, "event of holdfast-sandbox", &event, &sandbox->failure) ||
-        !hf_json_string(event, "event", "event of holdfast-sandbox", &name, &sandbox->failure))
-        return;
-    if (strcmp(name, "started") == 0 && sandbox->started == NULL) {
-        sandbox->started_ns = hf_monotonic_ns();
-        sandbox->started = HF_TAKE(event);
-    } else if (strcmp(name, "ended") == 0 && sandbox->ended == NULL) {
-        sandbox->ended = HF_TAKE(event);
-    } else if (strcmp(name, "failed") == 0) {
-        take_failure(sandbox, event);
-    } else {
-        hf_fail(&sandbox->failure, HF_ERR_CORRUPT, "holdfast-sandbox sent the event \"%.32s\" out of turn", name);
-    }
-}
-
-static void
-take_failure(struct hf_sandbox *sandbox, const json_t *event)
-{
-    const char *kind, *message, *hint;
-    static const char what[] = "event of holdfast-sandbox";
-    int64_t system;
-    struct hf_error *failure = &sandbox->failure;
-    if (!hf_json_string(event, "kind", what, &kind, failure) ||
-        !hf_json_string(event, "message", what, &message, failure) ||
-        !hf_json_string(event, "hint", what, &hint, failure) ||
-        !hf_json_integer(event, "system", what, 0, INT_MAX, &system, failure))
-        return;
-    enum hf_error_kind known = hf_error_kind_from_name(kind);
-    hf_fail(failure, known == HF_ERR_NONE ? HF_ERR_UNAVAILABLE : known, "%s", message);
-    failure->system = (int)system;
-    if (hint[0] != '\0')
-        hf_fail_hint(failure, "%s", hint);
 }
 
 /* Looks from *scanned on, which moves to the beginning of the first line that was not seen whole. */

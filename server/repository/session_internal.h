@@ -209,13 +209,18 @@ struct hf_session {
 /* session.c */
 /* Page tags only save the next backup time: what keeps them from being written is noted, and the backup goes on. */
 void session_drop_cache(struct hf_session *session, const struct hf_error *why); // [assembler]
-json_t *session_pack_row(const struct session_pack *pack); // [id, kind, bytes, sha256]; NULL without memory
 HF_MUST_CHECK bool session_append(struct hf_session *session, const struct hf_log_append *entry, struct hf_error *err);
 /* <cache folder>/<vault><suffix>; the caller frees it. */
 HF_MUST_CHECK bool session_cache_path(const struct hf_session *session, const char *suffix, char **ret,
                                       struct hf_error *err);
 void session_fail(struct hf_session *session, const struct hf_error *err);          // the first failure stays
 HF_MUST_CHECK bool session_check(struct hf_session *session, struct hf_error *err); // false: it has failed
+
+/* session_commit.c */
+/* Packs, their names, then the COMMIT that makes them count (promise 2). */
+HF_MUST_CHECK bool session_publish(struct hf_session *session, const char *facts_text, const json_t *facts,
+                                   struct hf_session_outcome *ret, struct hf_error *err);
+json_t *session_pack_row(const struct session_pack *pack); // [id, kind, bytes, sha256]; NULL without memory
 
 /* session_parent.c */
 HF_MUST_CHECK bool session_open_parents(struct hf_session *session, const struct hf_vault_state *state,
