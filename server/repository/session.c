@@ -153,6 +153,7 @@ hf_session_file_write(struct hf_session_file *file, const void *data, size_t len
         from += part;
         length -= part;
         atomic_fetch_add(&session->counts.bytes_taken, part);
+        session_tag_arrived(session, span);
         if (span->length == SPAN_BYTES) {
             file->next_page += SPAN_BYTES >> file->page_log2;
             file->filling = NULL;

@@ -52,7 +52,9 @@ struct span {
     uint64_t first_page;
     size_t length; // bytes
     uint32_t pages;
-    bool last; // the file ends with it
+    uint32_t tagged; // of them, from the first: by the caller; a worker does the rest
+    bool settled;    // compared with the parent: by a worker, or by the assembler where none was needed
+    bool last;       // the file ends with it
     uint8_t *data;
     uint32_t crc32c;            // of all its bytes
     struct parent_leaf *parent; // holds a reference, or NULL
@@ -240,6 +242,11 @@ struct span *session_take_span(struct hf_session *session); // waits; NULL: fail
 HF_MUST_CHECK bool session_keep_unfinished(struct hf_session *session, struct hf_session_file *file,
                                            struct hf_error *err);
 void session_submit_span(struct hf_session *session, struct span *span);
+/*
+ * Tags what has come into a span while it lies in the cache of the thread that brought it [caller].  That costs half of
+ * what a worker needs, and with few processors it leaves one to the sender.  With many workers it does nothing.
+ */
+void session_tag_arrived(struct hf_session *session, struct span *span);
 
 /* session_packs.c */
 HF_MUST_CHECK bool session_store_page(struct hf_session *session, const struct hf_session_file *file, uint64_t page,

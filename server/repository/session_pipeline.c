@@ -3,6 +3,9 @@
 #include <errno.h>
 #include <string.h>
 
+#define WORKERS_FEW 2             // then the caller tags
+#define TAG_AT_ONCE (64 * HF_KIB) // of bytes that are still in the nearer cache
+
 /* The assembler's state of one open file. */
 struct file_work {
     struct hf_leaf leaf;        // being built
@@ -21,6 +24,8 @@ static void *worker_main(void *context);
 static void *assembler_main(void *context);
 static void tag_span(struct hf_session *session, struct hf_slab_worker *worker, struct span *span);
 static void tag_pages(struct hf_session *session, struct span *span, uint32_t from, uint32_t count);
+static void tag_bytes(struct hf_session *session, struct span *span, uint32_t from, size_t length);
+static void settle_span(struct span *span, struct hf_slab_worker *worker);
 static bool take_parents_tags(struct hf_session *session, struct hf_slab_worker *worker, struct span *span,
                               uint32_t from, uint32_t count, struct hf_error *err);
 static bool is_zero(const uint8_t *page, size_t length);
@@ -88,7 +93,8 @@ session_take_span(struct hf_session *session)
     if (span != NULL) {
         session->free_spans = span->next_free;
         span->next_in_order = span->next_work = NULL;
-        span->done = span->last = span->keeps = false;
+        span->done = span->last = span->keeps = span->settled = false;
+        span->tagged = 0;
         memset(span->kept, false, sizeof span->kept);
         span->length = 0;
         span->pages = 0;
@@ -108,12 +114,19 @@ session_submit_span(struct hf_session *session, struct span *span)
     else
         session->last_span->next_in_order = span;
     session->last_span = span;
+    session->spans_in_flight++;
+    if (span->tagged == span->pages) {
+        span->done = true;
+        if (session->first_span == span)
+            pthread_cond_signal(&session->span_done);
+        pthread_mutex_unlock(&session->lock);
+        return;
+    }
     if (session->last_span_work == NULL)
         session->span_work = span;
     else
         session->last_span_work->next_work = span;
     session->last_span_work = span;
-    session->spans_in_flight++;
     pthread_cond_signal(&session->work_ready);
     pthread_mutex_unlock(&session->lock);
 }
@@ -207,13 +220,10 @@ assembler_main(void *context)
 static void
 tag_span(struct hf_session *session, struct hf_slab_worker *worker, struct span *span)
 {
-    const size_t page_bytes = (size_t)1 << span->file->page_log2;
     struct hf_error err;
-    span->parent = span->length > 0 ? session_parent_leaf(span->file, span->first_page, worker) : NULL;
-    const struct parent_leaf *parent = span->parent != NULL && span->parent->usable ? span->parent : NULL;
-    const uint32_t in_leaf = (uint32_t)(span->first_page % HF_LEAF_PAGES);
-
-    for (uint32_t i = 0, run; i < span->pages; i += run) {
+    if (span->keeps)
+        span->parent = session_parent_leaf(span->file, span->first_page, worker);
+    for (uint32_t i = span->tagged, run; i < span->pages; i += run) {
         run = 1;
         while (i + run < span->pages && span->kept[i + run] == span->kept[i])
             run++;
@@ -222,6 +232,18 @@ tag_span(struct hf_session *session, struct hf_slab_worker *worker, struct span 
         else if (!take_parents_tags(session, worker, span, i, run, &err))
             session_fail(session, &err);
     }
+    settle_span(span, worker);
+}
+
+/* Compares it with what the parent has. */
+static void
+settle_span(struct span *span, struct hf_slab_worker *worker)
+{
+    const size_t page_bytes = (size_t)1 << span->file->page_log2;
+    const uint32_t in_leaf = (uint32_t)(span->first_page % HF_LEAF_PAGES);
+    if (span->parent == NULL && span->length > 0)
+        span->parent = session_parent_leaf(span->file, span->first_page, worker);
+    const struct parent_leaf *parent = span->parent != NULL && span->parent->usable ? span->parent : NULL;
     span->crc32c = 0;
     for (uint32_t i = 0; i < span->pages; i++) {
         const size_t length = i + 1 < span->pages ? page_bytes : span->length - (size_t)i * page_bytes;
@@ -231,6 +253,20 @@ tag_span(struct hf_session *session, struct hf_slab_worker *worker, struct span 
                         memcmp(tag, parent->tags + (size_t)(in_leaf + i) * HF_TAG_BYTES, HF_TAG_BYTES) == 0;
         span->zero[i] = !span->same[i] && !span->kept[i] && is_zero(span->data + (size_t)i * page_bytes, length);
     }
+    span->settled = true;
+}
+
+void
+session_tag_arrived(struct hf_session *session, struct span *span)
+{
+    const uint8_t page_log2 = span->file->page_log2;
+    const uint32_t whole = (uint32_t)(span->length >> page_log2) - span->tagged;
+    const size_t arrived = (size_t)whole << page_log2;
+    if (session->options.workers > WORKERS_FEW || span->keeps || whole == 0 ||
+        (arrived < TAG_AT_ONCE && span->length < SPAN_BYTES))
+        return;
+    tag_bytes(session, span, span->tagged, arrived);
+    span->tagged += whole;
 }
 
 /* Pages whose bytes came. */
@@ -238,7 +274,13 @@ static void
 tag_pages(struct hf_session *session, struct span *span, uint32_t from, uint32_t count)
 {
     const size_t page_bytes = (size_t)1 << span->file->page_log2, start = (size_t)from * page_bytes;
-    const size_t length = from + count < span->pages ? count * page_bytes : span->length - start;
+    tag_bytes(session, span, from, from + count < span->pages ? count * page_bytes : span->length - start);
+}
+
+static void
+tag_bytes(struct hf_session *session, struct span *span, uint32_t from, size_t length)
+{
+    const size_t page_bytes = (size_t)1 << span->file->page_log2, start = (size_t)from * page_bytes;
     if (session->options.page_check != NULL && span->file->check_context != NULL)
         session->options.page_check(session->options.page_check_context, span->file->check_context,
                                     span->first_page + from, span->data + start, length);
@@ -285,6 +327,8 @@ assemble(struct hf_session *session, struct span *span, struct hf_error *err)
     struct hf_session_file *file = span->file;
     if (file->work == NULL && !begin_work(file, err))
         return false;
+    if (!span->settled)
+        settle_span(span, session->caller_worker);
     if (span->length > 0) {
         if (!assemble_pages(session, span, err))
             return hf_fail_within(err, "file \"%s\"", file->path);

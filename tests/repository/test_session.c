@@ -63,14 +63,16 @@ change_pages(struct model *model, size_t file, size_t count)
         randombytes_buf(model->files[file].bytes + i * (pages / count) * PAGE + 100, 64);
 }
 
+/* In turns few workers, where the caller tags pages, and many, where they do: nobody may see from a backup which. */
 static struct hf_session_options
 options_for(struct test_vault *vault)
 {
+    static unsigned turn;
     return (struct hf_session_options){.source = "clinic",
                                        .operation = "backup",
                                        .signing = &vault->signing,
                                        .cache_folder = vault->cache,
-                                       .workers = 2};
+                                       .workers = turn++ % 2 == 0 ? 2 : 4};
 }
 
 static void
@@ -220,6 +222,70 @@ HF_TEST(a_backup_of_what_did_not_change_stores_no_page)
     assert_int_equal(second.data_packs, 0);
     assert_true(second.stored_bytes < 8 * HF_KIB);
     assert_backup_is(&vault, &second.backup, &model);
+    model_done(&model);
+    test_vault_done(&vault);
+}
+
+/* Of the first file: pages that came and pages that are kept, by turns, both across the ends of what is tagged at once. */
+static struct hf_session_outcome
+back_up_keeping(struct test_vault *vault, const struct model *model, const struct hf_session_options *options)
+{
+    static const uint64_t parts[] = {3, 1, 10, 40, 1, 200, 70, 5};
+    struct hf_error err;
+    struct hf_session *session;
+    struct hf_session_file *file;
+    struct hf_session_outcome outcome;
+    const char *why;
+    const struct model_file *from = &model->files[0];
+    const uint64_t pages = from->size / PAGE;
+    const struct hf_session_file_info info = {
+        .path = from->path, .kind = HF_FILE_RELATION, .page_log2 = from->page_log2, .mode = 0600};
+    _cleanup_(hf_json_freep) json_t *facts = json_object();
+    hf_assert_ok(hf_session_begin(vault->vault, options, &session, &err), &err);
+    assert_true(hf_session_can_keep(session, &why));
+    hf_assert_ok(hf_session_file_begin(session, &info, &file, &err), &err);
+    assert_int_equal(hf_session_file_parent_pages(file), pages);
+    uint64_t kept = 0;
+    for (uint64_t page = 0, turn = 0; page < pages; turn++) {
+        const uint64_t wanted = parts[turn % HF_LENGTH(parts)], part = wanted < pages - page ? wanted : pages - page;
+        if (turn % 2 == 0)
+            hf_assert_ok(hf_session_file_write(file, from->bytes + page * PAGE, part * PAGE, &err), &err);
+        else
+            hf_assert_ok(hf_session_file_keep(file, part, &err), &err);
+        kept += turn % 2 == 0 ? 0 : part;
+        page += part;
+    }
+    hf_assert_ok(hf_session_file_end(&file, &err), &err);
+    hf_assert_ok(hf_session_flush(session, &err), &err);
+    assert_int_equal(hf_session_counts(session)->pages_kept, kept);
+    assert_int_equal(hf_session_counts(session)->pages_stored, 0);
+    hf_assert_ok(hf_session_commit(&session, facts, &outcome, &err), &err);
+    return outcome;
+}
+
+HF_TEST(pages_that_are_kept_unread_and_pages_that_came_make_one_file)
+{
+    struct test_vault vault;
+    struct model model;
+    test_vault_make(&vault, hf_test_folder());
+    model_make(&model);
+    assert_int_equal(model.files[0].size % PAGE, 0);
+    back_up(&vault, &model);
+    for (unsigned workers = 2; workers <= 3; workers++) {
+        struct hf_error err;
+        _cleanup_(hf_backup_freep) struct hf_backup *backup = NULL;
+        _cleanup_(hf_slab_worker_freep) struct hf_slab_worker *worker = NULL;
+        _cleanup_(hf_buf_done) struct hf_buf content = HF_BUF_INIT(64 * HF_MIB);
+        struct hf_session_options options = options_for(&vault);
+        options.workers = workers;
+        const struct hf_session_outcome outcome = back_up_keeping(&vault, &model, &options);
+        hf_assert_ok(hf_slab_worker_new(1, &worker, &err), &err);
+        hf_assert_ok(hf_backup_open(vault.vault, &outcome.backup, &backup, &err), &err);
+        hf_assert_ok(hf_backup_read_file(backup, worker, model.files[0].path, &content, &err), &err);
+        assert_int_equal(content.length, model.files[0].size);
+        assert_memory_equal(content.data, model.files[0].bytes, content.length);
+    }
+    assert_int_equal(check(&vault, 2).damages, 0);
     model_done(&model);
     test_vault_done(&vault);
 }
