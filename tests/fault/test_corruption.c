@@ -3,7 +3,8 @@
  * damage is found before anything is used, and the object that is named is the one that was altered.
  *
  * Under tests/campaign every bit is flipped; else one bit of every byte (in the sealed parts of packs: of every
- * fourth), and all bits of every kind of header.
+ * fourth), and all bits of every kind of header.  With CORRUPTION_FOLDER the repository stays there, and a later run goes
+ * on where one ended or was killed, until every bit had its turn.
  */
 #include "tests/support/test.h"
 
@@ -62,6 +63,14 @@ struct reference {
     size_t object_count;
     struct object objects[OBJECTS_MOST];
     struct totals *totals;
+    const char *folder; // it stays there; NULL: it does not
+};
+
+/* How far one process has come with a repository that stays; written every second. */
+struct progress {
+    uint64_t object, at;   // of the next flip
+    uint64_t flips[KINDS]; // by all runs
+    uint64_t missed, misnamed;
 };
 
 /* One process's own copy, in which it does harm. */
@@ -267,6 +276,88 @@ find_borders(struct reference *made, struct object *object)
     object->borders[object->border_count++] = object->length - HF_PACK_TRAILER;
 }
 
+/* What opens a repository that stays: the credential's key, and the ids. */
+struct opener {
+    uint8_t key[HF_KEY_BYTES];
+    struct hf_id vault, backups[BACKUPS];
+};
+
+/* The repository of an earlier run; false: there is none yet, and one was begun. */
+static bool
+take_up(struct reference *made)
+{
+    struct hf_error err;
+    struct opener opener;
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(sizeof opener);
+    char path[600];
+    made->folder = getenv("CAMPAIGN_SECONDS") != NULL ? getenv("CORRUPTION_FOLDER") : NULL;
+    if (made->folder != NULL) {
+        snprintf(path, sizeof path, "%s/opener", made->folder);
+        if (hf_file_read(path, &bytes, &err)) {
+            assert_int_equal(bytes.length, sizeof opener);
+            memcpy(&opener, bytes.data, sizeof opener);
+            snprintf(made->vault.place, sizeof made->vault.place, "%s/repository", made->folder);
+            made->vault.credential.kind = HF_SLOT_KEY_FILE;
+            hf_assert_ok(hf_secret_copy(&made->vault.credential.key, opener.key, HF_KEY_BYTES, &err), &err);
+            made->vault.id = opener.vault;
+            memcpy(made->backups, opener.backups, sizeof made->backups);
+            test_vault_reopen(&made->vault);
+            made->house = hf_repository_id(made->vault.repository);
+            return true;
+        }
+        assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
+    }
+    test_vault_make(&made->vault, made->folder != NULL ? made->folder : hf_test_folder());
+    return false;
+}
+
+static void
+put_down(const struct reference *made)
+{
+    struct hf_error err;
+    struct opener opener = {.vault = made->vault.id};
+    char path[600];
+    if (made->folder == NULL)
+        return;
+    memcpy(opener.key, made->vault.credential.key.bytes, HF_KEY_BYTES);
+    memcpy(opener.backups, made->backups, sizeof opener.backups);
+    snprintf(path, sizeof path, "%s/opener", made->folder);
+    hf_assert_ok(hf_file_publish(path, &opener, sizeof opener, 0600, HF_PUBLISH_EXCLUSIVE, &err), &err);
+}
+
+/* *ret_begun false: it has not begun. */
+static struct progress
+read_progress(const struct reference *made, unsigned number, bool *ret_begun)
+{
+    struct hf_error err;
+    struct progress progress = {0};
+    char path[600];
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(sizeof progress);
+    *ret_begun = false;
+    if (made->folder == NULL)
+        return progress;
+    snprintf(path, sizeof path, "%s/progress-%u", made->folder, number);
+    *ret_begun = hf_file_read(path, &bytes, &err);
+    if (!*ret_begun) {
+        assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
+        return progress;
+    }
+    assert_int_equal(bytes.length, sizeof progress);
+    memcpy(&progress, bytes.data, sizeof progress);
+    return progress;
+}
+
+static void
+write_progress(const struct reference *made, unsigned number, const struct progress *progress)
+{
+    struct hf_error err;
+    char path[600];
+    if (made->folder == NULL)
+        return;
+    snprintf(path, sizeof path, "%s/progress-%u", made->folder, number);
+    hf_assert_ok(hf_file_publish(path, progress, sizeof *progress, 0600, HF_PUBLISH_REPLACE, &err), &err);
+}
+
 static struct reference *
 make_reference(void)
 {
@@ -276,11 +367,13 @@ make_reference(void)
     assert_non_null(made);
     made->totals = mmap(NULL, sizeof *made->totals, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     assert_true(made->totals != MAP_FAILED);
-    test_vault_make(&made->vault, hf_test_folder());
-    for (unsigned i = 0; i < BACKUPS; i++)
-        back_up(made, i);
-    furnish(made);
-    enter_all_kinds(made);
+    if (!take_up(made)) {
+        for (unsigned i = 0; i < BACKUPS; i++)
+            back_up(made, i);
+        furnish(made);
+        enter_all_kinds(made);
+        put_down(made);
+    }
     hf_assert_ok(hf_backend_list(hf_repository_backend(made->vault.repository), "", add_object, made, &err), &err);
     for (size_t i = 0; i < made->object_count; i++) {
         bytes += made->objects[i].length;
@@ -328,6 +421,8 @@ open_victim(struct victim *victim, const struct reference *made, unsigned number
     char command[2400];
     *victim = (struct victim){.reference = made};
     snprintf(victim->place, sizeof victim->place, "%s-%u", made->vault.place, number);
+    snprintf(command, sizeof command, "rm -rf '%s'", victim->place); // of a run that was killed
+    assert_int_equal(system(command), 0);
     snprintf(command, sizeof command, "cp -a '%s' '%s' && chmod -R u+w '%s'", made->vault.place, victim->place,
              victim->place);
     assert_int_equal(system(command), 0);
@@ -490,21 +585,32 @@ bits_of(const struct object *object, size_t ordinal, size_t at, bool all)
 }
 
 static void
-flip_all(struct victim *victim, unsigned number, bool all, uint64_t until_ns)
+flip_all(struct victim *victim, unsigned number, bool all, uint64_t until_ns, struct progress *progress)
 {
     const struct reference *made = victim->reference;
     size_t ordinals[KINDS] = {0};
+    uint64_t written_ns = hf_monotonic_ns();
     for (size_t i = 0; i < made->object_count; i++) {
         const struct object *object = &made->objects[i];
         const size_t ordinal = ordinals[object->kind]++;
         char path[900];
+        if (i < progress->object)
+            continue;
+        const size_t from = i == progress->object && progress->at > number ? progress->at : number;
         snprintf(path, sizeof path, "%s/%s", victim->place, object->name);
         _cleanup_(hf_closep) int fd = open(path, O_RDWR | O_CLOEXEC);
         assert_true(fd >= 0);
-        for (size_t at = number; at < object->length; at += WORKERS) {
+        for (size_t at = from; at < object->length; at += WORKERS) {
             const unsigned bits = bits_of(object, ordinal, at, all);
-            if (until_ns != 0 && hf_monotonic_ns() >= until_ns)
+            const uint64_t now = hf_monotonic_ns();
+            progress->object = i;
+            progress->at = at;
+            if (until_ns != 0 && now >= until_ns)
                 return;
+            if (now - written_ns > UINT64_C(1000000000)) {
+                write_progress(made, number, progress);
+                written_ns = now;
+            }
             for (unsigned bit = 0; bit < 8; bit++) {
                 if ((bits >> bit & 1) == 0)
                     continue;
@@ -513,11 +619,14 @@ flip_all(struct victim *victim, unsigned number, bool all, uint64_t until_ns)
                 judge(victim, object, "byte", at, bit);
                 if (object->kind == PACK && ++victim->flips_of_packs % READ_EACH == 0)
                     meet(victim, object, at, bit);
-                atomic_fetch_add(&made->totals->flips[object->kind], 1);
+                progress->flips[object->kind]++;
             }
             assert_int_equal(pwrite(fd, &object->bytes[at], 1, (off_t)at), 1);
+            progress->missed = made->totals->missed; // by all processes: either is a failure
+            progress->misnamed = made->totals->misnamed;
         }
     }
+    progress->object = made->object_count;
 }
 
 /* ------------------------------------------------------------------------------------------ every length */
@@ -614,13 +723,22 @@ static void
 work(const struct reference *made, unsigned number, bool all, uint64_t until_ns)
 {
     struct victim victim;
+    bool begun;
+    struct progress progress = read_progress(made, number, &begun);
     open_victim(&victim, made, number);
     for (size_t i = 0; i < made->object_count; i++) // no false alarms
         assert_int_equal(look(&victim, &made->objects[i]).damages, 0);
-    remove_all(&victim, number);
-    cut_all(&victim, number);
-    swap_all(&victim, number);
-    flip_all(&victim, number, all, until_ns);
+    if (!begun) {
+        remove_all(&victim, number);
+        cut_all(&victim, number);
+        swap_all(&victim, number);
+    }
+    flip_all(&victim, number, all, until_ns, &progress);
+    write_progress(made, number, &progress);
+    for (size_t i = 0; i < KINDS; i++)
+        atomic_fetch_add(&made->totals->flips[i], progress.flips[i]);
+    if (progress.missed > made->totals->missed || progress.misnamed > made->totals->misnamed)
+        atomic_fetch_add(&made->totals->missed, 1); // by an earlier run
     for (size_t i = 0; i < made->object_count; i++)
         assert_int_equal(look(&victim, &made->objects[i]).damages, 0);
     hf_vault_freep(&victim.vault);
