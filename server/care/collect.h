@@ -7,6 +7,7 @@
  *   sessions of this appliance that have no living writer ─▶ ABORT
  *   packs that no backup needs (the manifests' summaries say) ─▶ CONDEMN ─▶ DELETE ─▶ unlinked
  *   objects of which less than 60 % is live ─▶ INTENT, a container (container.h), RELOCATE, END ─▶ unlinked
+ *   (one that the storage has locked waits until that is over; a lock that comes meanwhile goes along to the container)
  *
  * CONDEMN and DELETE stand apart so that a session or a reader from before the CONDEMN can come to its end: what it
  * may still use is deleted by a later run.  An object whose packs were moved waits in the same way.  None of it

@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "base/time.h"
 #include "server/care/collect_internal.h"
 
 #define DEFAULT_PERCENT 60
@@ -32,9 +33,14 @@ struct mover {
     struct hf_container_writer *writer; // NULL: none begun
     struct hf_id object;                // that it writes
     json_t *packs;                      // [[id, object], ...] of it
+    size_t source_count;                // objects that it took from
+    struct hf_id *sources;
     struct hf_buf piece;
 };
 
+static bool is_retained(struct mover *mover, const struct hf_id *object, bool *ret, struct hf_error *err);
+static bool note_source(struct mover *mover, const struct hf_id *object, struct hf_error *err);
+static bool take_locks_along(struct mover *mover, struct hf_error *err);
 static unsigned percent_of(const struct mover *mover);
 static bool list_residents(const struct hf_vault_state *state, struct resident **ret, size_t *ret_count,
                            struct hf_error *err);
@@ -91,6 +97,7 @@ collect_move(struct collection *collection, struct hf_error *err)
     ok = ok && finish_container(&mover, err);
     hf_container_writer_abortp(&mover.writer);
     hf_json_freep(&mover.packs);
+    free(mover.sources);
     hf_buf_done(&mover.piece);
     end_session(&mover, ok);
     return ok;
@@ -124,9 +131,14 @@ move_object(struct mover *mover, const struct resident *residents, size_t count,
     const uint8_t *sha256;
     uint8_t hash[HF_SHA256_BYTES];
     bool thin;
+    bool retained;
     if (!is_worth_a_look(mover, residents, count, &thin, err))
         return false;
     if (!thin)
+        return true;
+    if (!is_retained(mover, &residents[0].object, &retained, err))
+        return false;
+    if (retained) // it would go on lying there: moved, it takes its room twice
         return true;
     if (!hf_vault_read(mover->collection->vault, NULL, NULL, &state, err))
         return false;
@@ -172,6 +184,51 @@ note_damage(struct mover *mover, const struct resident *resident, struct hf_erro
     if (pack != NULL && hf_id_equal(&pack->object, &resident->object))
         mover->collection->report->damaged++;
     return true;
+}
+
+static bool
+is_retained(struct mover *mover, const struct hf_id *object, bool *ret, struct hf_error *err)
+{
+    char name[HF_PACK_NAME_BYTES];
+    int64_t until;
+    hf_pack_name(&mover->vault, object, name);
+    if (!hf_backend_retained_until(mover->backend, name, &until, err))
+        return false;
+    *ret = until > hf_time_now_ms(); // by the storage's clock, which keeps its locks, and not the log's
+    return true;
+}
+
+static bool
+note_source(struct mover *mover, const struct hf_id *object, struct hf_error *err)
+{
+    if (mover->source_count > 0 && hf_id_equal(&mover->sources[mover->source_count - 1], object))
+        return true; // they come object by object
+    struct hf_id *grown = reallocarray(mover->sources, mover->source_count + 1, sizeof *grown);
+    if (grown == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for moving packs");
+    mover->sources = grown;
+    mover->sources[mover->source_count++] = *object;
+    return true;
+}
+
+/*
+ * Somebody may lock a backup while its packs are on their way: he locked the objects in which they lay when he read the log.
+ * After the RELOCATE nobody new does, and those objects are still there, since his pin is older.
+ */
+static bool
+take_locks_along(struct mover *mover, struct hf_error *err)
+{
+    char name[HF_PACK_NAME_BYTES];
+    int64_t latest = HF_RETAINED_NEVER, until;
+    for (size_t i = 0; i < mover->source_count; i++) {
+        hf_pack_name(&mover->vault, &mover->sources[i], name);
+        if (!hf_backend_retained_until(mover->backend, name, &until, err))
+            return false;
+        latest = until > latest ? until : latest;
+    }
+    mover->source_count = 0;
+    return latest <= hf_time_now_ms() ||
+           hf_backend_retain_until(mover->backend, hf_pack_name(&mover->vault, &mover->object, name), latest, err);
 }
 
 static unsigned
@@ -378,6 +435,8 @@ copy_pack(struct mover *mover, const struct hf_id *object, const struct hf_id *p
         !hf_container_writer_directory(mover->writer, parts->slab_count, mover->piece.data, parts->directory_length,
                                        err))
         return false;
+    if (!note_source(mover, object, err))
+        return false;
     json_t *row = json_pack("[o, o]", hf_json_id_text(pack), hf_json_id_text(&mover->object));
     if (row == NULL || json_array_append_new(mover->packs, row) != 0)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a log entry");
@@ -416,7 +475,7 @@ finish_container(struct mover *mover, struct hf_error *err)
         json_pack("{s:o, s:O, s:[[o, I, o]]}", "session", hf_json_id_text(&mover->session), "packs", mover->packs,
                   "objects", hf_json_id_text(&mover->object), (json_int_t)bytes, hf_json_hex(sha256, sizeof sha256));
     hf_json_freep(&mover->packs);
-    if (!collect_append(mover->collection, HF_LOG_RELOCATE, part, err))
+    if (!collect_append(mover->collection, HF_LOG_RELOCATE, part, err) || !take_locks_along(mover, err))
         return false;
     mover->collection->report->containers++;
     mover->collection->report->container_bytes += bytes;

@@ -177,6 +177,12 @@ hf_backend_retain_until(struct hf_backend *backend, const char *name, int64_t un
 }
 
 bool
+hf_backend_retained_until(struct hf_backend *backend, const char *name, int64_t *ret_until, struct hf_error *err)
+{
+    return check_name(name, err) && backend->kind->retained_until(backend, name, ret_until, err);
+}
+
+bool
 hf_backend_sweep(struct hf_backend *backend, uint64_t *ret_objects, uint64_t *ret_bytes, struct hf_error *err)
 {
     return backend->kind->sweep(backend, ret_objects, ret_bytes, err);

@@ -119,6 +119,11 @@ HF_MUST_CHECK bool hf_backend_destroy(struct hf_backend *backend, const char *na
 /* Forbids deletion until then; only ever extends.  Advisory on local disk. */
 HF_MUST_CHECK bool hf_backend_retain_until(struct hf_backend *backend, const char *name, int64_t until,
                                            struct hf_error *err);
+#define HF_RETAINED_NEVER INT64_MIN
+#define HF_RETAINED_LONG  INT64_MAX // there is a lock, and the storage does not say until when
+/* HF_RETAINED_NEVER without a lock.  CORRUPT: there is one that does not read. */
+HF_MUST_CHECK bool hf_backend_retained_until(struct hf_backend *backend, const char *name, int64_t *ret_until,
+                                             struct hf_error *err);
 /* Removes uploads that no living process of this host is writing.  Counts what it removed. */
 HF_MUST_CHECK bool hf_backend_sweep(struct hf_backend *backend, uint64_t *ret_objects, uint64_t *ret_bytes,
                                     struct hf_error *err);

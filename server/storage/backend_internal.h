@@ -35,6 +35,7 @@ struct hf_backend_kind {
     bool (*remove)(struct hf_backend *backend, const char *name, struct hf_error *err);
     bool (*destroy)(struct hf_backend *backend, const char *name, struct hf_error *err);
     bool (*retain_until)(struct hf_backend *backend, const char *name, int64_t until, struct hf_error *err);
+    bool (*retained_until)(struct hf_backend *backend, const char *name, int64_t *ret_until, struct hf_error *err);
     bool (*sweep)(struct hf_backend *backend, uint64_t *ret_objects, uint64_t *ret_bytes, struct hf_error *err);
     bool (*free_space)(struct hf_backend *backend, uint64_t *ret_bytes, struct hf_error *err);
 };

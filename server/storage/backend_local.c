@@ -62,6 +62,8 @@ static bool local_list(struct hf_backend *backend, const char *prefix, hf_object
 static bool local_delete(struct hf_backend *backend, const char *name, struct hf_error *err);
 static bool local_destroy(struct hf_backend *backend, const char *name, struct hf_error *err);
 static bool local_retain_until(struct hf_backend *backend, const char *name, int64_t until, struct hf_error *err);
+static bool local_retained_until(struct hf_backend *backend, const char *name, int64_t *ret_until,
+                                 struct hf_error *err);
 static bool local_sweep(struct hf_backend *backend, uint64_t *ret_objects, uint64_t *ret_bytes, struct hf_error *err);
 static bool local_free_space(struct hf_backend *backend, uint64_t *ret_bytes, struct hf_error *err);
 
@@ -84,6 +86,7 @@ static const struct hf_backend_kind local_kind = {
     .remove = local_delete,
     .destroy = local_destroy,
     .retain_until = local_retain_until,
+    .retained_until = local_retained_until,
     .sweep = local_sweep,
     .free_space = local_free_space,
 };
@@ -359,6 +362,19 @@ local_retain_until(struct hf_backend *backend, const char *name, int64_t until, 
         !read_lock(local, name, &locked, &before, err))
         return false;
     return (locked && before >= until) || write_lock(local, name, until, err);
+}
+
+static bool
+local_retained_until(struct hf_backend *backend, const char *name, int64_t *ret_until, struct hf_error *err)
+{
+    struct local *local = local_of(backend);
+    _cleanup_(hf_closep) int guard = -1;
+    bool locked;
+    int64_t until;
+    if (!lock_locks(local, &guard, err) || !read_lock(local, name, &locked, &until, err))
+        return false;
+    *ret_until = locked ? until : HF_RETAINED_NEVER;
+    return true;
 }
 
 static bool

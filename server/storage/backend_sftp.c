@@ -56,6 +56,7 @@ static bool sftp_list(struct hf_backend *backend, const char *prefix, hf_object_
                       struct hf_error *err);
 static bool sftp_remove(struct hf_backend *backend, const char *name, struct hf_error *err);
 static bool sftp_retain_until(struct hf_backend *backend, const char *name, int64_t until, struct hf_error *err);
+static bool sftp_retained_until(struct hf_backend *backend, const char *name, int64_t *ret_until, struct hf_error *err);
 static bool sftp_sweep(struct hf_backend *backend, uint64_t *ret_objects, uint64_t *ret_bytes, struct hf_error *err);
 static bool sftp_free_space(struct hf_backend *backend, uint64_t *ret_bytes, struct hf_error *err);
 
@@ -78,6 +79,7 @@ static const struct hf_backend_kind sftp_kind = {
     .remove = sftp_remove,
     .destroy = sftp_remove, // overwriting is not in the protocol
     .retain_until = sftp_retain_until,
+    .retained_until = sftp_retained_until,
     .sweep = sftp_sweep,
     .free_space = sftp_free_space,
 };
@@ -382,6 +384,21 @@ sftp_retain_until(struct hf_backend *backend, const char *name, int64_t until, s
     (void)until;
     return hf_fail(err, HF_ERR_USAGE, "\"%s\" cannot be locked: \"%s\" is reached by SFTP, which keeps no locks", name,
                    backend->place);
+}
+
+/* Of a local repository that is reached this way; until when is not ours to read. */
+static bool
+sftp_retained_until(struct hf_backend *backend, const char *name, int64_t *ret_until, struct hf_error *err)
+{
+    _cleanup_(leave) struct sftp *sftp = sftp_of(backend);
+    char lock[HF_OBJECT_NAME_BYTES + 8];
+    struct hf_sftp_attributes attributes;
+    bool locked;
+    snprintf(lock, sizeof lock, "locks/%s", name);
+    if (!enter(sftp, err) || !stat_object(sftp, lock, &locked, &attributes, err))
+        return false;
+    *ret_until = locked ? HF_RETAINED_LONG : HF_RETAINED_NEVER;
+    return true;
 }
 
 static bool

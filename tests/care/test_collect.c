@@ -6,6 +6,8 @@
 #include <unistd.h>
 
 #include "server/care/check.h"
+#include "base/time.h"
+#include "server/repository/container.h"
 #include "server/repository/reader.h"
 #include "tests/support/collecting.h"
 #include "tests/support/model.h"
@@ -116,6 +118,31 @@ flip(const char *path, off_t at)
     byte ^= 0x10;
     assert_int_equal(pwrite(fd, &byte, 1, at), 1);
     close(fd);
+}
+
+/* Somebody who locks every pack where it lies, when the first container is about to be finished. */
+static struct {
+    struct hf_backend *backend; // NULL: not, or done
+    struct hf_id vault;
+    const struct hf_vault_state *state;
+    int64_t until;
+} meanwhile;
+
+bool __real_hf_container_writer_finish(struct hf_container_writer **writer, uint64_t *ret_bytes,
+                                       uint8_t sha256[static HF_SHA256_BYTES], struct hf_error *err);
+bool __wrap_hf_container_writer_finish(struct hf_container_writer **writer, uint64_t *ret_bytes,
+                                       uint8_t sha256[static HF_SHA256_BYTES], struct hf_error *err);
+bool
+__wrap_hf_container_writer_finish(struct hf_container_writer **writer, uint64_t *ret_bytes,
+                                  uint8_t sha256[static HF_SHA256_BYTES], struct hf_error *err)
+{
+    char name[HF_PACK_NAME_BYTES];
+    struct hf_backend *backend = meanwhile.backend;
+    meanwhile.backend = NULL;
+    for (size_t i = 0; backend != NULL && i < meanwhile.state->pack_count; i++)
+        (void)!hf_backend_retain_until(backend, hf_pack_name(&meanwhile.vault, &meanwhile.state->packs[i].pack, name),
+                                       meanwhile.until, err);
+    return __real_hf_container_writer_finish(writer, ret_bytes, sha256, err);
 }
 
 HF_TEST(nothing_goes_while_every_backup_counts)
@@ -412,6 +439,43 @@ HF_TEST(what_the_storage_has_locked_stays_and_is_told)
     assert_int_equal(report.packs, 0);
     assert_int_equal(report.locked, report.deleted);
     assert_true(report.locked_bytes > 0);
+    place_done(&place);
+}
+
+HF_TEST(an_object_that_is_locked_is_moved_when_that_is_over_and_a_lock_that_comes_meanwhile_goes_along)
+{
+    struct place place;
+    struct hf_error err;
+    place_make(&place, 5);
+    prune_up_to(&place, 4);
+    struct hf_backend *backend = hf_vault_backend(place.vault.vault);
+    const struct hf_vault_state *log = state_of(&place);
+    char name[HF_PACK_NAME_BYTES];
+    const size_t packs = log->pack_count;
+    for (size_t i = 0; i < packs; i++)
+        hf_assert_ok(hf_backend_retain_until(backend, hf_pack_name(&place.vault.id, &log->packs[i].pack, name),
+                                             hf_time_now_ms() + 3600000, &err),
+                     &err);
+    assert_int_equal(collect(&place, 60).moved, 0);
+
+    // Over: the locks are moved into the past, as the clock would.
+    char command[1200];
+    snprintf(command, sizeof command, "find '%s/locks' -type f -exec sh -c 'echo holdfast-lock-1 12 >\"$1\"' - {} ';'",
+             place.vault.place);
+    assert_int_equal(system(command), 0);
+    meanwhile.backend = backend;
+    meanwhile.vault = place.vault.id;
+    meanwhile.state = state_of(&place);
+    meanwhile.until = hf_time_now_ms() + 7200000;
+    const struct hf_collect_report report = collect(&place, 60);
+    assert_null(meanwhile.backend);
+    assert_true(report.containers > 0);
+    char path[1024];
+    int64_t until;
+    moved_pack(&place, path);
+    hf_assert_ok(hf_backend_retained_until(backend, path + strlen(place.vault.place) + 1, &until, &err), &err);
+    assert_true(until == meanwhile.until);
+    assert_restores(&place, 4);
     place_done(&place);
 }
 
