@@ -55,7 +55,7 @@ parse_line(const char *line, size_t length, struct hf_assertion *ret)
 {
     const char *at = line, *end = memchr(line, ':', length);
     char word[WORD_MOST + 1];
-    *ret = (struct hf_assertion){.database = "postgres"};
+    *ret = (struct hf_assertion){.database = ""};
     if (end == NULL || !take_word(&at, end, word, NAME_MOST + 1) ||
         strspn(word, "abcdefghijklmnopqrstuvwxyz0123456789_") != strlen(word))
         return false;

@@ -5,14 +5,15 @@
  *
  *     <name> [in <database>] <rule>: <one statement of SQL>
  *
- * name: [a-z0-9_]{1,40}, once; database: "postgres" when it is left out.  The statement answers one row of one column: a number, a
- * boolean (1 or 0) or a time with its zone.  Rules:
+ * name: [a-z0-9_]{1,40}, once; database: when it is left out PostgreSQL's "postgres", and none with MariaDB, where
+ * statements name it: clinic.visit.  The statement answers one row of one column: a number, a boolean (1 or 0) or a time
+ * with its zone (MariaDB's times have none: CONCAT(MAX(at), 'Z'), the session is in UTC).  Rules:
  *
  *     is <number>                    at least <number>                 at most <number>
  *     newer than <duration>          a time, counted back from the newest commit that the copy has: 90s, 15m, 6h, 1d
  *     as live [within <number>[%]]   as the same statement on the source itself, now
  *
- * Names of tables without a schema are looked for in "public".
+ * PostgreSQL: names of tables without a schema are looked for in "public".
  */
 #pragma once
 #include <stdbool.h>
@@ -33,7 +34,7 @@ enum hf_assertion_rule {
 
 struct hf_assertion {
     char check[HF_ASSERTION_CHECK_BYTES]; // "assert_<name>": the check's id
-    char database[64];
+    char database[64];                    // "": the engine's usual one
     enum hf_assertion_rule rule;
     double bound;  // the number; ms; the tolerance
     bool relative; // the tolerance is in percent

@@ -57,7 +57,7 @@ class Moment:
 class Clinic:
     """A streamed source that is written by us alone."""
 
-    def __init__(self, *options, seed=1, source_options=()):
+    def __init__(self, *options, seed=1, catch_up="off"):
         self.chance = random.Random(seed)
         self.server = Mariadb("--max-binlog-size=65536", *options)
         self.server.sql(TABLES)
@@ -65,9 +65,12 @@ class Clinic:
         self.number = 0
         self.receiver = None
         self.appliance = Appliance()
+        self.add(catch_up)
+
+    def add(self, catch_up, *options):
         self.appliance.good("source", "add", "clinic", "--engine", "mariadb", "--verify-after-backup", "no",
-                            "--connection", self.server.connection(), "--stream", "yes", "--catch-up", "off",
-                            *source_options)
+                            "--connection", self.server.connection(), "--stream", "yes", "--catch-up", catch_up,
+                            *options)
 
     def statement(self):
         self.number += 1
@@ -115,6 +118,14 @@ class Clinic:
         self.receiver.send_signal(signal.SIGINT)
         self.appliance.finish(self.receiver)
         self.receiver = None
+
+    def journals(self, gone=False):
+        """Files of the log that is not in packs yet."""
+        found = []
+        for place, _, names in os.walk(self.appliance.repository):
+            found += [os.path.join(place, name) for name in names
+                      if "/journal/" in place and name.endswith(".gone") == gone]
+        return sorted(found)
 
     def prove(self):
         backup = self.appliance.good("backup", "clinic")["backup"]

@@ -310,6 +310,7 @@ seal(const char *version)
              version == NULL ? "10.11.19-MariaDB-log" : version);
     snprintf(facts.start_position, sizeof facts.start_position, "0-7-1");
     snprintf(facts.stop_position, sizeof facts.stop_position, "0-7-1");
+    facts.own = json_pack("{s:s, s:n}", "gtid", "", "binlog_file");
     hf_page_faults_init(&faults);
     hf_assert_ok(hf_session_begin(vault.vault, &options, &session, &err), &err);
     FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
@@ -328,6 +329,7 @@ seal(const char *version)
                  &err);
     hf_assert_ok(hf_session_commit(&session, json, &sealed, &err), &err);
     hf_page_faults_done(&faults);
+    json_decref(facts.own);
     return sealed.backup;
 }
 

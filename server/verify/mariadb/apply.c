@@ -32,7 +32,6 @@ static bool take_state(void *context, char *const *values, const unsigned long *
 static bool goes_on(const struct hf_mariadb_apply *apply, uint64_t until, struct hf_error *err);
 static bool wait_ready(struct hf_sandbox *sandbox, const struct hf_mariadb_apply *apply, struct hf_error *err);
 static bool shut_down(struct hf_sandbox *sandbox, struct hf_error *err);
-static bool clean(const char *data, struct hf_error *err);
 
 bool
 hf_mariadb_apply(const struct hf_mariadb_apply *apply, struct hf_error *err)
@@ -65,6 +64,22 @@ hf_mariadb_apply(const struct hf_mariadb_apply *apply, struct hf_error *err)
                      hf_fail(err, HF_ERR_CORRUPT, "the copy replayed more than it was given"));
     hf_gtid_set_done(&reached);
     return ok;
+}
+
+bool
+hf_mariadb_apply_clean(const char *data, struct hf_error *err)
+{
+    static const char *const names[] = {
+        HF_BINLOG_RELAY_FIRST,   HF_BINLOG_RELAY ".000002", HF_BINLOG_RELAY ".000003",   HF_BINLOG_RELAY_INDEX,
+        HF_BINLOG_RELAY ".info", "holdfast-source.info",    "multi-holdfast-source.info"};
+    for (size_t i = 0; i < HF_LENGTH(names); i++) {
+        _cleanup_(hf_freep) char *path = hf_path_join(data, names[i]);
+        if (path == NULL)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
+        if (unlink(path) != 0 && errno != ENOENT)
+            return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
+    }
+    return true;
 }
 
 bool
@@ -104,7 +119,7 @@ hf_mariadb_replay(const char *data, const struct hf_sandbox_spec *spec, const st
         return hf_fail(err, HF_ERR_UNAVAILABLE, "the copy refuses connections: error %u", refusal.code);
     const bool applied = hf_mariadb_apply(apply, err);
     hf_mariadb_closep(&apply->conn);
-    return applied && shut_down(sandbox, err) && clean(data, err);
+    return applied && shut_down(sandbox, err) && hf_mariadb_apply_clean(data, err);
 }
 
 /* Before anything is written. */
@@ -210,20 +225,4 @@ shut_down(struct hf_sandbox *sandbox, struct hf_error *err)
     return (end.end == HF_SANDBOX_EXITED && end.exit_code == 0) ||
            hf_fail(err, HF_ERR_UNAVAILABLE, "the copy could not be shut down in order: %s",
                    hf_sandbox_end_name(end.end));
-}
-
-static bool
-clean(const char *data, struct hf_error *err)
-{
-    static const char *const names[] = {
-        HF_BINLOG_RELAY_FIRST,   HF_BINLOG_RELAY ".000002", HF_BINLOG_RELAY ".000003",   HF_BINLOG_RELAY_INDEX,
-        HF_BINLOG_RELAY ".info", "holdfast-source.info",    "multi-holdfast-source.info"};
-    for (size_t i = 0; i < HF_LENGTH(names); i++) {
-        _cleanup_(hf_freep) char *path = hf_path_join(data, names[i]);
-        if (path == NULL)
-            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-        if (unlink(path) != 0 && errno != ENOENT)
-            return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
-    }
-    return true;
 }

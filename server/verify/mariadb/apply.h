@@ -25,6 +25,9 @@ struct hf_mariadb_apply {
  */
 HF_MUST_CHECK bool hf_mariadb_apply(const struct hf_mariadb_apply *apply, struct hf_error *err);
 
+/* Removes what lies in the folder for a replay, of which no server runs there. */
+HF_MUST_CHECK bool hf_mariadb_apply_clean(const char *data, struct hf_error *err);
+
 /* The GTID position of a backup by mariadb-backup, from its xtrabackup_binlog_info; NOT_FOUND: it has none. */
 HF_MUST_CHECK bool hf_mariadb_backup_gtids(const char *data, struct hf_gtid_set *ret, struct hf_error *err);
 

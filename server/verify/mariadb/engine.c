@@ -10,7 +10,11 @@
 #include "base/time.h"
 #include "sandbox/engine_mariadb.h"
 #include "server/source/mariadb/corrections.h"
+#include "server/source/mariadb/facts.h"
+#include "server/verify/mariadb/archive.h"
+#include "server/verify/mariadb/ask.h"
 #include "server/verify/mariadb/files.h"
+#include "server/verify/mariadb/live.h"
 #include "server/verify/mariadb/pages.h"
 #include "server/verify/mariadb/query.h"
 #include "server/verify/mariadb/tables.h"
@@ -19,6 +23,7 @@
 #define BUFFER_POOL   (256 * HF_MIB)
 #define LOG_MOST      (32 * HF_MIB)
 #define LOOK_EVERY_MS 100
+#define SHUTDOWN_MS   60000
 #define BINLOG_BYTES  256
 #define INFO_BYTES    (64 * HF_KIB)
 #define NO_VERSION    "\"server_version\" of the backup's facts is no version of MariaDB"
@@ -32,6 +37,8 @@ struct mariadb {
     char prepared_to[BINLOG_BYTES]; // the binary log position of InnoDB's last commit, "bin.000007 12765"; "" for none
     char socket[4096];
     MYSQL *conn;
+    struct hf_mariadb_settings settings; // of the server; its texts are those of this struct or of the options
+    struct hf_binlog_copy *log;          // NULL: there is none
 };
 
 static bool read_facts(const json_t *json, struct hf_verify_facts *ret, struct hf_error *err);
@@ -50,11 +57,17 @@ static bool wait_for_end(struct hf_attempt *attempt, struct hf_verify_check *che
 static void judge_redo(struct hf_attempt *attempt, const struct hf_sandbox_exit *end, const char *log);
 static void note_prepared(struct mariadb *mariadb, const char *log);
 static bool connect_to_copy(struct hf_attempt *attempt, struct hf_error *err);
+static void connect_or_say(struct hf_attempt *attempt, struct hf_verify_check *check);
 static bool reach_end(struct hf_attempt *attempt, struct hf_error *err);
+static bool replay_archive(struct hf_attempt *attempt, struct hf_error *err);
+static bool stop_server(struct hf_attempt *attempt, struct hf_error *err);
+static bool start_again(struct hf_attempt *attempt, struct hf_error *err);
 static bool split_position(const char *text, char file[static BINLOG_BYTES], uint64_t *ret_number,
                            uint64_t *ret_offset);
 static bool open_for_writing(struct hf_attempt *attempt, struct hf_error *err);
 static bool check_relations(struct hf_attempt *attempt, struct hf_error *err);
+static bool ask(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live, struct hf_answer *ret,
+                struct hf_error *err);
 static bool check_stopped(struct hf_attempt *attempt, struct hf_error *err);
 static void disconnect(struct hf_attempt *attempt);
 static void last_words(const char *log, struct hf_last_words *ret);
@@ -67,6 +80,8 @@ static const struct hf_verify_check_row checks[] = {
     {"start", "The copy starts", true, "start_in_sandbox"},
     {"consistency", "The server takes connections", true, "start_in_sandbox"},
     {"binlog_position", "The copy is not past the backup's place in the binary log", false, "innodb_last_commit"},
+    {"archive", "All archived log behind the backup is replayed", false, "replay_to_gtids_of_archive"},
+    {"caught_up", "The copy reaches the place where the source stood", false, "replay_to_sampled_gtids"},
     {"promote", "The copy opens for writing", true, "write_read_drop"},
     {"dictionary", "InnoDB's tables have their definitions", true, "innodb_sys_tables"},
     {"tables_read", "Every row of every table can be read", true, "checksum_table_extended"},
@@ -91,6 +106,7 @@ const struct hf_verify_engine hf_verify_mariadb = {
     .reach_end = reach_end,
     .open = open_for_writing,
     .check_relations = check_relations,
+    .ask = ask,
     .check_stopped = check_stopped,
     .disconnect = disconnect,
     .stop_signal = SIGTERM,
@@ -101,8 +117,9 @@ static bool
 read_facts(const json_t *json, struct hf_verify_facts *ret, struct hf_error *err)
 {
     struct hf_shared_facts facts;
+    struct hf_mariadb_position position;
     char series[16];
-    if (!hf_facts_read_shared(json, &facts, err))
+    if (!hf_facts_read_shared(json, &facts, err) || !hf_mariadb_facts_position(json, &position, err))
         return false;
     if (!hf_mariadb_series(facts.server_version, series))
         return hf_fail(err, HF_ERR_CORRUPT, NO_VERSION);
@@ -121,6 +138,8 @@ begin(struct hf_attempt *attempt, const json_t *facts, struct hf_error *err)
         return false;
     if (!hf_mariadb_series(shared.server_version, mariadb->series))
         return hf_fail(err, HF_ERR_CORRUPT, NO_VERSION);
+    if (!hf_binlog_copy_begin(attempt, facts, &mariadb->log, err))
+        return false;
     attempt->own = HF_TAKE(mariadb);
     return true;
 }
@@ -130,6 +149,7 @@ end(struct hf_attempt *attempt)
 {
     struct mariadb *mariadb = attempt->own;
     disconnect(attempt);
+    hf_binlog_copy_freep(&mariadb->log);
     free(mariadb);
     attempt->own = NULL;
 }
@@ -138,8 +158,9 @@ end(struct hf_attempt *attempt)
 static uint64_t
 room(const struct hf_attempt *attempt, uint64_t bytes)
 {
-    (void)attempt;
-    return bytes + bytes / 4 + SCRATCH_EXTRA;
+    const struct mariadb *mariadb = attempt->own;
+    const uint64_t log = mariadb->log != NULL ? hf_binlog_copy_room(mariadb->log, bytes) : 0;
+    return bytes + bytes / 4 + log + SCRATCH_EXTRA;
 }
 
 static bool
@@ -212,25 +233,28 @@ prepare(struct hf_attempt *attempt, struct hf_error *err)
     _cleanup_(hf_freep) char *config = hf_path_join(attempt->data, OWN_CONFIG);
     if (config == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
-    return hf_dir_remove_tree(config, err) && hf_mariadb_make_ready(attempt->data, &mariadb->layout, err);
+    return hf_dir_remove_tree(config, err) && hf_mariadb_make_ready(attempt->data, &mariadb->layout, err) &&
+           (mariadb->log == NULL || hf_binlog_copy_place(mariadb->log, err));
 }
 
 static bool
 start(struct hf_attempt *attempt, struct hf_error *err)
 {
-    const struct mariadb *mariadb = attempt->own;
-    struct hf_mariadb_settings settings = {
+    struct mariadb *mariadb = attempt->own;
+    struct hf_mariadb_settings *settings = &mariadb->settings;
+    *settings = (struct hf_mariadb_settings){
         .series = mariadb->series, .layout = mariadb->layout, .buffer_pool_bytes = BUFFER_POOL};
-    if (!find_programs(attempt, &settings))
+    if (!find_programs(attempt, settings))
         return true;
     hf_attempt_phase(attempt, "apply_log");
-    if (!apply_redo(attempt, &settings, err))
+    if (!apply_redo(attempt, settings, err))
         return false;
     if (attempt->over)
         return true;
     hf_sandbox_freep(&attempt->sandbox);
     hf_attempt_phase(attempt, "start");
-    return hf_attempt_start_sandbox(attempt, &hf_engine_mariadb, &settings, err);
+    settings->applies_relay_log = mariadb->log != NULL && hf_binlog_copy_is_placed(mariadb->log);
+    return hf_attempt_start_sandbox(attempt, &hf_engine_mariadb, settings, err);
 }
 
 static bool
@@ -321,22 +345,27 @@ note_prepared(struct mariadb *mariadb, const char *log)
 static bool
 connect_to_copy(struct hf_attempt *attempt, struct hf_error *err)
 {
-    struct mariadb *mariadb = attempt->own;
-    struct hf_verify_check *check = hf_attempt_check(attempt, "consistency");
-    struct hf_mariadb_refusal refusal;
     (void)err;
+    connect_or_say(attempt, hf_attempt_check(attempt, "consistency"));
+    return true;
+}
+
+static void
+connect_or_say(struct hf_attempt *attempt, struct hf_verify_check *check)
+{
+    struct mariadb *mariadb = attempt->own;
+    struct hf_mariadb_refusal refusal;
     snprintf(mariadb->socket, sizeof mariadb->socket, "%s/" HF_MARIADB_SOCKET,
              hf_sandbox_socket_path(attempt->sandbox));
     if (hf_mariadb_connect(mariadb->socket, attempt->phase_ms, &mariadb->conn, &refusal) &&
         hf_mariadb_text(mariadb->conn, "SELECT VERSION()", attempt->outcome->engine_version,
                         sizeof attempt->outcome->engine_version, &refusal))
-        return true;
+        return;
     attempt->over = true;
     if (refusal.broken)
         hf_attempt_judge_end(attempt, check);
     else
         hf_check_fail(check, "the copy refuses connections: error %u", refusal.code);
-    return true;
 }
 
 /* What InnoDB's last commit says of the binary log, against what the server said when the backup ended. */
@@ -365,6 +394,76 @@ reach_end(struct hf_attempt *attempt, struct hf_error *err)
     } else {
         hf_check_pass(check, -1);
     }
+    return mariadb->log == NULL || replay_archive(attempt, err);
+}
+
+/*
+ * Accounts are in force after a replay, ours is none of them, and only a server that nobody talks to may get more log: so
+ * it is started anew behind each piece.
+ */
+static bool
+replay_archive(struct hf_attempt *attempt, struct hf_error *err)
+{
+    struct mariadb *mariadb = attempt->own;
+    bool more = false;
+    if (!hf_binlog_copy_replay(mariadb->log, mariadb->conn, err))
+        return false;
+    if (attempt->over)
+        return true;
+    if (!hf_binlog_copy_sample(mariadb->log, &more, err))
+        return false;
+    if (more) {
+        if (!stop_server(attempt, err) || !hf_binlog_copy_place_more(mariadb->log, err))
+            return false;
+        if (hf_binlog_copy_is_placed(mariadb->log) &&
+            (!start_again(attempt, err) ||
+             (!attempt->over && !hf_binlog_copy_replay_more(mariadb->log, mariadb->conn, err))))
+            return false;
+    }
+    if (attempt->over || !mariadb->settings.applies_relay_log)
+        return true;
+    mariadb->settings.applies_relay_log = false;
+    return stop_server(attempt, err) && start_again(attempt, err);
+}
+
+/* In order, as far as it goes: what it leaves undone its next start finds. */
+static bool
+stop_server(struct hf_attempt *attempt, struct hf_error *err)
+{
+    struct hf_sandbox_exit end;
+    disconnect(attempt);
+    if (attempt->sandbox == NULL)
+        return true;
+    if (!hf_sandbox_signal(attempt->sandbox, SIGTERM, err) ||
+        !hf_sandbox_wait_exit(attempt->sandbox, SHUTDOWN_MS, &end, err) ||
+        !hf_sandbox_stop(attempt->sandbox, &end, err))
+        return false;
+    hf_sandbox_freep(&attempt->sandbox);
+    return true;
+}
+
+static bool
+start_again(struct hf_attempt *attempt, struct hf_error *err)
+{
+    struct mariadb *mariadb = attempt->own;
+    struct hf_verify_check *check = hf_attempt_check(attempt, "archive");
+    const uint64_t until = hf_monotonic_ns() + attempt->phase_ms * 1000000;
+    struct hf_sandbox_exit end;
+    hf_attempt_phase(attempt, "start_again");
+    if (!hf_attempt_start_sandbox(attempt, &hf_engine_mariadb, &mariadb->settings, err))
+        return false;
+    while (!attempt->over && !hf_sandbox_wait_ready(attempt->sandbox, LOOK_EVERY_MS)) {
+        if (!hf_attempt_goes_on(attempt, err) || !hf_sandbox_wait_exit(attempt->sandbox, 0, &end, err))
+            return false;
+        attempt->over = end.end != HF_SANDBOX_RUNNING || hf_monotonic_ns() > until;
+        if (end.end != HF_SANDBOX_RUNNING)
+            hf_attempt_judge_end(attempt, check);
+        else if (attempt->over)
+            hf_check_cannot_tell(check, "behind the replay it did not start again within %llu minutes",
+                                 (unsigned long long)attempt->phase_ms / 60000);
+    }
+    if (!attempt->over)
+        connect_or_say(attempt, check);
     return true;
 }
 
@@ -425,6 +524,15 @@ check_relations(struct hf_attempt *attempt, struct hf_error *err)
     const struct mariadb *mariadb = attempt->own;
     const struct hf_mariadb_look look = {.attempt = attempt, .socket = mariadb->socket, .conn = mariadb->conn};
     return hf_mariadb_check_tables(&look, err);
+}
+
+static bool
+ask(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live, struct hf_answer *ret,
+    struct hf_error *err)
+{
+    const struct mariadb *mariadb = attempt->own;
+    return live ? hf_mariadb_ask_live(attempt->options->live, assertion, ret, err)
+                : hf_mariadb_ask_copy(mariadb->socket, assertion, ret);
 }
 
 static bool

@@ -16,6 +16,7 @@ struct only_value {
     size_t rows;
 };
 
+static const char *database_of(const struct hf_assertion *assertion);
 static bool take_value(void *context, char *const *values, int count);
 static void keep(struct hf_answer *answer, const char *value);
 
@@ -30,7 +31,7 @@ hf_postgres_ask_copy(const struct hf_query_target *target, const struct hf_asser
     snprintf(options, sizeof options, "%s" LIMITS, target->options);
     limited.options = options;
     struct only_value only = {ret, 0};
-    if (!hf_query_connect(&limited, assertion->database, 30, &conn, &failure)) {
+    if (!hf_query_connect(&limited, database_of(assertion), 30, &conn, &failure)) {
         *ret = (struct hf_answer){.kind = HF_ANSWER_REFUSED, .state = "no connection to its database"};
         return true;
     }
@@ -58,7 +59,7 @@ hf_postgres_ask_source(const struct hf_source_target *live, const atomic_bool *c
     _cleanup_(hf_postgres_closep) PGconn *conn = NULL;
     _cleanup_(hf_postgres_clearp) PGresult *set = NULL;
     _cleanup_(hf_postgres_clearp) PGresult *rows = NULL;
-    if (!hf_postgres_connect_database(live, assertion->database, &patience, &conn, &failure) ||
+    if (!hf_postgres_connect_database(live, database_of(assertion), &patience, &conn, &failure) ||
         !hf_postgres_query(conn, &patience, "set limits", limits, NULL, 0, &set, &failure) ||
         !hf_postgres_query(conn, &patience, "ask what the owner asks", assertion->sql, NULL, 0, &rows, &failure)) {
         if (hf_attempt_is_fatal(&failure)) {
@@ -79,6 +80,12 @@ hf_postgres_ask_source(const struct hf_source_target *live, const atomic_bool *c
     else
         keep(ret, PQgetisnull(rows, 0, 0) ? NULL : PQgetvalue(rows, 0, 0));
     return true;
+}
+
+static const char *
+database_of(const struct hf_assertion *assertion)
+{
+    return assertion->database[0] != 0 ? assertion->database : "postgres";
 }
 
 static bool
