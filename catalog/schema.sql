@@ -139,7 +139,7 @@ CREATE TABLE attempt (
     scratch       TEXT,             -- 'memory', 'encrypted', 'plain'
     slot          TEXT,             -- name of the key slot that opened
     reason        TEXT,             -- a few words of ours; NULL for passed
-    recovery_ms   INTEGER,          -- from the request until the engine served
+    recovery_ms   INTEGER,          -- from the request until the copy was open for writing
     validation_ms INTEGER,          -- until the last check ended
     data_loss_ms  INTEGER,          -- measured window of lost data
     evidence_id   TEXT              -- the signed document

@@ -37,7 +37,8 @@
  *                                  key_slot text?; requested_at time; bytes_restored number?; bytes_replayed number?;
  *                                  engine_version text?; engine_sha256 hash?; engine_log_sha256 hash?;
  *                                  phases [] {phase word, started_at time, duration_ms number}
- *   rto_rpo?                       time_to_recover_ms number? (request until the engine serves); time_to_validate_ms
+ *   rto_rpo?                       time_to_recover_ms number? (request until the copy was open for writing, less the
+ *                                  time it followed the live source); time_to_validate_ms
  *                                  number? (until the last check ended); data_loss_window_ms number?;
  *                                  recovered_commit_at time?; rto_target_met bool?; rpo_target_met bool?;
  *                                  caught_up? {sampled_at time, source_position text, bound_ms number, waited_ms

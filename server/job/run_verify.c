@@ -139,8 +139,6 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
                                         .key_slot = opened.slot.name,
                                         .logical_bytes = logical_bytes > 0 ? (uint64_t)logical_bytes : 0,
                                         .stored_bytes = stored_bytes > 0 ? (uint64_t)stored_bytes : 0,
-                                        .cipher = hf_suite_best() == HF_SUITE_AES256_GCM ? "AES-256-GCM"
-                                                                                         : "XChaCha20-Poly1305",
                                         .lowest = options.lowest};
     bool ok = hf_backup_state_parse(state_before, &before, err) &&
               hf_json_string(source, "name", "the request", &subject.source_name, err) &&
@@ -361,7 +359,6 @@ conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct h
         .log_sequence = log->head,
         .logical_bytes = (uint64_t)(chosen.logical_bytes > 0 ? chosen.logical_bytes : 0),
         .stored_bytes = (uint64_t)(chosen.stored_bytes > 0 ? chosen.stored_bytes : 0),
-        .cipher = hf_suite_best() == HF_SUITE_AES256_GCM ? "AES-256-GCM" : "XChaCha20-Poly1305",
         .lowest = HF_SANDBOX_L0};
     memcpy(subject.log_head, log->head_hash, sizeof subject.log_head);
     const bool ok = answer(&outcome, &subject, ret_result, err);

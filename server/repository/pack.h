@@ -244,6 +244,8 @@ HF_MUST_CHECK bool hf_pack_reader_new(struct hf_backend *backend, const struct h
                                       struct hf_pack_move *known, size_t known_count, hf_pack_moves_reader *moves,
                                       void *context, struct hf_pack_reader **ret, struct hf_error *err);
 void hf_pack_reader_freep(struct hf_pack_reader **reader);
+/* What the packs that it has opened so far are sealed with: bit 1 << enum hf_suite of each. */
+unsigned hf_pack_reader_suites(struct hf_pack_reader *reader);
 /* The slab table only (offsets and lengths), or the whole directory.  Owner of the latter: the caller. */
 HF_MUST_CHECK bool hf_pack_reader_slabs(struct hf_pack_reader *reader, const struct hf_id *pack,
                                         struct hf_slab_info **ret_slabs, size_t *ret_count, struct hf_error *err);

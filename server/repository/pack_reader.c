@@ -1,6 +1,7 @@
 #include "server/repository/pack.h"
 
 #include <pthread.h>
+#include <stdatomic.h>
 #include <string.h>
 
 #include "server/repository/container.h"
@@ -22,6 +23,7 @@ struct known_pack {
 struct hf_pack_reader {
     struct hf_backend *backend;       // borrowed from the caller
     const struct hf_vault_keys *keys; // borrowed from the caller
+    _Atomic unsigned suites;          // of the packs that were opened, a bit each
     hf_pack_moves_reader *read_moves; // NULL: no pack is ever moved
     void *context;                    // borrowed from the caller
     pthread_mutex_t lock;
@@ -194,6 +196,12 @@ fetch_slab(struct hf_pack_reader *reader, struct hf_slab_worker *worker, struct 
     return true;
 }
 
+unsigned
+hf_pack_reader_suites(struct hf_pack_reader *reader)
+{
+    return atomic_load(&reader->suites);
+}
+
 static bool
 acquire(struct hf_pack_reader *reader, struct hf_slab_worker *worker, const struct hf_id *pack, struct known_pack **ret,
         struct hf_error *err)
@@ -329,6 +337,7 @@ load_parts(struct hf_pack_reader *reader, struct hf_slab_worker *worker, const s
         return hf_fail_within(err, "pack \"%s\"", pack_text);
     if (!hf_pack_cipher_from_header(header, reader->keys, pack, &cipher, err))
         return false;
+    atomic_fetch_or(&reader->suites, 1u << hf_pack_cipher_identity(cipher)->suite);
 
     struct hf_buf *stored = hf_slab_worker_input(worker);
     _cleanup_(hf_buf_done) struct hf_buf plain = HF_BUF_INIT(HF_DIRECTORY_MOST + HF_KIB);

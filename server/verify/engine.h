@@ -144,6 +144,9 @@ struct hf_sandbox_spec hf_attempt_sandbox_spec(const struct hf_attempt *attempt)
 HF_MUST_CHECK bool hf_attempt_start_sandbox(struct hf_attempt *attempt, const struct hf_sandbox_engine *engine,
                                             const void *settings, struct hf_error *err);
 
+/* The server's program on this host, whose hash the evidence has.  To be called before it runs. */
+void hf_attempt_note_program(struct hf_attempt *attempt, const char *path);
+
 /*
  * The server went away, or a connection to it: settles the check by why.  Its last words fail it; a limit of the
  * sandbox, or a host that cannot run it, leaves it open.

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/time.h"
+#include "server/repository/pack.h"
 #include "server/verify/engine.h"
 
 /*
@@ -44,6 +45,8 @@ static bool add_people(json_t *content, const struct hf_verify_subject *subject,
 static bool add_controls(json_t *content, const struct hf_verify_outcome *outcome, struct hf_error *err);
 static enum hf_verdict control_verdict(const struct hf_verify_outcome *outcome, const char *const *because);
 static const struct hf_verify_check *check_of(const struct hf_verify_outcome *outcome, const char *id);
+static const char *cipher_of(unsigned suites);
+static bool has_replayed(const struct hf_verify_outcome *outcome);
 static bool set(json_t *object, const char *member, json_t *value, struct hf_error *err);
 static bool set_known(json_t *object, const char *member, json_t *value, bool known, const char *why,
                       struct hf_error *err);
@@ -138,7 +141,7 @@ add_backup(json_t *content, const struct hf_verify_subject *subject, const struc
                      err) &&
            set(group, "bytes_logical", json_integer((json_int_t)subject->logical_bytes), err) &&
            set(group, "bytes_stored", json_integer((json_int_t)subject->stored_bytes), err) &&
-           set(group, "cipher", json_string(subject->cipher), err) &&
+           set(group, "cipher", json_string(cipher_of(outcome->suites)), err) &&
            set(group, "state_before", json_string(subject->state_before), err) &&
            set(group, "state_after", json_string(subject->state_after), err);
 }
@@ -197,11 +200,12 @@ add_restore(json_t *content, const struct hf_verify_subject *subject, const stru
         !set(group, "key_slot", name(subject->key_slot), err) ||
         !set(group, "requested_at", hf_evidence_time(outcome->requested_at), err) ||
         !set(group, "bytes_restored", json_integer((json_int_t)outcome->bytes_restored), err) ||
-        !set_known(group, "bytes_replayed", json_integer((json_int_t)outcome->facts.log_bytes),
-                   outcome->recovery_ms >= 0, "it did not replay", err) ||
+        !set_known(group, "bytes_replayed", json_integer((json_int_t)outcome->facts.log_bytes), has_replayed(outcome),
+                   "the log of the backup was not replayed to its end", err) ||
         !set_known(group, "engine_version", name(outcome->engine_version), outcome->engine_version[0] != 0,
                    "no server answered", err) ||
-        !hf_evidence_set_unknown(group, "engine_sha256", "not taken", err) ||
+        !set_known(group, "engine_sha256", hf_json_hex(outcome->engine_sha256, sizeof outcome->engine_sha256),
+                   outcome->engine_known, "no server's program was found, or it could not be read", err) ||
         !set_known(group, "engine_log_sha256", hf_json_hex(outcome->log_sha256, sizeof outcome->log_sha256),
                    outcome->log_known, "no server ran", err) ||
         !set(group, "phases", phases, err))
@@ -225,7 +229,7 @@ add_figures(json_t *content, const struct hf_verify_outcome *outcome, struct hf_
     const int64_t commit = streamed > own ? streamed : own;
     return set(content, "rto_rpo", group, err) &&
            set_known(group, "time_to_recover_ms", json_integer(outcome->recovery_ms), outcome->recovery_ms >= 0,
-                     "it never served", err) &&
+                     "the copy was never open for writing", err) &&
            set_known(group, "time_to_validate_ms", json_integer((json_int_t)outcome->duration_ms),
                      outcome->result == HF_ATTEMPT_PASSED, "the attempt did not pass", err) &&
            set_known(group, "data_loss_window_ms", json_integer(outcome->caught_up.behind_ms),
@@ -337,6 +341,24 @@ check_of(const struct hf_verify_outcome *outcome, const char *id)
         if (strcmp(outcome->report.checks[i].id, id) == 0)
             return &outcome->report.checks[i];
     return NULL;
+}
+
+/* As the headers of the packs say that were opened; the keys were committed to in them. */
+static const char *
+cipher_of(unsigned suites)
+{
+    const bool aes = (suites & 1u << HF_SUITE_AES256_GCM) != 0, xchacha = (suites & 1u << HF_SUITE_XCHACHA20) != 0;
+    return aes && xchacha ? "AES-256-GCM and XChaCha20-Poly1305"
+           : aes          ? "AES-256-GCM"
+           : xchacha      ? "XChaCha20-Poly1305"
+                          : "not seen: no stored piece was opened";
+}
+
+static bool
+has_replayed(const struct hf_verify_outcome *outcome)
+{
+    const struct hf_verify_check *check = check_of(outcome, "replay");
+    return check != NULL && check->verdict == HF_VERDICT_PASSED;
 }
 
 static bool

@@ -10,6 +10,7 @@
 
 static void settle(struct hf_verify_check *check, enum hf_verdict verdict);
 static bool check_json(const struct hf_verify_check *check, json_t **ret, struct hf_error *err);
+static json_t *coverage(const struct hf_verify_check *check);
 static bool set_or_unknown(json_t *row, json_t *unknown, const char *member, json_t *value, const char *why,
                            struct hf_error *err);
 static bool findings_json(const struct hf_verify_check *check, json_t *row, struct hf_error *err);
@@ -43,7 +44,8 @@ hf_report_declare(struct hf_verify_report *report, const char *id, const char *t
 {
     assert(report->count < HF_CHECKS_OF_ATTEMPT);
     struct hf_verify_check *check = &report->checks[report->count++];
-    *check = (struct hf_verify_check){.id = id, .title = title, .required = required, .method = method, .examined = -1};
+    *check = (struct hf_verify_check){
+        .id = id, .title = title, .required = required, .method = method, .examined = -1, .of = -1};
     snprintf(check->reason, sizeof check->reason, "the attempt ended before it");
     return check;
 }
@@ -83,6 +85,12 @@ hf_check_pass(struct hf_verify_check *check, int64_t examined)
         check->reason[0] = 0;
         settle(check, HF_VERDICT_PASSED);
     }
+}
+
+void
+hf_check_covers(struct hf_verify_check *check, int64_t of)
+{
+    check->of = of;
 }
 
 void
@@ -192,13 +200,24 @@ check_json(const struct hf_verify_check *check, json_t **ret, struct hf_error *e
                         "nothing is counted", err) ||
         !set_or_unknown(row, unknown, "duration_ms", ran ? json_integer((json_int_t)check->duration_ms) : NULL,
                         "it did not run", err) ||
-        !set_or_unknown(row, unknown, "coverage_ppm",
-                        check->verdict == HF_VERDICT_PASSED ? json_integer(1000000) : NULL, "it did not pass", err) ||
+        !set_or_unknown(row, unknown, "coverage_ppm", coverage(check),
+                        ran ? "how many there are was not counted apart" : "it did not run", err) ||
         !set_or_unknown(row, unknown, "detail_sha256", NULL, "no detail is kept apart", err) ||
         !findings_json(check, row, err) || !hf_json_set(row, "unknown", HF_TAKE(unknown), err))
         return hf_fail_within(err, "check \"%s\"", check->id);
     *ret = HF_TAKE(row);
     return true;
+}
+
+/* NULL: not known. */
+static json_t *
+coverage(const struct hf_verify_check *check)
+{
+    if (check->verdict == HF_VERDICT_NOT_RUN || check->examined < 0 || check->of < 0)
+        return NULL;
+    if (check->examined >= check->of)
+        return json_integer(1000000);
+    return json_integer((json_int_t)((double)check->examined * 1e6 / (double)check->of));
 }
 
 static bool

@@ -34,6 +34,7 @@ struct hf_verify_check {
     char reason[512]; // "" only when passed
     const char *method;
     int64_t examined; // -1: nothing is counted
+    int64_t of;       // how many there are of what is examined; -1: nobody counted them
     int64_t bad;
     uint64_t duration_ms;
     uint64_t began_ns;
@@ -53,6 +54,11 @@ struct hf_verify_check *hf_report_find(struct hf_verify_report *report, const ch
 void hf_check_begin(struct hf_verify_check *check);
 /* At the end of the check: it passes, unless there are findings (failed) or something could not be determined. */
 void hf_check_pass(struct hf_verify_check *check, int64_t examined);
+/*
+ * How many there are of what the check counts as examined: what was counted by somebody else than the check's own loop.
+ * Without it the evidence says nothing of the check's coverage: that all was looked at is never assumed.
+ */
+void hf_check_covers(struct hf_verify_check *check, int64_t of);
 void hf_check_fail(struct hf_verify_check *check, const char *format, ...) HF_PRINTF(2, 3);
 void hf_check_cannot_tell(struct hf_verify_check *check, const char *format, ...) HF_PRINTF(2, 3);
 /* Notes a finding; the check still has to be settled. */

@@ -15,6 +15,7 @@
 #include "sandbox/tree.h"
 #include "server/care/check.h"
 
+#define PROGRAM_MOST     (256 * HF_MIB)
 #define PHASE_DEFAULT_MS (60 * 60 * 1000)
 #define SHUTDOWN_MS      60000
 #define END_IS_HEARD_MS  300 // from a broken connection until the sandbox has told why
@@ -64,6 +65,7 @@ static bool is_open(const struct hf_attempt *attempt, const struct hf_verify_che
 static void name_early_end(struct hf_attempt *attempt, bool too_late);
 static bool start_copy(struct hf_attempt *attempt, struct hf_error *err);
 static bool become_ready(struct hf_attempt *attempt, struct hf_error *err);
+static int64_t time_to_recover(struct hf_attempt *attempt);
 static bool stop_copy(struct hf_attempt *attempt, struct hf_error *err);
 static void finish(struct hf_attempt *attempt);
 
@@ -88,6 +90,8 @@ hf_verify_run(struct hf_vault *vault, const struct hf_id *backup, const struct h
     const bool ok = read_facts(&attempt, err) && (attempt.over || restore_copy(&attempt, err)) &&
                     (attempt.over || run_copy(&attempt, err));
     hf_sandbox_freep(&attempt.sandbox);
+    if (attempt.plan != NULL)
+        ret->suites = hf_pack_reader_suites(hf_backup_packs(hf_restore_plan_backup(attempt.plan)));
     hf_restore_plan_freep(&attempt.plan);
     if (attempt.engine != NULL)
         attempt.engine->end(&attempt);
@@ -194,6 +198,17 @@ hf_attempt_start_sandbox(struct hf_attempt *attempt, const struct hf_sandbox_eng
     hf_check_cannot_tell(hf_attempt_check(attempt, "start"), "%s%s%s", failure.message,
                          failure.hint[0] != 0 ? ". " : "", failure.hint);
     return true;
+}
+
+void
+hf_attempt_note_program(struct hf_attempt *attempt, const char *path)
+{
+    _cleanup_(hf_buf_done) struct hf_buf program = HF_BUF_INIT(PROGRAM_MOST);
+    struct hf_verify_outcome *outcome = attempt->outcome;
+    struct hf_error ignored; // the evidence then says that the hash is not known
+    outcome->engine_known = hf_file_read(path, &program, &ignored);
+    if (outcome->engine_known)
+        hf_sha256(program.data, program.length, outcome->engine_sha256);
 }
 
 void
@@ -360,6 +375,7 @@ plan_copy(struct hf_attempt *attempt, struct hf_error *err)
                                                .total = attempt->options->total};
     if (!hf_restore_plan(attempt->vault, &attempt->backup, &options, &attempt->plan, &attempt->size, &failure))
         return settle_store(attempt, packs, &failure, err);
+    hf_check_covers(packs, (int64_t)attempt->size.packs); // the plan looked for each one the maps need, or failed
     hf_check_pass(packs, (int64_t)attempt->size.packs);
     return true;
 }
@@ -411,6 +427,7 @@ write_copy(struct hf_attempt *attempt, struct hf_error *err)
         return settle_store(attempt, slabs, &failure, err);
     }
     attempt->outcome->bytes_restored = outcome.bytes;
+    hf_check_covers(slabs, (int64_t)outcome.slabs_opened); // every file was written whole, or the restore had failed
     hf_check_pass(slabs, (int64_t)outcome.slabs_opened);
     return attempt->engine->check_restored(attempt, err);
 }
@@ -633,8 +650,24 @@ become_ready(struct hf_attempt *attempt, struct hf_error *err)
         return false;
     if (attempt->over)
         return true;
-    attempt->outcome->recovery_ms = (int64_t)((hf_monotonic_ns() - attempt->began_ns) / 1000000);
-    return attempt->engine->reach_end(attempt, err) && (attempt->over || attempt->engine->open(attempt, err));
+    if (!attempt->engine->reach_end(attempt, err) || (!attempt->over && !attempt->engine->open(attempt, err)))
+        return false;
+    if (!attempt->over)
+        attempt->outcome->recovery_ms = time_to_recover(attempt);
+    return true;
+}
+
+/* A restore in earnest does all of this but one thing: it does not wait for what the source is writing meanwhile. */
+static int64_t
+time_to_recover(struct hf_attempt *attempt)
+{
+    const struct hf_verify_outcome *outcome = attempt->outcome;
+    int64_t ms = (int64_t)((hf_monotonic_ns() - attempt->began_ns) / 1000000);
+    end_phase(attempt);
+    for (size_t i = 0; i < outcome->phase_count; i++)
+        if (strcmp(outcome->phases[i].name, HF_VERIFY_CATCH_UP) == 0)
+            ms -= (int64_t)outcome->phases[i].duration_ms;
+    return ms;
 }
 
 static bool

@@ -59,6 +59,7 @@ struct hf_verify_phase {
     uint64_t duration_ms;
 };
 
+#define HF_VERIFY_CATCH_UP     "catch_up" // the phase in which the copy follows the source
 #define HF_VERIFY_PHASES_MOST  16
 #define HF_VERIFY_DAMAGES_MOST 64
 
@@ -117,13 +118,16 @@ struct hf_verify_outcome {
     int64_t requested_at, started_at, finished_at;
     uint64_t duration_ms;
     uint64_t bytes_restored;
-    int64_t recovery_ms; // request until it served; -1: it never did
+    unsigned suites;     // hf_pack_reader_suites() of the packs it was restored from; 0: none was opened
+    int64_t recovery_ms; // request until it was open for writing, less catching up with the source; -1: it never was
     size_t phase_count;
     struct hf_verify_phase phases[HF_VERIFY_PHASES_MOST];
     char scratch[16]; // protection; "" when there was none
     uint64_t scratch_bytes;
-    json_t *sandbox;                     // hf_sandbox_report(); NULL when none was made
-    char engine_version[64];             // of the server that ran the copy; "" when none did
+    json_t *sandbox;                        // hf_sandbox_report(); NULL when none was made
+    char engine_version[64];                // of the server that ran the copy; "" when none did
+    uint8_t engine_sha256[HF_SHA256_BYTES]; // of its program
+    bool engine_known;
     uint8_t log_sha256[HF_SHA256_BYTES]; // of the server's log
     bool log_known;
     struct hf_verify_stream stream;
@@ -159,7 +163,6 @@ struct hf_verify_subject {
     uint64_t log_sequence;
     uint8_t log_head[HF_SHA256_BYTES];
     uint64_t logical_bytes, stored_bytes;
-    const char *cipher;
     enum hf_sandbox_level lowest;
 };
 

@@ -118,7 +118,6 @@ HF_TEST(a_real_backup_is_restored_started_and_proven)
                                               .log_sequence = 5,
                                               .logical_bytes = 1,
                                               .stored_bytes = 1,
-                                              .cipher = "AES-256-GCM",
                                               .lowest = HF_SANDBOX_L2};
     _cleanup_(hf_json_freep) json_t *content = NULL;
     hf_assert_ok(hf_verify_evidence(&outcome, &subject, &content, &err), &err);

@@ -261,8 +261,12 @@ static bool
 find_programs(struct hf_attempt *attempt, struct hf_mariadb_settings *settings)
 {
     struct hf_error failure;
-    if (hf_mariadb_find_among(settings->series, attempt->options->packages, &settings->packages, &failure))
+    struct hf_mariadb_programs programs;
+    if (hf_mariadb_find_among(settings->series, attempt->options->packages, &settings->packages, &failure) &&
+        hf_mariadb_find(settings->series, settings->packages, &programs, &failure)) {
+        hf_attempt_note_program(attempt, programs.server);
         return true;
+    }
     attempt->over = true;
     hf_check_cannot_tell(hf_attempt_check(attempt, "start"), "%s", failure.message);
     return false;

@@ -461,7 +461,7 @@ chase(struct hf_copy_log *log, PGconn *conn, uint64_t wanted, struct hf_error *e
     char reached[HF_LSN_TEXT_BYTES], archived[HF_LSN_TEXT_BYTES];
     struct hf_error failure;
     bool goes_on;
-    hf_attempt_phase(log->attempt, "catch_up");
+    hf_attempt_phase(log->attempt, HF_VERIFY_CATCH_UP);
     for (;;) {
         if (!hf_attempt_goes_on(log->attempt, err))
             return false;

@@ -28,7 +28,7 @@ struct postgres {
     struct hf_pages_watch *pages;
     struct hf_copy_log *log; // NULL: there is none
     PGconn *conn;            // from connect to open
-    uint32_t oldest_xid, next_xid;
+    uint32_t oldest_xid, next_xid, oldest_multi, next_multi;
 };
 
 struct manifest_walk {
@@ -44,6 +44,7 @@ static uint64_t room(const struct hf_attempt *attempt, uint64_t bytes);
 static void watch(void *context, const char *path, uint64_t file_size, uint64_t first_page, const uint8_t *pages,
                   size_t length);
 static bool check_restored(struct hf_attempt *attempt, struct hf_error *err);
+static void tell_of_headers_only(struct hf_attempt *attempt);
 static bool compare_promised(void *context, const struct hf_backup_manifest_file *wanted, struct hf_error *err);
 static bool prepare(struct hf_attempt *attempt, struct hf_error *err);
 static bool start(struct hf_attempt *attempt, struct hf_error *err);
@@ -71,14 +72,20 @@ static const struct hf_verify_check_row checks[] = {
     {"caught_up", "The copy reaches the place where the source stood", false, "follow_stream_to_sampled_position"},
     {"promote", "The copy opens for writing", true, "pg_promote"},
     {"environment", "This host sorts as the source does", true, "collation_versions"},
+    {"catalog", "The catalog agrees with itself and with the files", true, "catalog_rows_against_each_other"},
     {"tables_read", "Every row of every table can be read", true, "sequential_count"},
     {"heap", "Rows and their transactions are sound", true, "verify_heapam"},
-    {"indexes", "Every index holds every row", true, "bt_index_check_heapallindexed"},
+    {"indexes", "Every B-tree index holds every row", true, "bt_index_check_heapallindexed"},
+    {"other_indexes", "Indexes of other kinds", false, "none"},
     {"index_to_table", "Every index entry has its row", true, "count_through_index"},
+    {"unique_keys", "No primary key is there twice", true, "count_by_key_through_index"},
     {"zero_blocks", "No used block is empty", true, "index_into_zero_blocks"},
     {"page_checksums_after", "No page is damaged after recovery", true, "page_checksum"},
     {"visible_blocks", "No block is lost that held rows", true, "visibility_map_against_blocks"},
     {"commit_log", "The commit log agrees with the rows", true, "hint_bits_against_pg_xact"},
+    {"multixacts", "Shared row locks lead to their transactions", true, "rows_against_pg_multixact"},
+    {"references", "Foreign keys lead to rows", true, "count_orphans"},
+    {"sequences", "Sequences stand ahead of their columns", false, "last_value_against_largest"},
 };
 
 const struct hf_verify_engine hf_verify_postgres = {
@@ -172,6 +179,7 @@ check_restored(struct hf_attempt *attempt, struct hf_error *err)
     struct hf_error failure;
     struct hf_verify_check *pages = hf_attempt_check(attempt, "page_checksums");
     hf_check_begin(pages);
+    tell_of_headers_only(attempt);
     hf_pages_watch_settle(((struct postgres *)attempt->own)->pages, pages);
     hf_check_begin(walk.check);
     if (!hf_slab_worker_new(1, &worker, err))
@@ -187,8 +195,25 @@ check_restored(struct hf_attempt *attempt, struct hf_error *err)
         hf_check_fail(walk.check, "%s", failure.message);
         return true;
     }
+    hf_check_covers(walk.check, (int64_t)summary.files);
     hf_check_pass(walk.check, walk.files);
     return true;
+}
+
+/* Without data checksums a page tells of itself by its header alone: the evidence must not say more. */
+static void
+tell_of_headers_only(struct hf_attempt *attempt)
+{
+    static const char *const checks_of_pages[] = {"page_checksums", "page_checksums_after"};
+    static const char *const titles[] = {"Headers of stored pages are sane (it keeps no checksums)",
+                                         "Headers are sane after recovery (it keeps no checksums)"};
+    if (((const struct postgres *)attempt->own)->facts.data_checksums)
+        return;
+    for (size_t i = 0; i < HF_LENGTH(checks_of_pages); i++) {
+        struct hf_verify_check *check = hf_attempt_check(attempt, checks_of_pages[i]);
+        check->title = titles[i];
+        check->method = "page_header";
+    }
 }
 
 static bool
@@ -237,11 +262,14 @@ start(struct hf_attempt *attempt, struct hf_error *err)
         .timeline = postgres->log != NULL ? hf_copy_log_timeline(postgres->log) : NULL,
         .more = more,
     };
-    if (!hf_postgres_find_among(settings.major, attempt->options->packages, &settings.packages, &failure)) {
+    _cleanup_(hf_freep) char *program = NULL;
+    if (!hf_postgres_find_among(settings.major, attempt->options->packages, &settings.packages, &failure) ||
+        !hf_postgres_find(settings.major, settings.packages, &program, &failure)) {
         attempt->over = true;
         hf_check_cannot_tell(hf_attempt_check(attempt, "start"), "%s", failure.message);
         return true;
     }
+    hf_attempt_note_program(attempt, program);
     return hf_attempt_start_sandbox(attempt, &hf_engine_postgres, &settings, err);
 }
 
@@ -346,7 +374,7 @@ replay(struct hf_attempt *attempt, PGconn *conn, struct hf_error *err)
 static void
 ask_transactions(struct postgres *postgres)
 {
-    int64_t oldest, next;
+    int64_t oldest, next, oldest_multi, next_multi;
     struct hf_query_refusal refusal;
     if (hf_query_number(postgres->conn,
                         "SELECT datfrozenxid::text::int8 FROM pg_database ORDER BY age(datfrozenxid) DESC, 1 LIMIT 1",
@@ -355,6 +383,14 @@ ask_transactions(struct postgres *postgres)
                         0, &next, &refusal)) {
         postgres->oldest_xid = (uint32_t)oldest;
         postgres->next_xid = (uint32_t)next;
+    }
+    if (hf_query_number(postgres->conn,
+                        "SELECT datminmxid::text::int8 FROM pg_database ORDER BY mxid_age(datminmxid) DESC, 1 LIMIT 1",
+                        NULL, 0, &oldest_multi, &refusal) &&
+        hf_query_number(postgres->conn, "SELECT next_multixact_id::text::int8 FROM pg_control_checkpoint()", NULL, 0,
+                        &next_multi, &refusal)) {
+        postgres->oldest_multi = (uint32_t)oldest_multi;
+        postgres->next_multi = (uint32_t)next_multi;
     }
 }
 
@@ -416,10 +452,14 @@ check_stopped(struct hf_attempt *attempt, struct hf_error *err)
                                                .facts = &postgres->facts,
                                                .oldest_xid = postgres->oldest_xid,
                                                .next_xid = postgres->next_xid,
+                                               .oldest_multi = postgres->oldest_multi,
+                                               .next_multi = postgres->next_multi,
                                                .cancel = attempt->options->cancel};
-    return hf_pages_check_offline(&options, hf_attempt_check(attempt, "page_checksums_after"),
-                                  hf_attempt_check(attempt, "visible_blocks"), hf_attempt_check(attempt, "commit_log"),
-                                  err);
+    const struct hf_offline_checks offline = {.pages = hf_attempt_check(attempt, "page_checksums_after"),
+                                              .blocks = hf_attempt_check(attempt, "visible_blocks"),
+                                              .commit_log = hf_attempt_check(attempt, "commit_log"),
+                                              .multixacts = hf_attempt_check(attempt, "multixacts")};
+    return hf_pages_check_offline(&options, &offline, err);
 }
 
 static void

@@ -9,12 +9,20 @@
 
 #include "base/file.h"
 #include "server/source/postgres/path.h"
+#include "server/verify/postgres/multixact.h"
 
 #define PAGE_BYTES       8192
 #define READ_BYTES       (1 * HF_MIB)
 #define XIDS_A_PAGE      (PAGE_BYTES * 4)
 #define PAGES_A_LOG_FILE 32
-#define XIDS_THAT_COUNT  32 // fewer are easily cut off by a crash
+#define XIDS_THAT_COUNT  32     // fewer are easily cut off by a crash
+#define ALL_VISIBLE      0x0004 // of a page's flags
+#define XMAX_LOCKS_ONLY  0x0080 // of a row's infomask; both "xmin" bits together say frozen
+#define XMIN_COMMITTED   0x0100
+#define XMIN_INVALID     0x0200
+#define XMAX_COMMITTED   0x0400
+#define XMAX_INVALID     0x0800
+#define XMAX_IS_MULTI    0x1000
 #define VM_HEADER        24 // of a page of the visibility map; then two bits a block
 #define VM_BLOCKS        ((PAGE_BYTES - VM_HEADER) * 4)
 
@@ -51,6 +59,7 @@ struct offline {
     const struct hf_offline_options *options;
     struct hf_page_faults faults;
     struct commit_log log;
+    struct hf_multixacts *multixacts;
     struct visibility visibility; // of the relation that is being read
     struct hf_verify_check *blocks;
     int64_t visible; // blocks compared with it
@@ -77,6 +86,7 @@ static void open_visibility(struct offline *offline, int folder, const char *nam
 static bool is_visible(struct visibility *map, uint32_t block, bool *ret_end);
 static void compare_visible(struct offline *offline, const struct hf_backup_file *file, uint64_t first_page,
                             const uint8_t *pages, size_t length);
+static const char *contradiction(struct commit_log *log, const uint8_t *page);
 static void check_end(struct offline *offline, const struct hf_backup_file *file, uint32_t block);
 static bool walk(struct offline *offline, int folder, const char *path, int depth, struct hf_error *err);
 static bool check_file(struct offline *offline, int folder, const char *name, const char *path, struct hf_error *err);
@@ -138,34 +148,39 @@ hf_pages_watch_zeros(struct hf_pages_watch *watch, size_t *ret_count, bool *ret_
 }
 
 bool
-hf_pages_check_offline(const struct hf_offline_options *options, struct hf_verify_check *pages,
-                       struct hf_verify_check *blocks, struct hf_verify_check *commit_log, struct hf_error *err)
+hf_pages_check_offline(const struct hf_offline_options *options, const struct hf_offline_checks *checks,
+                       struct hf_error *err)
 {
     _cleanup_(hf_freep) uint8_t *buffer = malloc(READ_BYTES);
+    _cleanup_(hf_multixacts_freep) struct hf_multixacts *multixacts = NULL;
     struct offline offline = {.options = options,
-                              .log = {.folder = -1, .check = commit_log},
+                              .log = {.folder = -1, .check = checks->commit_log},
                               .visibility = {.fd = -1},
-                              .blocks = blocks,
+                              .blocks = checks->blocks,
                               .buffer = buffer};
     _cleanup_(hf_closep) int folder = open(options->data, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     if (offline.buffer == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for page checks");
     if (folder < 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not open \"%s\"", options->data);
-    hf_check_begin(pages);
-    hf_check_begin(blocks);
-    hf_check_begin(commit_log);
+    if (!hf_multixacts_open(folder, options->oldest_multi, options->next_multi, checks->multixacts, &multixacts, err))
+        return false;
+    offline.multixacts = multixacts;
+    hf_check_begin(checks->pages);
+    hf_check_begin(checks->blocks);
+    hf_check_begin(checks->commit_log);
     hf_page_faults_init(&offline.faults);
     atomic_store(&offline.faults.start_lsn, UINT64_MAX); // nothing is being written any more: no page may fail
     const bool ok = open_log(&offline, err) && walk(&offline, folder, "", 0, err);
     if (ok) {
-        settle(&offline.faults, true, pages);
-        hf_check_pass(blocks, offline.visible);
+        settle(&offline.faults, true, checks->pages);
+        hf_check_pass(checks->blocks, offline.visible);
+        hf_multixacts_settle(multixacts);
         if (offline.log.page_count == 0) {
-            hf_check_cannot_tell(commit_log, "which transactions there were is not known");
+            hf_check_cannot_tell(checks->commit_log, "which transactions there were is not known");
         } else {
             check_log_pages(&offline.log);
-            hf_check_pass(commit_log, offline.log.rows);
+            hf_check_pass(checks->commit_log, offline.log.rows);
         }
     }
     close_log(&offline.log);
@@ -250,10 +265,7 @@ check_log_pages(struct commit_log *log)
     }
 }
 
-/*
- * Heap pages have no special space.  Row header: 0 u32 xmin, 20 u16 infomask; 0x0100 says xmin committed,
- * together with 0x0200 it says frozen.
- */
+/* Heap pages have no special space.  Row header: 0 u32 xmin, 4 u32 xmax, 20 u16 infomask, whose bits are above. */
 static void
 compare_rows(struct offline *offline, const struct hf_backup_file *file, uint64_t first_page, const uint8_t *pages,
              size_t length)
@@ -272,8 +284,13 @@ compare_rows(struct offline *offline, const struct hf_backup_file *file, uint64_
             const unsigned offset = pointer & 0x7fff, state = pointer >> 15 & 3;
             if (state != 1 || offset + 24 > PAGE_BYTES)
                 continue;
+            const uint32_t block = file->first_block + (uint32_t)(first_page + start / PAGE_BYTES);
+            const uint16_t marks = hf_get_u16(page + offset + 20);
             const uint32_t xmin = hf_get_u32(page + offset);
-            if ((hf_get_u16(page + offset + 20) & 0x0300) != 0x0100 || xmin - log->oldest >= log->next - log->oldest)
+            if ((marks & (XMAX_IS_MULTI | XMAX_INVALID)) == XMAX_IS_MULTI)
+                hf_multixacts_check(offline->multixacts, hf_get_u32(page + offset + 4), file->path, block);
+            if ((marks & (XMIN_COMMITTED | XMIN_INVALID)) != XMIN_COMMITTED ||
+                xmin - log->oldest >= log->next - log->oldest)
                 continue;
             log->rows++;
             const enum xid_status status = xid_status(log, xmin);
@@ -285,9 +302,8 @@ compare_rows(struct offline *offline, const struct hf_backup_file *file, uint64_
             }
             log->last_page = xmin / XIDS_A_PAGE;
             snprintf(log->last_file, sizeof log->last_file, "%s", file->path);
-            hf_check_found(
-                log->check, "commit_log_disagrees", file->first_block + (int64_t)(first_page + start / PAGE_BYTES),
-                "%s and pg_xact/%04X: transaction %u", file->path, xmin / XIDS_A_PAGE / PAGES_A_LOG_FILE, xmin);
+            hf_check_found(log->check, "commit_log_disagrees", block, "%s and pg_xact/%04X: transaction %u", file->path,
+                           xmin / XIDS_A_PAGE / PAGES_A_LOG_FILE, xmin);
         }
     }
 }
@@ -333,9 +349,44 @@ compare_visible(struct offline *offline, const struct hf_backup_file *file, uint
         const uint32_t block = file->first_block + (uint32_t)(first_page + start / PAGE_BYTES);
         const bool visible = is_visible(&offline->visibility, block, &end);
         offline->visible += visible;
-        if (visible && page[0] == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0)
-            hf_check_found(offline->blocks, "zeroed_block", block, "%s", file->path);
+        const char *what = !visible ? NULL
+                           : page[0] == 0 && memcmp(page, page + 1, PAGE_BYTES - 1) == 0
+                               ? "zeroed_block"
+                               : contradiction(&offline->log, page);
+        if (what != NULL)
+            hf_check_found(offline->blocks, what, block, "%s", file->path);
     }
+}
+
+/*
+ * The map is never ahead of the page: what marks a page in the map marks the page, and what unmarks it, both.  On a page
+ * that is marked no dead row lies, and none that a transaction deleted which committed.  An index-only count would tell
+ * such rows as if they were there.
+ */
+static const char *
+contradiction(struct commit_log *log, const uint8_t *page)
+{
+    const unsigned lower = hf_get_u16(page + 12);
+    if (hf_get_u16(page + 16) != PAGE_BYTES || lower < 24 || lower > PAGE_BYTES)
+        return NULL; // not sane: the check of pages says so
+    if ((hf_get_u16(page + 10) & ALL_VISIBLE) == 0)
+        return "map_says_more";
+    for (unsigned at = 24; at + 4 <= lower; at += 4) {
+        const uint32_t pointer = hf_get_u32(page + at);
+        const unsigned offset = pointer & 0x7fff, state = pointer >> 15 & 3;
+        if (state == 3)
+            return "dead_row_marked_visible";
+        if (state != 1 || offset + 24 > PAGE_BYTES)
+            continue;
+        const uint32_t xmax = hf_get_u32(page + offset + 4);
+        const uint16_t marks = hf_get_u16(page + offset + 20);
+        if (xmax == 0 || (marks & (XMAX_INVALID | XMAX_IS_MULTI | XMAX_LOCKS_ONLY)) != 0)
+            continue;
+        const bool known = log->page_count > 0 && xmax - log->oldest < log->next - log->oldest;
+        if ((marks & XMAX_COMMITTED) != 0 || (known && xid_status(log, xmax) == XID_COMMITTED))
+            return "deleted_row_marked_visible";
+    }
+    return NULL;
 }
 
 /* The relation ends at `block`: nothing from there on may be marked.  The first and the number of them are told. */

@@ -21,24 +21,30 @@ void hf_pages_watch_settle(struct hf_pages_watch *watch, struct hf_verify_check 
 const struct hf_zero_block *hf_pages_watch_zeros(struct hf_pages_watch *watch, size_t *ret_count, bool *ret_cut);
 
 /*
- * Every relation below `data` once more, when no server has it open; settles three checks.
+ * Every relation below `data` once more, when no server has it open; settles four checks.
  *
  * `pages`: no page may fail now, replay has mended what was being written during the backup.
  *
- * `blocks`: a block of which the visibility map says that all its rows are visible is there and not all zeros.
+ * `blocks`: a block of which the visibility map says that all its rows are visible is there and not all zeros, says so
+ * itself, and holds no row that a committed transaction deleted.
  *
  * `commit_log` (pg_xact, two bits a transaction), for the transactions from oldest_xid up to next_xid: a row
  * whose hint bits say that its transaction committed while the log does not is proof that the log is not the
  * one this row was written under; a page that is not there was lost.  A page that says nothing of any of its
  * transactions (32 at least), with no row to tell, leaves the check undetermined.
+ *
+ * `multixacts`: what several transactions hold of a row at once is found in pg_multixact (multixact.h).
  */
 struct hf_offline_options {
     const char *data;
     const struct hf_recovery_facts *facts;
-    uint32_t oldest_xid, next_xid; // 0, 0: not known, then the commit log cannot be judged.  Older rows are frozen,
-                                   // and their part of the log may be gone
-    const atomic_bool *cancel;     // or NULL
+    uint32_t oldest_xid, next_xid;     // 0, 0: not known, then the commit log cannot be judged.  Older rows are frozen,
+                                       // and their part of the log may be gone
+    uint32_t oldest_multi, next_multi; // likewise
+    const atomic_bool *cancel;         // or NULL
 };
-HF_MUST_CHECK bool hf_pages_check_offline(const struct hf_offline_options *options, struct hf_verify_check *pages,
-                                          struct hf_verify_check *blocks, struct hf_verify_check *commit_log,
-                                          struct hf_error *err);
+struct hf_offline_checks {
+    struct hf_verify_check *pages, *blocks, *commit_log, *multixacts;
+};
+HF_MUST_CHECK bool hf_pages_check_offline(const struct hf_offline_options *options,
+                                          const struct hf_offline_checks *checks, struct hf_error *err);

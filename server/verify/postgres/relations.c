@@ -1,14 +1,12 @@
-#include "server/verify/postgres/relations.h"
+#include "server/verify/postgres/relations_internal.h"
 
 #include <inttypes.h>
-#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 
 #define CONNECT_SECONDS      30
 #define JOBS_MOST            32
 #define RELATIONS_MOST       (4u << 20)
-#define FINDINGS_OF_TABLE    8
 #define INDEX_FUNCTIONS_MOST 64
 
 /* Classes of SQLSTATE. */
@@ -18,45 +16,15 @@
 #define CLASS_CORRUPT      "XX" // also what the server never expected
 #define CLASS_SYSTEM       "58" // files that do not open or read
 
-struct relation {
-    uint32_t oid;
-    char kind;  // pg_class.relkind
-    bool heap;  // rows lie as PostgreSQL's own tables have them
-    bool btree; // an index we can check
-    bool index_valid;
-    bool sorts_text; // an index in the order of the database's collation
-    bool has_btree;  // a table that can be counted through a whole btree
-    uint64_t bytes;
-    char name[200];      // schema.name, for people
-    char quoted[300];    // for SQL
-    char schema[140];    // quoted
-    char collation[160]; // an index: one that it sorts by and that this host has in another version; "" for none
-};
-
-struct database {
-    char name[64];
-    uint32_t oid;
-    bool collation_differs;
-    char collation_why[256];
-};
-
-struct look {
-    const struct hf_relations_options *options;
-    struct hf_verify_check *environment, *tables, *heap, *indexes, *reverse, *zeros;
-    pthread_mutex_t lock; // guards the checks and what follows
-    const struct database *database;
-    char amcheck[80]; // schema of amcheck, quoted, with the dot; "" when there is none
-    char amcheck_why[300];
-    size_t relation_count, relation_room, next;
-    struct relation *relations;
-    uint64_t rows;
-    bool out_of_memory;
-    int64_t tables_read, heaps, btrees, counted, other_indexes;
+/* Rows of a table, and keys that more than one of them has. */
+struct counts {
+    int64_t rows, twice;
 };
 
 static bool list_databases(struct look *look, struct database **ret, size_t *ret_count, struct hf_error *err);
 static bool check_database(struct look *look, const struct database *database, struct hf_database_facts *ret,
                            struct hf_error *err);
+static void count_relation(struct look *look, const struct relation *relation, struct hf_database_facts *ret);
 static void judge_unreachable(struct look *look, const char *message);
 static void leave_unexamined(struct look *look, const char *why);
 static void find_amcheck(struct look *look, PGconn *conn);
@@ -66,18 +34,14 @@ static void *check_work(void *context);
 static void check_relation(struct look *look, PGconn *conn, const struct relation *relation);
 static void check_sequence(struct look *look, PGconn *conn, const struct relation *relation);
 static bool count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index,
-                        int64_t *ret);
+                        int64_t *ret, int64_t *ret_twice);
+static bool take_counts(void *context, char *const *values, int count);
 static void check_heap(struct look *look, PGconn *conn, const struct relation *relation);
 static bool take_heap_fault(void *context, char *const *values, int count);
 static void check_btree(struct look *look, PGconn *conn, const struct relation *relation);
 static bool lend_search_path(PGconn *conn, const struct relation *relation);
 static bool ask_amcheck(const struct look *look, PGconn *conn, const struct relation *relation,
                         struct hf_query_refusal *refusal);
-static void check_zero_blocks(struct look *look, PGconn *conn);
-static bool belongs_here(const struct look *look, const struct hf_zero_block *zero);
-static void check_zeros_of_file(struct look *look, PGconn *conn, const struct hf_zero_block *zeros, size_t count);
-static void refused(struct look *look, struct hf_verify_check *check, const char *what, const struct relation *relation,
-                    const struct hf_query_refusal *refusal);
 static int64_t block_in(const char *message);
 
 bool
@@ -86,23 +50,40 @@ hf_relations_check(const struct hf_relations_options *options, struct hf_verify_
 {
     struct look look = {.options = options,
                         .environment = hf_report_find(report, "environment"),
+                        .catalog = hf_report_find(report, "catalog"),
                         .tables = hf_report_find(report, "tables_read"),
                         .heap = hf_report_find(report, "heap"),
                         .indexes = hf_report_find(report, "indexes"),
                         .reverse = hf_report_find(report, "index_to_table"),
+                        .other_indexes = hf_report_find(report, "other_indexes"),
+                        .keys = hf_report_find(report, "unique_keys"),
+                        .references = hf_report_find(report, "references"),
+                        .sequences = hf_report_find(report, "sequences"),
                         .zeros = hf_report_find(report, "zero_blocks")};
-    struct hf_verify_check *const all[] = {look.environment, look.tables,  look.heap,
-                                           look.indexes,     look.reverse, look.zeros};
+    const struct {
+        struct hf_verify_check *check;
+        const int64_t *seen, *of;
+    } all[] = {{look.environment, &look.seen.catalogs, &look.of.catalogs},
+               {look.catalog, &look.seen.catalogs, &look.of.catalogs},
+               {look.tables, &look.seen.tables, &look.of.tables},
+               {look.heap, &look.seen.heaps, &look.of.heaps},
+               {look.indexes, &look.seen.btrees, &look.of.btrees},
+               {look.reverse, &look.seen.counted, &look.of.counted},
+               {look.keys, &look.seen.keys, &look.of.keys},
+               {look.references, &look.seen.references, &look.of.references},
+               {look.sequences, &look.seen.sequences, &look.of.sequences},
+               {look.zeros, &look.seen.zeros, &look.of.zeros}};
     struct database *databases;
     size_t count;
     pthread_mutex_init(&look.lock, NULL);
     for (size_t i = 0; i < HF_LENGTH(all); i++)
-        hf_check_begin(all[i]);
+        hf_check_begin(all[i].check);
+    hf_check_begin(look.other_indexes);
     if (!list_databases(&look, &databases, &count, err)) {
         if (err->kind == HF_ERR_NO_MEMORY)
             return false;
-        if (err->kind == HF_ERR_UNAVAILABLE &&
-            (hf_query_is_of_host(err->message) || !hf_query_was_answered(err->message)))
+        if (err->kind == HF_ERR_NONE || (err->kind == HF_ERR_UNAVAILABLE &&
+                                         (hf_query_is_of_host(err->message) || !hf_query_was_answered(err->message))))
             hf_check_cannot_tell(look.tables, "%s", err->message);
         else
             hf_check_fail(look.tables, "%s", err->message);
@@ -117,28 +98,39 @@ hf_relations_check(const struct hf_relations_options *options, struct hf_verify_
         ret->rows += ret->databases[i].rows;
     }
     free(databases);
+    hf_references_done(&look.foreign_keys);
     free(look.relations);
     pthread_mutex_destroy(&look.lock);
     if (!ok)
         return false;
 
-    const int64_t examined[] = {(int64_t)count, look.tables_read, look.heaps,
-                                look.btrees,    look.counted,     (int64_t)options->zero_block_count};
-    for (size_t i = 0; i < HF_LENGTH(all); i++)
-        hf_check_pass(all[i], examined[i]);
+    look.of.catalogs = (int64_t)count;
+    look.of.zeros = options->zero_blocks_cut ? -1 : (int64_t)options->zero_block_count;
+    for (size_t i = 0; i < HF_LENGTH(all); i++) {
+        hf_check_covers(all[i].check, *all[i].of);
+        hf_check_pass(all[i].check, *all[i].seen);
+    }
+    hf_check_covers(look.other_indexes, look.other_kinds);
+    if (look.other_kinds > 0)
+        hf_check_cannot_tell(look.other_indexes,
+                             "no check looks into %" PRId64 " indexes of other kinds, the first: %s", look.other_kinds,
+                             look.other_kind);
+    hf_check_pass(look.other_indexes, 0);
     return true;
 }
 
 struct database_list {
     struct database *items;
     size_t count;
+    bool cut;
 };
 
 static bool
 take_database(void *context, char *const *values, int count)
 {
     struct database_list *list = context;
-    if (count < 5 || values[0] == NULL || values[1] == NULL || list->count == HF_DATABASES_MOST)
+    list->cut = list->cut || count < 5 || values[0] == NULL || values[1] == NULL || list->count == HF_DATABASES_MOST;
+    if (list->cut)
         return false;
     struct database *database = &list->items[list->count++];
     *database = (struct database){0};
@@ -174,7 +166,14 @@ list_databases(struct look *look, struct database **ret, size_t *ret_count, stru
         !hf_query_run(conn, PQserverVersion(conn) >= 150000 ? with_version : without, NULL, 0, take_database, &list,
                       &refusal)) {
         free(list.items);
-        return hf_fail(err, HF_ERR_CORRUPT, "the list of databases cannot be read: %s", refusal.message);
+        return hf_fail(err, hf_query_is_no_verdict(&refusal) ? HF_ERR_NONE : HF_ERR_CORRUPT,
+                       "the list of databases cannot be read: %s", refusal.message);
+    }
+    if (list.cut) {
+        hf_check_cannot_tell(look->environment, "not all databases were looked into: there are more than %d",
+                             HF_DATABASES_MOST);
+        hf_check_cannot_tell(look->tables, "not all databases were looked into: there are more than %d",
+                             HF_DATABASES_MOST);
     }
     *ret = list.items;
     *ret_count = list.count;
@@ -199,18 +198,23 @@ check_database(struct look *look, const struct database *database, struct hf_dat
         return true;
     }
     find_amcheck(look, conn);
-    if (!list_relations(look, conn, err)) {
+    hf_look_at_catalog(look, conn);
+    if (!list_relations(look, conn, err) || !hf_references_list(look, conn, &look->foreign_keys, err)) {
         if (err->kind == HF_ERR_NO_MEMORY)
             return false;
-        hf_check_found(look->tables, "unreadable_catalog", -1, "%s", database->name);
-        hf_check_fail(look->tables, "%s", err->message);
+        if (err->kind == HF_ERR_NONE) {
+            hf_check_cannot_tell(look->tables, "%s", err->message);
+        } else {
+            hf_check_found(look->tables, "unreadable_catalog", -1, "%s", database->name);
+            hf_check_fail(look->tables, "%s", err->message);
+        }
         leave_unexamined(look, err->message);
         return true;
     }
-    for (size_t i = 0; i < look->relation_count; i++) {
-        ret->bytes += look->relations[i].bytes;
-        ret->tables += look->relations[i].kind == 'r' || look->relations[i].kind == 'm';
-    }
+    look->seen.catalogs++;
+    look->of.references += (int64_t)look->foreign_keys.count;
+    for (size_t i = 0; i < look->relation_count; i++)
+        count_relation(look, &look->relations[i], ret);
 
     unsigned started = 0;
     const unsigned jobs = look->options->jobs < JOBS_MOST ? look->options->jobs : JOBS_MOST;
@@ -223,9 +227,31 @@ check_database(struct look *look, const struct database *database, struct hf_dat
         return hf_fail(err, HF_ERR_CANCELLED, "the verification was cancelled");
     if (look->out_of_memory)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a check");
-    check_zero_blocks(look, conn);
+    hf_look_at_zero_blocks(look, conn);
+    hf_look_at_sequences(look, conn);
+    hf_references_done(&look->foreign_keys);
     ret->rows = look->rows;
     return true;
+}
+
+/* What there is to look at, counted apart from the looking. */
+static void
+count_relation(struct look *look, const struct relation *relation, struct hf_database_facts *ret)
+{
+    const bool is_table = relation->kind == 'r' || relation->kind == 'm' || relation->kind == 't';
+    ret->bytes += relation->bytes;
+    ret->tables += relation->kind == 'r' || relation->kind == 'm';
+    look->of.tables += is_table || relation->kind == 'S';
+    look->of.heaps += is_table;
+    look->of.counted += is_table && relation->has_btree;
+    look->of.keys += relation->key[0] != 0;
+    look->of.btrees += relation->btree && relation->index_valid;
+    if (relation->is_unlogged_bare)
+        hf_check_found(look->catalog, "init_fork_missing", -1, "%s.%s", look->database->name, relation->name);
+    if (relation->kind != 'i' || relation->btree)
+        return;
+    if (look->other_kinds++ == 0)
+        snprintf(look->other_kind, sizeof look->other_kind, "%.50s.%.190s", look->database->name, relation->name);
 }
 
 static void
@@ -246,7 +272,8 @@ judge_unreachable(struct look *look, const char *message)
 static void
 leave_unexamined(struct look *look, const char *why)
 {
-    struct hf_verify_check *const rest[] = {look->heap, look->indexes, look->reverse, look->zeros};
+    struct hf_verify_check *const rest[] = {look->catalog, look->heap,  look->indexes,    look->reverse,
+                                            look->keys,    look->zeros, look->references, look->sequences};
     for (size_t i = 0; i < HF_LENGTH(rest); i++)
         hf_check_cannot_tell(rest[i], "not all of database \"%s\" could be looked into: %.300s", look->database->name,
                              why);
@@ -286,23 +313,37 @@ list_relations(struct look *look, PGconn *conn, struct hf_error *err)
         "xc.relam "
         "               WHERE x.indrelid = c.oid AND xa.amname = 'btree' AND x.indpred IS NULL AND x.indisvalid "
         "                 AND x.indisready), "
-        "       pg_relation_size(c.oid), n.nspname || '.' || c.relname, quote_ident(n.nspname) || '.' || "
-        "quote_ident(c.relname), "
+        "       pg_relation_size(c.oid), coalesce(n.nspname, '?') || '.' || c.relname, "
+        "       coalesce(quote_ident(n.nspname), '?') || '.' || quote_ident(c.relname), "
         "       coalesce(am.amname = 'heap', false), coalesce(100 = ANY (i.indcollation::oid[]), false), "
-        "       quote_ident(n.nspname), "
+        "       coalesce(quote_ident(n.nspname), '?'), "
         "       (SELECT format('collation \"%s\" has version %s, this host has %s', o.collname, o.collversion, "
         "                      pg_collation_actual_version(o.oid)) "
         "        FROM pg_collation o WHERE o.oid = ANY (i.indcollation::oid[]) "
-        "          AND o.collversion <> pg_collation_actual_version(o.oid) LIMIT 1) "
-        "FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam "
+        "          AND o.collversion <> pg_collation_actual_version(o.oid) LIMIT 1), "
+        "       (SELECT (SELECT string_agg(quote_ident(a.attname), ', ' ORDER BY k.place) "
+        "                FROM unnest(u.indkey::int2[]) WITH ORDINALITY k(attnum, place) "
+        "                JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum "
+        "                WHERE k.place <= u.indnkeyatts) "
+        "        FROM pg_index u JOIN pg_class uc ON uc.oid = u.indexrelid JOIN pg_am ua ON ua.oid = uc.relam "
+        "        WHERE u.indrelid = c.oid AND c.relkind IN ('r', 'm') AND u.indisprimary AND u.indisvalid "
+        "          AND u.indisready AND ua.amname = 'btree' AND u.indpred IS NULL AND u.indexprs IS NULL "
+        "          AND NOT EXISTS (SELECT FROM pg_opclass p WHERE p.oid = ANY (u.indclass::oid[]) AND NOT "
+        "p.opcdefault) "
+        "          AND NOT EXISTS (SELECT FROM unnest(u.indkey::int2[], u.indcollation::oid[]) k(attnum, coll) "
+        "                          JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum "
+        "                          WHERE a.attcollation <> k.coll) LIMIT 1), "
+        "       c.relpersistence = 'u' AND c.relkind IN ('r', 't', 'i', 'S') "
+        "         AND pg_stat_file(pg_relation_filepath(c.oid) || '_init', true) IS NULL "
+        "FROM pg_class c LEFT JOIN pg_namespace n ON n.oid = c.relnamespace LEFT JOIN pg_am am ON am.oid = c.relam "
         "LEFT JOIN pg_index i ON i.indexrelid = c.oid "
         "WHERE c.relkind IN ('r', 'm', 't', 'i', 'S') AND c.relpersistence <> 't' AND c.relispopulated "
         "  AND (NOT c.relisshared OR current_database() = 'template1') "
         "ORDER BY 6 DESC";
     struct hf_query_refusal refusal;
     if (!hf_query_run(conn, sql, NULL, 0, take_relation, look, &refusal))
-        return hf_fail(err, HF_ERR_CORRUPT, "the catalog of database \"%s\" cannot be read: %s", look->database->name,
-                       refusal.message);
+        return hf_fail(err, hf_query_is_no_verdict(&refusal) ? HF_ERR_NONE : HF_ERR_CORRUPT,
+                       "the catalog of database \"%s\" cannot be read: %s", look->database->name, refusal.message);
     if (look->out_of_memory)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of relations");
     return true;
@@ -312,9 +353,12 @@ static bool
 take_relation(void *context, char *const *values, int count)
 {
     struct look *look = context;
-    if (count < 12 || values[0] == NULL || values[1] == NULL || values[6] == NULL || values[7] == NULL ||
-        values[10] == NULL)
+    if (count < 14 || values[0] == NULL || values[1] == NULL || values[6] == NULL || values[7] == NULL ||
+        values[10] == NULL) { // no column of these can be NULL in a sound catalog
+        hf_check_found(look->catalog, "nameless_relation", -1, "%s: oid %.20s", look->database->name,
+                       count > 0 && values[0] != NULL ? values[0] : "?");
         return true;
+    }
     if (look->relation_count == look->relation_room) {
         const size_t room = look->relation_room > 0 ? 2 * look->relation_room : 1024;
         struct relation *grown = room <= RELATIONS_MOST ? realloc(look->relations, room * sizeof *grown) : NULL;
@@ -338,6 +382,9 @@ take_relation(void *context, char *const *values, int count)
     snprintf(relation->quoted, sizeof relation->quoted, "%s", values[7]);
     snprintf(relation->schema, sizeof relation->schema, "%s", values[10]);
     snprintf(relation->collation, sizeof relation->collation, "%s", values[11] != NULL ? values[11] : "");
+    if (values[12] != NULL && strlen(values[12]) < sizeof relation->key)
+        snprintf(relation->key, sizeof relation->key, "%s", values[12]);
+    relation->is_unlogged_bare = values[13] != NULL && values[13][0] == 't';
     if (look->options->total != NULL)
         atomic_fetch_add(look->options->total, relation->bytes);
     return true;
@@ -351,9 +398,13 @@ check_work(void *context)
     _cleanup_(hf_query_closep) PGconn *conn = NULL;
     for (;;) {
         pthread_mutex_lock(&look->lock);
+        struct hf_references *references = &look->foreign_keys;
         const struct relation *relation = look->next < look->relation_count ? &look->relations[look->next++] : NULL;
+        const struct hf_reference *reference =
+            relation == NULL && references->next < references->count ? &references->items[references->next++] : NULL;
         pthread_mutex_unlock(&look->lock);
-        if (relation == NULL || (look->options->cancel != NULL && atomic_load(look->options->cancel)))
+        if ((relation == NULL && reference == NULL) ||
+            (look->options->cancel != NULL && atomic_load(look->options->cancel)))
             return NULL;
         if ((conn == NULL || PQstatus(conn) != CONNECTION_OK)) {
             hf_query_closep(&conn);
@@ -363,6 +414,10 @@ check_work(void *context)
                 pthread_mutex_unlock(&look->lock);
                 return NULL;
             }
+        }
+        if (reference != NULL) {
+            hf_reference_check(look, conn, reference);
+            continue;
         }
         check_relation(look, conn, relation);
         if (look->options->done != NULL)
@@ -381,19 +436,23 @@ check_relation(struct look *look, PGconn *conn, const struct relation *relation)
         check_sequence(look, conn, relation);
         return;
     }
-    int64_t rows, through_index;
-    const bool counted = count_table(look, conn, relation, false, &rows);
+    int64_t rows, through_index, twice;
+    const bool counted = count_table(look, conn, relation, false, &rows, &twice);
     pthread_mutex_lock(&look->lock);
-    look->tables_read++;
+    look->seen.tables++;
     if (counted && relation->kind != 't')
         look->rows += (uint64_t)rows;
     pthread_mutex_unlock(&look->lock);
     if (relation->heap)
         check_heap(look, conn, relation);
-    if (!counted || !relation->has_btree || !count_table(look, conn, relation, true, &through_index))
+    if (!counted || !relation->has_btree || !count_table(look, conn, relation, true, &through_index, &twice))
         return;
     pthread_mutex_lock(&look->lock);
-    look->counted++;
+    look->seen.keys += relation->key[0] != 0;
+    if (twice > 0)
+        hf_check_found(look->keys, "duplicate_key", -1, "%s.%s (%s): %" PRId64 " keys stand there more than once",
+                       look->database->name, relation->name, relation->key, twice);
+    look->seen.counted++;
     if (rows != through_index)
         hf_check_found(look->reverse, "rows_missing_in_table", -1,
                        "%s.%s: %" PRId64 " rows in the table, %" PRId64 " through its index", look->database->name,
@@ -411,32 +470,56 @@ check_sequence(struct look *look, PGconn *conn, const struct relation *relation)
     snprintf(oid, sizeof oid, "%u", relation->oid);
     const bool ok = hf_query_run(conn, "SELECT pg_sequence_last_value($1::oid)", parameters, 1, NULL, NULL, &refusal);
     pthread_mutex_lock(&look->lock);
-    look->tables_read++;
+    look->seen.tables++;
     pthread_mutex_unlock(&look->lock);
     if (!ok)
-        refused(look, look->tables, "unreadable_sequence", relation, &refusal);
+        hf_look_refused(look, look->tables, "unreadable_sequence", relation, &refusal);
 }
 
-/* The planner is told which way; a table that is empty or has no index that fits it reads the same way twice. */
+/*
+ * The planner is told which way; a table that is empty or has no index that fits it reads the same way twice.  Through a
+ * primary key's index equal keys stand side by side, so that those that are there twice are seen on the way.
+ */
 static bool
-count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index, int64_t *ret)
+count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index, int64_t *ret,
+            int64_t *ret_twice)
 {
-    char sql[400];
+    char sql[1400];
     struct hf_query_refusal refusal;
+    struct counts counts = {.rows = -1};
     /* All of them each time: what the count before has set stays. */
     static const char *const settings[] = {"enable_seqscan", "enable_indexscan", "enable_indexonlyscan",
-                                           "enable_bitmapscan"};
-    static const bool wanted[2][HF_LENGTH(settings)] = {{true, false, false, false}, {false, true, true, false}};
+                                           "enable_bitmapscan", "enable_hashagg"};
+    static const bool wanted[2][HF_LENGTH(settings)] = {{true, false, false, false, true},
+                                                        {false, true, true, false, false}};
     bool ok = true;
     for (size_t i = 0; ok && i < HF_LENGTH(settings); i++) {
         snprintf(sql, sizeof sql, "SET %s = %s", settings[i], wanted[through_index][i] ? "on" : "off");
         ok = hf_query_run(conn, sql, NULL, 0, NULL, NULL, &refusal);
     }
-    snprintf(sql, sizeof sql, "SELECT count(*) FROM ONLY %s", relation->quoted);
-    if (ok && hf_query_number(conn, sql, NULL, 0, ret, &refusal))
+    if (through_index && relation->key[0] != 0)
+        snprintf(sql, sizeof sql,
+                 "SELECT coalesce(sum(n), 0)::int8, count(*) FILTER (WHERE n > 1) "
+                 "FROM (SELECT count(*) AS n FROM ONLY %s GROUP BY %s) k",
+                 relation->quoted, relation->key);
+    else
+        snprintf(sql, sizeof sql, "SELECT count(*), 0 FROM ONLY %s", relation->quoted);
+    if (ok && hf_query_run(conn, sql, NULL, 0, take_counts, &counts, &refusal) && counts.rows >= 0) {
+        *ret = counts.rows;
+        *ret_twice = counts.twice;
         return true;
-    refused(look, through_index ? look->reverse : look->tables,
-            through_index ? "unreadable_through_index" : "unreadable_table", relation, &refusal);
+    }
+    hf_look_refused(look, through_index ? look->reverse : look->tables,
+                    through_index ? "unreadable_through_index" : "unreadable_table", relation, &refusal);
+    return false;
+}
+
+static bool
+take_counts(void *context, char *const *values, int count)
+{
+    struct counts *counts = context;
+    if (count == 2 && values[0] != NULL && values[1] != NULL)
+        *counts = (struct counts){strtoll(values[0], NULL, 10), strtoll(values[1], NULL, 10)};
     return false;
 }
 
@@ -472,10 +555,10 @@ check_heap(struct look *look, PGconn *conn, const struct relation *relation)
              look->amcheck);
     const bool ok = hf_query_run(conn, sql, parameters, 1, take_heap_fault, &faults, &refusal);
     pthread_mutex_lock(&look->lock);
-    look->heaps++;
+    look->seen.heaps++;
     pthread_mutex_unlock(&look->lock);
     if (!ok)
-        refused(look, look->heap, "unreadable_table", relation, &refusal);
+        hf_look_refused(look, look->heap, "unreadable_table", relation, &refusal);
 }
 
 static bool
@@ -489,7 +572,7 @@ take_heap_fault(void *context, char *const *values, int count)
                    "%s.%s: %.120s", faults->look->database->name, faults->relation->name,
                    values[2] != NULL ? values[2] : "");
     pthread_mutex_unlock(&faults->look->lock);
-    return ++faults->count < FINDINGS_OF_TABLE;
+    return ++faults->count < HF_FINDINGS_OF_TABLE;
 }
 
 static void
@@ -500,7 +583,6 @@ check_btree(struct look *look, PGconn *conn, const struct relation *relation)
                                                                                       : NULL;
     const bool can = relation->btree && relation->index_valid; // other kinds have no check, an invalid one is not used
     pthread_mutex_lock(&look->lock);
-    look->other_indexes += !can;
     if (can && look->amcheck[0] == 0)
         hf_check_cannot_tell(look->indexes, "%s", look->amcheck_why);
     if (can && differs != NULL)
@@ -516,11 +598,11 @@ check_btree(struct look *look, PGconn *conn, const struct relation *relation)
     if (!ok && strncmp(refusal.state, CLASS_SYNTAX, 2) == 0 && lend_search_path(conn, relation))
         ok = ask_amcheck(look, conn, relation, &refusal);
     pthread_mutex_lock(&look->lock);
-    look->btrees++;
+    look->seen.btrees++;
     pthread_mutex_unlock(&look->lock);
     if (ok || differs != NULL)
         return; // in another order everything looks wrong: said above, by name
-    refused(look, look->indexes, "damaged_index", relation, &refusal);
+    hf_look_refused(look, look->indexes, "damaged_index", relation, &refusal);
 }
 
 /*
@@ -560,110 +642,16 @@ ask_amcheck(const struct look *look, PGconn *conn, const struct relation *relati
     return hf_query_text(conn, sql, parameters, 1, ignored, sizeof ignored, refusal);
 }
 
-static void
-check_zero_blocks(struct look *look, PGconn *conn)
+bool
+hf_query_is_no_verdict(const struct hf_query_refusal *refusal)
 {
-    const struct hf_relations_options *options = look->options;
-    bool prepared = false;
-    for (size_t i = 0, count; i < options->zero_block_count; i += count) {
-        const struct hf_zero_block *first = &options->zero_blocks[i];
-        for (count = 1; i + count < options->zero_block_count && first[count].database == first->database &&
-                        first[count].file_node == first->file_node;
-             count++)
-            ;
-        if (!belongs_here(look, first))
-            continue;
-        struct hf_query_refusal refusal;
-        if (!prepared && !hf_query_run(conn, "CREATE EXTENSION IF NOT EXISTS pageinspect SCHEMA pg_catalog", NULL, 0,
-                                       NULL, NULL, &refusal)) {
-            hf_check_cannot_tell(look->zeros, "pageinspect cannot be had in database \"%s\": %.200s",
-                                 look->database->name, refusal.message);
-            return;
-        }
-        prepared = true;
-        check_zeros_of_file(look, conn, first, count);
-        if (look->options->cancel != NULL && atomic_load(look->options->cancel))
-            return;
-    }
-    if (options->zero_blocks_cut)
-        hf_check_cannot_tell(look->zeros, "more than %d blocks are empty", HF_ZERO_BLOCKS_MOST);
+    return refusal->state[0] == 0 || strncmp(refusal->state, CLASS_INTERVENTION, 2) == 0 ||
+           strncmp(refusal->state, CLASS_NO_RESOURCES, 2) == 0;
 }
 
-/* Shared relations are looked at in template1's turn. */
-static bool
-belongs_here(const struct look *look, const struct hf_zero_block *zero)
-{
-    return zero->database == look->database->oid ||
-           (zero->database == 0 && strcmp(look->database->name, "template1") == 0);
-}
-
-struct zero_finding {
-    struct look *look;
-    char name[200];
-};
-
-static bool
-take_used_block(void *context, char *const *values, int count)
-{
-    struct zero_finding *finding = context;
-    if (count > 0 && values[0] != NULL)
-        hf_check_found(finding->look->zeros, "zeroed_block", strtoll(values[0], NULL, 10), "%s.%s",
-                       finding->look->database->name, finding->name);
-    return true;
-}
-
-/*
- * Replay may have filled them since; an empty page that was never used is fine too.  But a block that an index of
- * the table points into was used, and its rows are gone.  The indexes are read once for all blocks of the table.
- */
-static void
-check_zeros_of_file(struct look *look, PGconn *conn, const struct hf_zero_block *zeros, size_t count)
-{
-    static const char find[] = "SELECT c.oid::text FROM pg_class c WHERE c.relkind IN ('r', 'm', 't') AND "
-                               "pg_relation_filenode(c.oid) = $1::oid";
-    static const char used[] =
-        "WITH zero AS MATERIALIZED (SELECT b FROM unnest($2::int8[]) b WHERE b < pg_relation_size($1::oid) / "
-        "    current_setting('block_size')::int8 "
-        "    AND get_raw_page($1::oid::regclass::text, 'main', b::int4) = "
-        "        decode(repeat('00', current_setting('block_size')::int4), 'hex')), "
-        "entry AS (SELECT t.htid, t.tids FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid JOIN pg_am a "
-        "    ON a.oid = c.relam, "
-        "    generate_series(1, pg_relation_size(i.indexrelid) / current_setting('block_size')::int8 - 1) AS leaf, "
-        "    LATERAL (SELECT type FROM bt_page_stats(i.indexrelid::regclass::text, leaf::int4)) s, "
-        "    LATERAL (SELECT htid, tids FROM bt_page_items(i.indexrelid::regclass::text, leaf::int4)) t "
-        "    WHERE i.indrelid = $1::oid AND a.amname = 'btree' AND i.indisvalid AND s.type = 'l' "
-        "    AND EXISTS (SELECT FROM zero)) "
-        "SELECT DISTINCT b FROM (SELECT (htid::text::point)[0]::int8 AS b FROM entry WHERE htid IS NOT NULL "
-        "    UNION ALL SELECT (x::text::point)[0]::int8 FROM entry, unnest(tids) x) e JOIN zero USING (b) ORDER BY b";
-    char file_node[16], relation[16];
-    struct zero_finding finding = {.look = look};
-    struct hf_query_refusal refusal;
-    _cleanup_(hf_buf_done) struct hf_buf blocks = HF_BUF_INIT(HF_ZERO_BLOCKS_MOST * 12 + 16);
-    snprintf(file_node, sizeof file_node, "%u", zeros->file_node);
-    const char *const by_node[] = {file_node};
-    if (!hf_query_text(conn, find, by_node, 1, relation, sizeof relation, &refusal))
-        return; // an index, a map, or a table that replay has dropped or rewritten
-    const char *const of_relation[] = {relation};
-    if (!hf_query_text(conn, "SELECT $1::oid::regclass::text", of_relation, 1, finding.name, sizeof finding.name,
-                       &refusal))
-        return; // dropped since
-    bool ok = hf_buf_add_text(&blocks, "{", NULL);
-    for (size_t i = 0; ok && i < count; i++)
-        ok = hf_buf_printf(&blocks, NULL, "%s%u", i > 0 ? "," : "", zeros[i].block);
-    if (!ok || !hf_buf_add_text(&blocks, "}", NULL)) {
-        look->out_of_memory = true;
-        return;
-    }
-    const char *const parameters[] = {relation, hf_buf_text(&blocks)};
-    if (!hf_query_run(conn, used, parameters, 2, take_used_block, &finding, &refusal))
-        hf_check_cannot_tell(look->zeros, "the indexes of %s.%s cannot be looked into: %.200s", look->database->name,
-                             finding.name, refusal.message);
-}
-
-/* A refusal is a finding, unless it tells of this host, or of a function that somebody wrote. */
-static void
-refused(struct look *look, struct hf_verify_check *check, const char *what, const struct relation *relation,
-        const struct hf_query_refusal *refusal)
+void
+hf_look_refused(struct look *look, struct hf_verify_check *check, const char *what, const struct relation *relation,
+                const struct hf_query_refusal *refusal)
 {
     const bool gone = refusal->state[0] == 0 || strncmp(refusal->state, CLASS_INTERVENTION, 2) == 0;
     /* No function of a user runs while a table is counted; an index may hold any. */
