@@ -341,7 +341,7 @@ hf_show_status(struct hf_cli *cli, const json_t *result, struct hf_buf *out, str
             return false;
     }
     return hf_table_print(&table, cli->colour, out, err) && show_streams(cli, sources, out, err) &&
-           show_warnings(result, out, err) && hf_show_alarms(result, out, err);
+           show_warnings(result, out, err) && hf_show_accepted(sources, out, err) && hf_show_alarms(result, out, err);
 }
 
 bool

@@ -25,6 +25,10 @@ HF_MUST_CHECK bool hf_show_scrub_line(const json_t *scrub, struct hf_buf *out, s
 /* Parts of several answers: the object "lost" of server/job/damage.h (nothing for NULL), and the rows "affected". */
 HF_MUST_CHECK bool hf_show_lost(const json_t *lost, struct hf_buf *out, struct hf_error *err);
 HF_MUST_CHECK bool hf_show_affected(const json_t *affected, struct hf_buf *out, struct hf_error *err);
+/* show_exceptions.c */
+hf_show_function hf_show_exception, hf_show_exceptions;
+/* Of the status: sources whose newest attempt did not pass, and who bears with that. */
+HF_MUST_CHECK bool hf_show_accepted(const json_t *sources, struct hf_buf *out, struct hf_error *err);
 /* show_retention.c */
 hf_show_function hf_show_retention_plan, hf_show_retention_apply, hf_show_hold_added, hf_show_hold_released,
     hf_show_holds, hf_show_lock, hf_show_catalog_check, hf_show_catalog_acknowledged;

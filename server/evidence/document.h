@@ -68,6 +68,10 @@
  *   schema, head (kind act), people as above
  *   act                            act word; object_kind word; object text; outcome done|refused|failed;
  *                                  refers_to id? (another document); detail text?
+ *   acceptance+                    of the acts "accept_exception", which refers to an attempt's document, and
+ *                                  "withdraw_exception", which refers to the acceptance; no other act has it:
+ *                                  source_name text; attempt id (its document); checks [] word (that are accepted);
+ *                                  until time.  people.reason says why
  *
  * kind "shred"
  *   schema, head (kind shred), people as above
@@ -87,6 +91,7 @@
  *   4. passed makes the state proven; failed makes it failed or damaged; inconclusive leaves it.
  *   5. A control is passed only because of checks that are all passed, at least one; it names only checks there are.
  *   6. rto_target_met and rpo_target_met agree with the policy's targets where both sides are known.
+ *   8. An acceptance has a reason and names at least one check; it is there just when the act is one of those two.
  *   7. A certificate lists at least one wrap, and says at least one thing that is beyond reach.
  *
  * The seal, member "seal" of every document:

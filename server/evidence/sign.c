@@ -145,6 +145,20 @@ hf_key_id_format(const uint8_t id[static HF_KEY_ID_BYTES], char text[static HF_K
 }
 
 bool
+hf_public_key_make(const char *name, const uint8_t bytes[static HF_PUBLIC_KEY_BYTES], struct hf_public_key *ret)
+{
+    struct hf_public_key key;
+    struct hf_error ignored;
+    if (!check_name(name, HF_ERR_USAGE, &ignored))
+        return false;
+    snprintf(key.name, sizeof key.name, "%s", name);
+    memcpy(key.bytes, bytes, sizeof key.bytes);
+    compute_id(&key);
+    *ret = key;
+    return true;
+}
+
+bool
 hf_public_key_parse(const char *text, struct hf_public_key *ret, struct hf_error *err)
 {
     struct hf_public_key key = {0};

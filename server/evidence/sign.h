@@ -78,6 +78,10 @@ HF_MUST_CHECK bool hf_public_key_check(const struct hf_public_key *key, const vo
 const char *hf_public_key_format(const struct hf_public_key *key, char text[static HF_PUBLIC_KEY_TEXT_BYTES]);
 const char *hf_key_id_format(const uint8_t id[static HF_KEY_ID_BYTES], char text[static HF_KEY_ID_TEXT_BYTES]);
 
+/* From a name and 32 bytes, as the repository's list of signers has them; false for a name that breaks the rules. */
+HF_MUST_CHECK bool hf_public_key_make(const char *name, const uint8_t bytes[static HF_PUBLIC_KEY_BYTES],
+                                      struct hf_public_key *ret);
+
 /* A public line without newline; only the one form above is taken.  Errors: USAGE says what is wrong with it. */
 HF_MUST_CHECK bool hf_public_key_parse(const char *text, struct hf_public_key *ret, struct hf_error *err);
 

@@ -54,6 +54,26 @@ hf_attempt_complete(struct hf_daemon *daemon, const char *source, json_t *conten
            add_forecast(daemon, source, stored.bytes, content, result, err);
 }
 
+bool
+hf_act_head(struct hf_daemon *daemon, const struct hf_id *evidence, json_t **ret, struct hf_error *err)
+{
+    const struct hf_id *appliance = &hf_records_signing(hf_daemon_records(daemon))->appliance;
+    _cleanup_(hf_json_freep) json_t *head =
+        json_pack("{s:o, s:s, s:o, s:{s:s}, s:o, s:{}}", "evidence_id", hf_json_id_text(evidence), "kind", "act",
+                  "appliance_id", hf_json_id_text(appliance), "software", "version", HF_VERSION, "created_at",
+                  hf_evidence_time(hf_daemon_now(daemon)), "clock");
+    if (head == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a document");
+    json_t *clock = json_object_get(head, "clock");
+    if (!hf_evidence_set_unknown(head, "site", "no site is named in the settings", err) ||
+        !hf_evidence_set_unknown(json_object_get(head, "software"), "build", "not recorded", err) ||
+        !hf_evidence_set_unknown(clock, "source", "not asked", err) ||
+        !hf_evidence_set_unknown(clock, "offset_ns", "not asked", err) || !add_head(daemon, head, err))
+        return false;
+    *ret = HF_TAKE(head);
+    return true;
+}
+
 static bool
 add_head(struct hf_daemon *daemon, json_t *head, struct hf_error *err)
 {

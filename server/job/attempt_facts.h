@@ -13,3 +13,7 @@
  */
 HF_MUST_CHECK bool hf_attempt_complete(struct hf_daemon *daemon, const char *source, json_t *content, json_t *result,
                                        struct hf_error *err);
+
+/* A new head for a document of kind "act" that is made now: who we are, which program, what the clock is worth. */
+HF_MUST_CHECK bool hf_act_head(struct hf_daemon *daemon, const struct hf_id *evidence, json_t **ret,
+                               struct hf_error *err);

@@ -6,6 +6,7 @@
 #include "catalog/local.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/exceptions.h"
 #include "server/job/scrub_times.h"
 #include "server/job/second_places.h"
 #include "server/job/stream_status.h"
@@ -36,6 +37,9 @@ static const struct {
     {"hold add", hf_holds_answer_add},
     {"hold release", hf_holds_answer_release},
     {"hold list", hf_holds_answer_list},
+    {"exception accept", hf_exceptions_answer_accept},
+    {"exception withdraw", hf_exceptions_answer_withdraw},
+    {"exception list", hf_exceptions_answer_list},
     {"repo promote", answer_repo_promote},
     {"vault takeover", hf_takeover_answer},
     {"version", answer_version},
@@ -53,7 +57,8 @@ static const struct {
 /* What is known of one source, while its line of the status is made. */
 struct health {
     json_t *newest, *proven, *attempt; // NULL for none
-    bool inconclusive;                 // the last attempt on the newest backup
+    json_t *accepted;  // what a person accepts of the last attempt, when that is all of it; NULL: nobody does
+    bool inconclusive; // the last attempt on the newest backup
 };
 
 static bool add_source_status(void *context, const struct hf_source_row *row, struct hf_error *err);
@@ -316,14 +321,16 @@ add_source_status(void *context, const struct hf_source_row *row, struct hf_erro
     const char *name = name_health(&health);
     if (!hf_stream_status(status->daemon, row->name, &stream, &stream_is_bad, err))
         return false;
-    if (strcmp(name, "proven") != 0 || stream_is_bad)
+    const bool borne = health.accepted != NULL && strcmp(name, "damaged") != 0; // what is lost cannot be borne with
+    if ((strcmp(name, "proven") != 0 && !borne) || stream_is_bad)
         status->bad_news = true;
     return append(status->sources,
-                  json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:I, s:I, s:o, s:o, s:o, s:o}", "name", row->name,
-                            "engine", row->engine, "origin", row->origin, "health", name, "newest_backup",
-                            health.newest, "newest_proven", health.proven, "last_attempt", health.attempt, "backups",
-                            (json_int_t)counts.backups, "stored_bytes", (json_int_t)counts.stored_bytes,
-                            "next_backup_at", next_time(status->daemon, row->name, "backup"), "next_verify_at",
+                  json_pack("{s:s, s:s, s:s, s:s, s:O?, s:O?, s:O?, s:O?, s:I, s:I, s:o, s:o, s:o, s:o}", "name",
+                            row->name, "engine", row->engine, "origin", row->origin, "health", name, "newest_backup",
+                            health.newest, "newest_proven", health.proven, "last_attempt", health.attempt, "accepted",
+                            health.accepted, "backups", (json_int_t)counts.backups, "stored_bytes",
+                            (json_int_t)counts.stored_bytes, "next_backup_at",
+                            next_time(status->daemon, row->name, "backup"), "next_verify_at",
                             next_time(status->daemon, row->name, "verify"), "next_retention_at",
                             next_time(status->daemon, row->name, "retention apply"), "stream", stream),
                   err);
@@ -343,6 +350,11 @@ gather_health(struct hf_daemon *daemon, const char *source, struct health *healt
     const char *newest = json_string_value(json_object_get(health->newest, "backup"));
     const char *tried = json_string_value(json_object_get(health->attempt, "backup"));
     const char *result = json_string_value(json_object_get(health->attempt, "result"));
+    const bool of_newest = newest != NULL && tried != NULL && strcmp(newest, tried) == 0;
+    const char *evidence = json_string_value(json_object_get(health->attempt, "evidence"));
+    if (of_newest && evidence != NULL && strcmp(result, "passed") != 0 &&
+        !hf_exceptions_cover(daemon, evidence, &health->accepted, err))
+        return false;
     health->inconclusive =
         newest != NULL && tried != NULL && strcmp(newest, tried) == 0 && strcmp(result, "inconclusive") == 0;
     return true;
@@ -354,6 +366,7 @@ health_done(struct health *health)
     hf_json_freep(&health->newest);
     hf_json_freep(&health->proven);
     hf_json_freep(&health->attempt);
+    hf_json_freep(&health->accepted);
 }
 
 /* An attempt that could not tell turns the source red, whatever was known before (promise 1). */

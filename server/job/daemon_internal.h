@@ -192,6 +192,8 @@ typedef bool hf_command_function(struct hf_daemon *daemon, const json_t *argumen
 
 hf_command_function hf_takeover_answer; // takeover.c
 hf_command_function hf_retention_answer_plan, hf_holds_answer_add, hf_holds_answer_release, hf_holds_answer_list;
+hf_command_function hf_exceptions_answer_accept, hf_exceptions_answer_withdraw,
+    hf_exceptions_answer_list; // exceptions.c
 /* Keeps a reading of the clocks, unless there is one of this run of the kernel. */
 void hf_retention_note_clock(struct hf_daemon *daemon);
 /* The user's name of "uid 1000" where the system knows one, else the words themselves; returns name. */

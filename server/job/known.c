@@ -125,8 +125,11 @@ hf_known_forecast(struct hf_daemon *daemon, const char *source, int64_t bytes, b
         return false;
     if (past.count == 0 || !hf_evidence_open_ledger(daemon, false, &ledger, &why))
         return true; // a ledger that cannot be opened is an alarm of its own
-    const struct hf_trust trust = {.keys = hf_signer_public_key(hf_records_signer(hf_daemon_records(daemon))),
-                                   .count = 1};
+    struct hf_public_key keys[HF_TRUST_MOST_KEYS];
+    size_t key_count;
+    if (!hf_evidence_trusted(daemon, keys, &key_count, err))
+        return false;
+    const struct hf_trust trust = {.keys = keys, .count = key_count};
     for (size_t i = past.count; i > 0; i--) // oldest first
         if (read_sample(ledger, folder, &past.evidence[i - 1], &trust, &samples[count]))
             count++;

@@ -15,8 +15,7 @@ hf_export_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
 {
     static const struct hf_argument known[] = {{"from", 's', true}, {"to", 's', true}, {"output", 's', true}};
     const json_t *arguments = hf_job_arguments(job);
-    struct hf_signer *signer = hf_records_signer(hf_daemon_records(daemon));
-    char key[HF_PUBLIC_KEY_TEXT_BYTES];
+    json_t *trusted;
     int64_t from, to;
     if (!hf_arguments_check(arguments, known, HF_LENGTH(known), err) ||
         !read_day(json_string_value(json_object_get(arguments, "from")), false, &from, err) ||
@@ -24,11 +23,10 @@ hf_export_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         return false;
     if (from >= to)
         return hf_fail(err, HF_ERR_USAGE, "\"to\" lies before \"from\"");
-    if (signer == NULL)
-        return hf_fail(err, HF_ERR_DENIED, "this machine has no signing key: it cannot sign a bundle");
-    *ret_request =
-        json_pack("{s:I, s:I, s:O, s:s}", "from", (json_int_t)from, "to", (json_int_t)to, "output",
-                  json_object_get(arguments, "output"), "key", hf_public_key_format(hf_signer_public_key(signer), key));
+    if (!hf_evidence_trusted_json(daemon, &trusted, err))
+        return false;
+    *ret_request = json_pack("{s:I, s:I, s:O, s:o}", "from", (json_int_t)from, "to", (json_int_t)to, "output",
+                             json_object_get(arguments, "output"), "keys", trusted);
     return *ret_request != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
 }
 
@@ -37,17 +35,18 @@ hf_export_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
 {
     _cleanup_(hf_freep) char *folder = NULL;
     struct hf_export_report report;
-    struct hf_public_key key;
-    const char *output, *line;
+    struct hf_public_key keys[HF_TRUST_MOST_KEYS];
+    size_t key_count;
+    const char *output;
     int64_t from, to;
     if (!hf_json_integer(request, "from", "the request", INT64_MIN, INT64_MAX, &from, err) ||
         !hf_json_integer(request, "to", "the request", INT64_MIN, INT64_MAX, &to, err) ||
         !hf_json_string(request, "output", "the request", &output, err) ||
-        !hf_json_string(request, "key", "the request", &line, err) || !hf_public_key_parse(line, &key, err) ||
+        !hf_evidence_trusted_parse(json_object_get(request, "keys"), keys, &key_count, err) ||
         !hf_evidence_folder(hf_worker_settings(worker), &folder, err))
         return false;
     hf_worker_progress(worker, "export", 0, 0);
-    const struct hf_ledger_options options = {.folder = folder, .trust = {.keys = &key, .count = 1}};
+    const struct hf_ledger_options options = {.folder = folder, .trust = {.keys = keys, .count = key_count}};
     if (!hf_evidence_export(&options, from, to, output, &report, err))
         return false;
     *ret_result = json_pack("{s:s, s:I, s:I, s:I}", "output", output, "documents", (json_int_t)report.count, "first",

@@ -21,10 +21,8 @@ hf_report_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
     static const struct hf_argument known[] = {{"source", 's', false}, {"backup", 's', false}, {"month", 's', false},
                                                {"format", 's', false}, {"paper", 's', false},  {"as_of", 's', false},
                                                {"output", 's', true}};
-    _cleanup_(hf_json_freep) json_t *request = NULL, *facts = NULL;
-    struct hf_signer *signer = hf_records_signer(hf_daemon_records(daemon));
+    _cleanup_(hf_json_freep) json_t *request = NULL, *facts = NULL, *trusted = NULL;
     const json_t *arguments = hf_job_arguments(job);
-    char key[HF_PUBLIC_KEY_TEXT_BYTES];
     enum hf_report_format format;
     enum hf_paper paper;
     int64_t as_of = hf_daemon_now(daemon) / 1000 * 1000;
@@ -35,15 +33,12 @@ hf_report_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         !hf_report_paper_parse(text_of(arguments, "paper", "a4"), &paper, err) ||
         (moment != NULL && !hf_time_parse(moment, &as_of, err)))
         return false;
-    if (signer == NULL)
-        return hf_fail(err, HF_ERR_DENIED,
-                       "this machine has no signing key: it does not know whose evidence to believe");
-    if (!hf_known_all(daemon, &facts, err))
+    if (!hf_evidence_trusted_json(daemon, &trusted, err) || !hf_known_all(daemon, &facts, err))
         return false;
-    request = json_pack("{s:O, s:I, s:i, s:i, s:s, s:s, s:s?, s:n, s:n}", "known", facts, "as_of", (json_int_t)as_of,
-                        "format", (int)format, "paper", (int)paper, "output", text_of(arguments, "output", ""), "key",
-                        hf_public_key_format(hf_signer_public_key(signer), key), "source",
-                        hf_job_subject(job)[0] == '\0' ? NULL : hf_job_subject(job), "backup", "month");
+    request =
+        json_pack("{s:O, s:I, s:i, s:i, s:s, s:O, s:s?, s:n, s:n}", "known", facts, "as_of", (json_int_t)as_of,
+                  "format", (int)format, "paper", (int)paper, "output", text_of(arguments, "output", ""), "keys",
+                  trusted, "source", hf_job_subject(job)[0] == '\0' ? NULL : hf_job_subject(job), "backup", "month");
     if (request == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
     if (!choose(daemon, job, request, err))
@@ -61,7 +56,8 @@ hf_report_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
     _cleanup_(hf_freep) char *folder = NULL;
     struct hf_report_request wanted = {.source = text_of(request, "source", NULL),
                                        .month = text_of(request, "month", NULL)};
-    struct hf_public_key key;
+    struct hf_public_key keys[HF_TRUST_MOST_KEYS];
+    size_t key_count;
     const char *backup = text_of(request, "backup", NULL), *output;
     int64_t format, paper;
     json_t *known;
@@ -70,12 +66,12 @@ hf_report_run(struct hf_worker *worker, const json_t *request, json_t **ret_resu
         !hf_json_integer(request, "format", "the request", HF_REPORT_JSON, HF_REPORT_PDF, &format, err) ||
         !hf_json_integer(request, "paper", "the request", HF_PAPER_A4, HF_PAPER_LETTER, &paper, err) ||
         !hf_json_string(request, "output", "the request", &output, err) ||
-        !hf_public_key_parse(text_of(request, "key", ""), &key, err) ||
+        !hf_evidence_trusted_parse(json_object_get(request, "keys"), keys, &key_count, err) ||
         (backup != NULL && !hf_id_parse(backup, &wanted.backup, err)) ||
         !hf_evidence_folder(hf_worker_settings(worker), &folder, err) || !open_catalog(worker, &catalog, err))
         return false;
     wanted.known = known;
-    const struct hf_ledger_options ledger = {.folder = folder, .trust = {.keys = &key, .count = 1}};
+    const struct hf_ledger_options ledger = {.folder = folder, .trust = {.keys = keys, .count = key_count}};
     hf_worker_progress(worker, "verify", 0, 0);
     if (!hf_report_gather(&wanted, &ledger, catalog, &model, err))
         return false;

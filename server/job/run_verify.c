@@ -343,23 +343,23 @@ conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct h
     const char *reason = why != NULL && why->message[0] != 0 ? why->message : "the attempt ended without an outcome";
     if (!hf_verify_unfinished(backup->facts, hf_job_started_at(job), reason, &outcome, err))
         return false;
-    struct hf_verify_subject subject = {
-        .attempt = hf_id_new(),
-        .appliance = hf_records_signing(records)->appliance,
-        .source_id = chosen.vault,
-        .vault = chosen.vault,
-        .backup = id,
-        .source_name = hf_job_subject(job),
-        .identity = log->identity,
-        .version = HF_VERSION,
-        .requested_by = hf_job_requested_by(job),
-        .key_slot = hf_records_slot(records)->name,
-        .state_before = hf_backup_state_name(chosen.state),
-        .state_after = hf_backup_state_name(chosen.state),
-        .log_sequence = log->head,
-        .logical_bytes = (uint64_t)(chosen.logical_bytes > 0 ? chosen.logical_bytes : 0),
-        .stored_bytes = (uint64_t)(chosen.stored_bytes > 0 ? chosen.stored_bytes : 0),
-        .lowest = HF_SANDBOX_L0};
+    struct hf_verify_subject subject = {.attempt = hf_id_new(),
+                                        .appliance = hf_records_signing(records)->appliance,
+                                        .source_id = chosen.vault,
+                                        .vault = chosen.vault,
+                                        .backup = id,
+                                        .source_name = hf_job_subject(job),
+                                        .identity = log->identity,
+                                        .version = HF_VERSION,
+                                        .requested_by = hf_job_requested_by(job),
+                                        .key_slot = hf_records_slot(records)->name,
+                                        .state_before = hf_backup_state_name(chosen.state),
+                                        .state_after = hf_backup_state_name(chosen.state),
+                                        .log_sequence = log->head,
+                                        .logical_bytes =
+                                            (uint64_t)(chosen.logical_bytes > 0 ? chosen.logical_bytes : 0),
+                                        .stored_bytes = (uint64_t)(chosen.stored_bytes > 0 ? chosen.stored_bytes : 0),
+                                        .lowest = HF_SANDBOX_L0};
     memcpy(subject.log_head, log->head_hash, sizeof subject.log_head);
     const bool ok = answer(&outcome, &subject, ret_result, err);
     hf_verify_outcome_done(&outcome);

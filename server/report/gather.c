@@ -21,12 +21,13 @@ hf_report_gather(const struct hf_report_request *request, const struct hf_ledger
                              .summaries = json_array(),
                              .backups = json_array(),
                              .documents = json_object(),
+                             .exceptions = json_array(),
                              .problems = json_array(),
                              .attempts = json_array()};
     char as_of[HF_TIME_TEXT_BYTES];
     _cleanup_(hf_json_freep) json_t *model = json_object();
     bool ok = model != NULL && work.attempts != NULL && work.problems != NULL && work.documents != NULL &&
-              work.backups != NULL && work.summaries != NULL;
+              work.backups != NULL && work.summaries != NULL && work.exceptions != NULL;
     if (!ok)
         hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the report");
     ok = ok && read_ledger(&work, ledger, err) &&
@@ -47,6 +48,7 @@ hf_report_gather(const struct hf_report_request *request, const struct hf_ledger
     json_decref(work.summaries);
     json_decref(work.backups);
     json_decref(work.documents);
+    json_decref(work.exceptions);
     json_decref(work.problems);
     json_decref(work.attempts);
     json_decref(work.ledger);
@@ -124,7 +126,7 @@ take_document(void *context, const struct hf_evidence *evidence, struct hf_error
     const char *source = hf_text_at(content, "subject.source_name");
     if (strcmp(hf_text_at(content, "head.kind"), "verify") != 0) {
         work->acts += 1;
-        return true;
+        return strcmp(hf_text_at(content, "head.kind"), "act") != 0 || hf_gather_exception(work, evidence, err);
     }
     if (work->request->source != NULL && strcmp(source, work->request->source) != 0)
         return true;

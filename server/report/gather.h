@@ -14,6 +14,7 @@ struct gathering {
     json_t *documents;                       // evidence of the one backup, by id
     json_t *backups;                         // of the catalog, newest first
     json_t *attempts;                        // of the catalog: {evidence, backup, source, recorded_at}
+    json_t *exceptions;                      // that somebody accepted, oldest first
     json_t *ledger, *problems;
     char origin[HF_KEY_NAME_BYTES];
     json_int_t acts; // documents of other kinds
@@ -21,6 +22,12 @@ struct gathering {
 
 HF_MUST_CHECK bool hf_gather_backup(struct gathering *work, json_t *model, struct hf_error *err);
 HF_MUST_CHECK bool hf_gather_month(struct gathering *work, json_t *model, struct hf_error *err);
+
+/* gather_exceptions.c: a document of kind "act", which may be about one; those on an attempt, as they stood at a time. */
+HF_MUST_CHECK bool hf_gather_exception(struct gathering *work, const struct hf_evidence *evidence,
+                                       struct hf_error *err);
+HF_MUST_CHECK bool hf_gather_exceptions_of(const struct gathering *work, const char *attempt, int64_t as_of,
+                                           json_t **ret, struct hf_error *err);
 
 /* What the daemon knows of a source; null when it does not. */
 const json_t *hf_gather_known(const struct gathering *work, const char *source);

@@ -3,6 +3,7 @@
 #include <stdarg.h>
 #include <string.h>
 
+static json_t *as_of(const json_t *backup, const json_t *attempt, const json_t *exceptions);
 static bool find_backup(struct gathering *work, const char *id, json_t **ret, struct hf_error *err);
 static bool add_attempts(struct gathering *work, const char *id, json_t *model, struct hf_error *err);
 static const char *verdict_of(const struct gathering *work, const json_t *backup, const json_t *attempt);
@@ -23,14 +24,33 @@ hf_gather_backup(struct gathering *work, json_t *model, struct hf_error *err)
         !hf_json_set(model, "backup", backup, err) || !add_attempts(work, id, model, err))
         return false;
     const json_t *attempt = hf_at(model, "attempt");
-    // The date is that of what is told, so that the same facts give the same report.
-    return hf_json_set(model, "as_of",
-                       json_incref((json_t *)(uintptr_t)(json_is_object(attempt) ? hf_at(attempt, "created_at")
-                                                                                 : hf_at(backup, "ended_at"))),
-                       err) &&
+    json_t *exceptions;
+    if (!hf_gather_exceptions_of(work, hf_text_at(attempt, "evidence"), work->request->as_of, &exceptions, err) ||
+        !hf_json_set(model, "exceptions", exceptions, err))
+        return false;
+    return hf_json_set(model, "as_of", as_of(backup, attempt, exceptions), err) &&
            hf_json_set(model, "verdict", json_string(verdict_of(work, backup, attempt)), err) &&
            hf_json_set(model, "source", json_deep_copy(hf_gather_known(work, hf_text_at(backup, "source"))), err) &&
            add_not_proven(attempt, model, err);
+}
+
+/* The newest date of what is told, so that the same facts give the same report. */
+static json_t *
+as_of(const json_t *backup, const json_t *attempt, const json_t *exceptions)
+{
+    const char *newest = json_is_object(attempt) ? hf_text_at(attempt, "created_at") : hf_text_at(backup, "ended_at");
+    size_t index;
+    json_t *exception;
+    json_array_foreach((json_t *)(uintptr_t)exceptions, index, exception)
+    {
+        const char *state = hf_text_at(exception, "state");
+        const char *date = hf_text_at(exception, strcmp(state, "expired") == 0     ? "until"
+                                                 : strcmp(state, "withdrawn") == 0 ? "withdrawn_at"
+                                                                                   : "accepted_at");
+        if (strcmp(date, newest) > 0) // times have one form, whose order is that of its letters
+            newest = date;
+    }
+    return newest[0] == '\0' ? json_null() : json_string(newest);
 }
 
 static bool

@@ -225,7 +225,7 @@ add_counts(struct month *month, struct hf_error *err)
 static bool
 add_attempts(struct month *month, struct hf_error *err)
 {
-    json_t *failed = json_array(), *inconclusive = json_array(), *summary;
+    json_t *failed = json_array(), *inconclusive = json_array(), *summary, *exceptions;
     json_int_t attempts = 0, passed = 0;
     size_t index;
     if (!hf_json_set(month->row, "failed", failed, err) || !hf_json_set(month->row, "inconclusive", inconclusive, err))
@@ -241,7 +241,9 @@ add_attempts(struct month *month, struct hf_error *err)
             continue;
         json_t *copy = json_deep_copy(summary);
         if (!hf_words_add(strcmp(result, "failed") == 0 ? failed : inconclusive, copy, err) ||
-            !hf_json_set(copy, "closed_by", closing(month, summary), err))
+            !hf_json_set(copy, "closed_by", closing(month, summary), err) ||
+            !hf_gather_exceptions_of(month->work, hf_text_at(summary, "evidence"), month->as_of, &exceptions, err) ||
+            !hf_json_set(copy, "exceptions", exceptions, err))
             return false;
     }
     return hf_json_set(month->row, "attempts", json_integer(attempts), err) &&

@@ -22,17 +22,22 @@
  *     earlier []  summaries of the others, newest first
  *     unsupported number: attempts the catalog knows and no verified document supports
  *     not_proven  [] text
+ *     exceptions  [] that somebody accepted of the newest attempt, see below
  *     source      what the daemon knows of it, see below, or null
  *   kind "month":
  *     month, from, to, in_progress, source | null (of one only)
  *     days []     number
  *     sources []  {name, engine, known {...}, days [] "proven" | "failed" | "inconclusive" | "backup" | "none" | "future",
- *                 backups, proven, attempts, passed, failed [] summary (+ closed_by | null), inconclusive [] summary,
+ *                 backups, proven, attempts, passed, failed [] summary (+ closed_by | null, exceptions []), inconclusive [] likewise,
  *                 unsupported, covered_days, past_days, recover {count, middle_ms, most_ms, over}, loss {likewise},
  *                 forecast {recovery_ms, attempts, error_ppm} | null, gaps [] {from, to, cause, noticed_at, bounded},
  *                 newest_proven_at | null, acts}
  *     controls [] {framework, ref, title, verdict "shown" | "partly" | "not_shown", says, silent}
  *   keys []       {name, kind, unattended, opened_at | null, due_at | null, overdue}
+ *
+ * An exception: {exception (id of its document), index, accepted_at, by, reason, backup, source, attempt, checks [], until,
+ * state "in_force" | "expired" | "withdrawn", withdrawn_at | null, withdrawn_by | null, withdrawn_reason | null}.  It changes no
+ * verdict and no count: it says who knows.
  *
  * A summary: {evidence, index, content_sha256, created_at, backup, source, engine, result, reason | null, state_after,
  * started_at, ended_at, duration_ms, requested_at | null, recover_ms | null, loss_ms | null, restored_bytes | null,

@@ -191,6 +191,31 @@ hf_words_short(const char *id, char text[static HF_WORDS_BYTES])
 }
 
 /* No recursion: the path is ours. */
+const char *
+hf_words_exception(const json_t *exception, char text[static HF_WORDS_EXCEPTION_BYTES])
+{
+    char since[HF_WORDS_BYTES], until[HF_WORDS_BYTES], back[HF_WORDS_BYTES];
+    const char *state = hf_text_at(exception, "state");
+    const bool withdrawn = strcmp(state, "withdrawn") == 0, expired = strcmp(state, "expired") == 0;
+    const int length = snprintf(text, HF_WORDS_EXCEPTION_BYTES, "%s by %.200s on %s, until %s: %.400s",
+                                withdrawn ? "Withdrawn, was accepted"
+                                : expired ? "EXPIRED, was accepted"
+                                          : "Accepted",
+                                hf_text_at(exception, "by"), hf_words_time(hf_at(exception, "accepted_at"), since),
+                                hf_words_time(hf_at(exception, "until"), until), hf_text_at(exception, "reason"));
+    if (withdrawn && length > 0 && length < HF_WORDS_EXCEPTION_BYTES)
+        snprintf(text + length, HF_WORDS_EXCEPTION_BYTES - (size_t)length, " (taken back by %.100s on %s: %.200s)",
+                 hf_text_at(exception, "withdrawn_by"), hf_words_time(hf_at(exception, "withdrawn_at"), back),
+                 hf_text_at(exception, "withdrawn_reason"));
+    return text;
+}
+
+json_t *
+hf_own(const json_t *object, const char *path)
+{
+    return (json_t *)(uintptr_t)hf_at(object, path);
+}
+
 const json_t *
 hf_at(const json_t *object, const char *path)
 {

@@ -20,6 +20,10 @@ HF_MUST_CHECK bool hf_words_text(json_t *blocks, const char *tone, struct hf_err
 /* A row of a table: texts, then NULL; a text that begins with "\1<tone>\1" has that tone. */
 HF_MUST_CHECK bool hf_words_row(json_t *rows, struct hf_error *err, ...);
 
+/* "accepted by anna until 31 January 2027, 23:59 UTC: ..."; returns text.  An exception of report.h. */
+#define HF_WORDS_EXCEPTION_BYTES 1024
+const char *hf_words_exception(const json_t *exception, char text[static HF_WORDS_EXCEPTION_BYTES]);
+
 /* The part of the ledger that every report begins and ends with. */
 HF_MUST_CHECK bool hf_words_ledger_first(json_t *blocks, const json_t *model, struct hf_error *err);
 HF_MUST_CHECK bool hf_words_sign_off(json_t *blocks, struct hf_error *err);
@@ -37,5 +41,6 @@ const char *hf_words_number(const json_t *number, char text[static HF_WORDS_BYTE
 const char *hf_words_short(const char *id, char text[static HF_WORDS_BYTES]); // the first 8 digits of an id
 
 const json_t *hf_at(const json_t *object, const char *path); // "ledger.state"; NULL when it is not there
+json_t *hf_own(const json_t *object, const char *path);      // the same, to be kept with json_incref()
 int64_t hf_number_at(const json_t *object, const char *path, int64_t missing);
 const char *hf_text_at(const json_t *object, const char *path); // "" when missing

@@ -6,6 +6,7 @@
 
 #define ROWS_OF_CHECKS 14 // of the one page; what failed always stands there
 #define BARS_MOST      8
+#define TITLES_BYTES   512
 
 /* What a verdict means, for a reader who has to decide something. */
 static const struct {
@@ -38,6 +39,7 @@ static bool add_checks(json_t *blocks, const json_t *document, struct hf_error *
 static bool add_check(json_t *rows, const json_t *check, struct hf_error *err);
 static bool add_not_proven(json_t *blocks, const json_t *model, struct hf_error *err);
 static bool add_exceptions(json_t *blocks, const json_t *model, struct hf_error *err);
+static const char *titles_of(const json_t *exception, const json_t *model, char text[static TITLES_BYTES]);
 static bool add_controls(json_t *blocks, const json_t *document, struct hf_error *err);
 static bool add_custody(json_t *blocks, const json_t *model, struct hf_error *err);
 static bool add_seal(json_t *blocks, const json_t *attempt, struct hf_error *err);
@@ -139,7 +141,7 @@ add_figures(json_t *blocks, const json_t *model, struct hf_error *err)
     const bool none_failed = failed == 0;
     return hf_words_add(blocks,
                         json_pack("{s:s, s:[o, o, {s:s, s:s, s:s}, {s:s, s:s, s:s, s:s}]}", "type", "figures", "items",
-                                  figure("Time to recover", hf_at(attempt, "recover_ms"), "it never served",
+                                  figure("Time to recover", hf_at(attempt, "recover_ms"), "it never opened",
                                          hf_at(model, "source.objective_recovery_ms"), "objective"),
                                   figure("Data that would be lost", hf_at(attempt, "loss_ms"), "not measured",
                                          hf_at(model, "source.objective_loss_ms"), "objective"),
@@ -228,7 +230,8 @@ add_checks(json_t *blocks, const json_t *document, struct hf_error *err)
 static bool
 add_check(json_t *rows, const json_t *check, struct hf_error *err)
 {
-    char examined[HF_WORDS_BYTES], bad[HF_WORDS_BYTES], took[HF_WORDS_BYTES], verdict[2 * HF_KIB];
+    char examined[HF_WORDS_BYTES], bad[HF_WORDS_BYTES], took[HF_WORDS_BYTES], verdict[2 * HF_KIB],
+        looked_at[2 * HF_WORDS_BYTES];
     const char *said = hf_text_at(check, "verdict"), *reason = hf_text_at(check, "reason");
     const char *place = hf_text_at(json_array_get(hf_at(check, "findings"), 0), "object");
     if (strcmp(said, "failed") == 0)
@@ -238,9 +241,14 @@ add_check(json_t *rows, const json_t *check, struct hf_error *err)
         snprintf(verdict, sizeof verdict, "\1warn\1not determined: %.300s", reason);
     else
         snprintf(verdict, sizeof verdict, "%s", strcmp(said, "passed") == 0 ? "\1good\1passed" : "\1warn\1not reached");
-    return hf_words_row(rows, err, hf_text_at(check, "title"), hf_words_number(hf_at(check, "examined"), examined),
-                        hf_words_number(hf_at(check, "bad"), bad), hf_words_span(hf_at(check, "duration_ms"), took),
-                        verdict, NULL);
+    const char *number = hf_words_number(hf_at(check, "examined"), examined);
+    const int64_t ppm = hf_number_at(check, "coverage_ppm", 1000000);
+    if (ppm < 1000000)
+        snprintf(looked_at, sizeof looked_at, "%s (%" PRId64 " %%)", number, ppm / 10000);
+    else
+        snprintf(looked_at, sizeof looked_at, "%s", number);
+    return hf_words_row(rows, err, hf_text_at(check, "title"), looked_at, hf_words_number(hf_at(check, "bad"), bad),
+                        hf_words_span(hf_at(check, "duration_ms"), took), verdict, NULL);
 }
 
 static bool
@@ -254,12 +262,22 @@ static bool
 add_exceptions(json_t *blocks, const json_t *model, struct hf_error *err)
 {
     const char *since = hf_text_at(model, "attempt.document.process.unproven_since");
-    char when[HF_WORDS_BYTES];
+    const json_t *exceptions = hf_at(model, "exceptions"), *exception;
+    char when[HF_WORDS_BYTES], text[HF_WORDS_EXCEPTION_BYTES], titles[TITLES_BYTES];
+    size_t index;
     if (!hf_words_heading(blocks, "Exceptions", err) ||
-        !hf_words_text(blocks, "plain", err,
-                       "None is accepted. This version of Holdfast has no way to accept one: whatever did not pass "
-                       "stands above as it is, and nobody's word makes it pass."))
+        (json_array_size(exceptions) == 0 &&
+         !hf_words_text(blocks, "plain", err,
+                        "None is accepted: whatever did not pass stands above as it is, and nobody's word makes it "
+                        "pass.")))
         return false;
+    json_array_foreach(exceptions, index, exception)
+    {
+        if (!hf_words_text(blocks, strcmp(hf_text_at(exception, "state"), "in_force") == 0 ? "plain" : "warn", err,
+                           "%s. It is about: %s. The verdict stays as it is.", hf_words_exception(exception, text),
+                           titles_of(exception, model, titles)))
+            return false;
+    }
     return since[0] == '\0' ||
            hf_words_text(
                blocks, "warn", err,
@@ -267,6 +285,25 @@ add_exceptions(json_t *blocks, const json_t *model, struct hf_error *err)
                "%s (%" PRId64 " of 2 backups made after it were proven by then).",
                hf_words_time(hf_at(model, "attempt.document.process.unproven_since"), when),
                hf_number_at(model, "attempt.document.process.proven_since", 0));
+}
+
+/* The titles of the checks it names, as far as there is room. */
+static const char *
+titles_of(const json_t *exception, const json_t *model, char text[static TITLES_BYTES])
+{
+    size_t index, at, used = 0;
+    json_t *id, *check;
+    text[0] = '\0';
+    json_array_foreach(hf_at(exception, "checks"), index, id)
+    {
+        json_array_foreach(hf_at(model, "attempt.document.checks"), at, check)
+        {
+            if (strcmp(hf_text_at(check, "id"), json_string_value(id)) == 0 && used < TITLES_BYTES)
+                used += (size_t)snprintf(text + used, TITLES_BYTES - used, "%s%s", used > 0 ? "; " : "",
+                                         hf_text_at(check, "title"));
+        }
+    }
+    return text;
 }
 
 static bool
@@ -280,7 +317,7 @@ add_controls(json_t *blocks, const json_t *document, struct hf_error *err)
     {
         const char *verdict = hf_text_at(control, "verdict"), *own = hf_text_at(control, "framework");
         const bool again = strcmp(own, framework) == 0;
-        if (!hf_buf_printf(&text, err, "%s%s%s %s",
+        if (!hf_buf_printf(&text, err, "%s%s%s%s",
                            index == 0 ? ""
                            : again    ? ", "
                                       : "; ",

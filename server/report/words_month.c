@@ -241,7 +241,8 @@ add_attempts(json_t *blocks, const json_t *model, const char *member, const char
     {
         json_array_foreach(hf_at(source, member), at, attempt)
         {
-            char when[HF_WORDS_BYTES], closed[HF_WORDS_BYTES], backup[HF_WORDS_BYTES], what[1024], state[128];
+            char when[HF_WORDS_BYTES], closed[HF_WORDS_BYTES], backup[HF_WORDS_BYTES], what[1024],
+                state[HF_WORDS_EXCEPTION_BYTES + 32], accepted[HF_WORDS_EXCEPTION_BYTES];
             const json_t *check = json_array_get(hf_at(attempt, "failed"), 0);
             const char *place = hf_text_at(check, "finding");
             const bool is_closed = json_is_object(hf_at(attempt, "closed_by"));
@@ -250,8 +251,13 @@ add_attempts(json_t *blocks, const json_t *model, const char *member, const char
             const char *why = check == NULL ? hf_text_at(attempt, "reason") : hf_text_at(check, "reason");
             snprintf(what, sizeof what, "%.400s%s%.200s%s", why, place[0] == '\0' ? "" : " (", place,
                      place[0] == '\0' ? "" : ")");
-            snprintf(state, sizeof state, is_closed ? "passed again, %s" : "\1bad\1OPEN",
-                     hf_words_moment(hf_at(attempt, "closed_by.at"), closed));
+            const json_t *exception = json_array_get(hf_at(attempt, "exceptions"), 0);
+            if (is_closed)
+                snprintf(state, sizeof state, "passed again, %s",
+                         hf_words_moment(hf_at(attempt, "closed_by.at"), closed));
+            else
+                snprintf(state, sizeof state, "\1bad\1OPEN%s%s", exception != NULL ? ". " : "",
+                         exception != NULL ? hf_words_exception(exception, accepted) : "");
             if (!hf_words_row(rows, err, hf_words_moment(hf_at(attempt, "created_at"), when),
                               hf_text_at(source, "name"), hf_words_short(hf_text_at(attempt, "backup"), backup), what,
                               state, NULL))

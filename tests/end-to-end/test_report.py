@@ -2,10 +2,12 @@
 """test_report.py - evidence as an auditor meets it: reports, the witness, figures, changes and drills, with a real server."""
 import json
 import os
+import pwd
 import random
 import shutil
 import subprocess
 import sys
+import time
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(here, "../support"))
@@ -274,6 +276,60 @@ def the_bundles_documents_verify_with_our_own_command_against_its_checkpoint():
     main.good("evidence", "verify", os.path.join(bundle, "documents", name + ".json"), "--public-key",
               os.path.join(out, "key"), "--proof", os.path.join(bundle, "proofs", name + ".proof"), "--checkpoint",
               os.path.join(bundle, "checkpoint"))
+
+
+@test
+def what_a_person_accepts_is_signed_and_shown_and_ends_and_never_makes_a_backup_proven():
+    source.sql("CREATE TABLE wards (id int PRIMARY KEY); CREATE TABLE beds (ward int REFERENCES wards)")
+    source.sql("SET session_replication_role = replica; INSERT INTO beds VALUES (7)")
+    backup = main.good("backup", "clinic")["backup"]
+    main.bad(2, "exception", "accept", backup, "--reason", "x", "--until", "2099-01-01", says="366 days")
+    main.bad(1, "exception", "accept", backup, "--reason", "x", "--until", "2026-12-31", says="no attempt on backup")
+    main.holdfast("verify", "clinic")
+    assert main.health() == "inconclusive" and main.holdfast("status").code == 3
+    attempt = newest_evidence()["evidence"]
+    main.bad(2, "exception", "accept", backup, "--reason", "x", "--until", "2020-01-01", says="is past")
+    main.bad(1, "exception", "accept", backup, "--reason", "x", "--until", "2026-12-31", "--check", "slabs",
+             says="these did: references")
+    until = time.strftime("%Y-%m-%d", time.gmtime(time.time() + 86400))
+    accepted = main.good("exception", "accept", backup, "--reason", "beds come first by <design>", "--until", until)
+    assert accepted["checks"] == ["references"] and accepted["person"] == pwd.getpwuid(os.getuid()).pw_name, accepted
+
+    row = status()["sources"][0]
+    assert row["health"] == "inconclusive" and row["accepted"]["reason"] == "beds come first by <design>", row
+    assert "clinic is not proven; " in main.holdfast("status", json_wanted=False).out
+    states = [kept["state"] for kept in main.good("backups", "clinic")["backups"] if kept["backup"] == backup]
+    assert states == ["unproven"], states
+    path = os.path.join(main.repository, "evidence", accepted["exception"] + ".json")
+    with open(path, encoding="utf-8") as file:
+        act = json.load(file)
+    assert act["act"]["act"] == "accept_exception" and act["act"]["refers_to"] == attempt, act
+    assert act["acceptance"]["checks"] == ["references"] and act["people"]["reason"] == "beds come first by <design>", act
+    page = report("accepted.html", "clinic", "--format", "html", code=3).decode()
+    assert "NOT DETERMINED" in page and "beds come first by &lt;design&gt;" in page and "EXPIRED" not in page
+    main.good("catalog", "rebuild")
+    assert status()["sources"][0]["accepted"] is not None
+
+    main.good("exception", "withdraw", accepted["exception"], "--reason", "it was mended")
+    assert status()["sources"][0]["accepted"] is None and main.holdfast("status").code == 3
+    main.bad(1, "exception", "withdraw", accepted["exception"], "--reason", "again", says="was withdrawn already")
+    page = report("withdrawn.html", "clinic", "--format", "html", code=3).decode()
+    assert "Withdrawn, was accepted by" in page and "it was mended" in page
+
+
+@test
+def an_exception_that_has_ended_is_red_again():
+    backup = newest_evidence()["backup"]
+    until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(time.time() + 4))
+    main.good("exception", "accept", backup, "--reason", "only for a moment", "--until", until)
+    deadline = time.time() + 60
+    while status()["sources"][0]["accepted"] is not None:
+        assert time.time() < deadline
+        time.sleep(0.3)
+    assert main.holdfast("status").code == 3
+    assert "EXPIRED, was accepted by" in report("expired.html", "clinic", "--format", "html", code=3).decode()
+    assert sorted(kept["state"] for kept in main.good("exception", "list")["exceptions"]) == ["expired", "withdrawn"]
+
 
 
 run()

@@ -602,3 +602,38 @@ HF_TEST(times_are_written_as_they_are_read)
     hf_assert_ok(hf_evidence_check_content(content, &err), &err);
     json_decref(content);
 }
+
+#define ACCEPTANCE                                                                                                     \
+    "{\"source_name\":\"clinic\",\"attempt\":\"00000000000000000000000000000001\",\"checks\":[\"references\"],"        \
+    "\"until\":\"2027-01-31T23:59:59.000Z\"}"
+
+HF_TEST(an_exception_is_accepted_with_a_reason_and_a_check_or_not_at_all)
+{
+    struct hf_error err;
+    json_t *content = test_content(TEST_ACT_CONTENT), *acceptance = test_content(ACCEPTANCE);
+    json_t *act = json_object_get(content, "act"), *people = json_object_get(content, "people");
+
+    json_object_set(content, "acceptance", acceptance);
+    assert_false(hf_evidence_check_content(content, &err)); // a review accepts nothing
+    assert_non_null(strstr(err.message, "acceptance"));
+    json_object_set_new(act, "act", json_string("accept_exception"));
+    hf_assert_ok(hf_evidence_check_content(content, &err), &err);
+
+    json_object_set_new(acceptance, "checks", json_array());
+    assert_false(hf_evidence_check_content(content, &err));
+    assert_non_null(strstr(err.message, "names no check"));
+    json_object_set_new(acceptance, "checks", json_pack("[s]", "references"));
+
+    hf_assert_ok(hf_evidence_set_unknown(people, "reason", "none was given", &err), &err);
+    assert_false(hf_evidence_check_content(content, &err));
+    assert_non_null(strstr(err.message, "people.reason"));
+    json_object_set_new(people, "reason", json_string("known, and mended in January"));
+    json_object_del(people, "unknown");
+    hf_assert_ok(hf_evidence_check_content(content, &err), &err);
+
+    json_object_del(content, "acceptance");
+    assert_false(hf_evidence_check_content(content, &err));
+    assert_non_null(strstr(err.message, "is missing although the act is accept_exception"));
+    json_decref(acceptance);
+    json_decref(content);
+}

@@ -88,6 +88,7 @@ clinic_done(struct clinic *clinic)
 {
     hf_ledger_close(clinic->ledger);
     hf_signer_close(clinic->signer);
+    hf_signer_close(clinic->before);
     hf_catalog_freep(&clinic->catalog);
     json_decref(clinic->known);
 }
@@ -201,10 +202,28 @@ make(const struct clinic *clinic, const struct hf_report_request *request)
     struct hf_error err;
     whole.as_of = FIRST_DAY_MS + 23 * DAY_MS + 12 * HOUR_MS;
     whole.known = clinic->known;
+    struct hf_public_key keys[2] = {*hf_signer_public_key(clinic->signer)};
+    if (clinic->before != NULL)
+        keys[1] = *hf_signer_public_key(clinic->before);
     const struct hf_ledger_options options = {.folder = clinic->ledger_folder,
-                                              .trust = {.keys = hf_signer_public_key(clinic->signer), .count = 1}};
+                                              .trust = {.keys = keys, .count = clinic->before != NULL ? 2 : 1}};
     hf_assert_ok(hf_report_gather(&whole, &options, clinic->catalog, &model, &err), &err);
     return model;
+}
+
+void
+clinic_rotate(struct clinic *clinic)
+{
+    const char *path = test_path(clinic->folder, "signing-key.next");
+    struct hf_error err;
+    hf_ledger_close(clinic->ledger);
+    clinic->before = clinic->signer;
+    hf_assert_ok(hf_signer_create(path, TEST_KEY_NAME, &err), &err);
+    hf_assert_ok(hf_signer_open(path, &clinic->signer, &err), &err);
+    const struct hf_ledger_options options = {.folder = clinic->ledger_folder,
+                                              .signer = clinic->signer,
+                                              .trust = {.keys = hf_signer_public_key(clinic->before), .count = 1}};
+    hf_assert_ok(hf_ledger_open(&options, &clinic->ledger, &err), &err);
 }
 
 static void

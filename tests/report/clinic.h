@@ -12,6 +12,7 @@ struct clinic {
     const char *folder; // holds ledger/, catalog.db
     const char *ledger_folder;
     struct hf_signer *signer;
+    struct hf_signer *before; // the one before it, after clinic_rotate(); else NULL
     struct hf_ledger *ledger;
     struct hf_catalog *catalog;
     unsigned entries[2]; // of each vault's log
@@ -38,6 +39,8 @@ struct hf_id clinic_add(struct clinic *clinic, const struct clinic_day *day);
 /* A later attempt on that backup, of which the catalog knows and no document speaks. */
 void clinic_add_unsupported(struct clinic *clinic, unsigned source, const struct hf_id *backup);
 void clinic_add_gap(struct clinic *clinic, unsigned source, unsigned day, const char *cause);
+/* From now on another key seals, under the same name. */
+void clinic_rotate(struct clinic *clinic);
 /* The month as the tests tell it: proven days, a failure that was closed, one that was not, an inconclusive one, a gap. */
 void clinic_fill(struct clinic *clinic);
 

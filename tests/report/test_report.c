@@ -342,3 +342,32 @@ HF_TEST(controls_are_shown_only_when_all_that_speaks_to_them_is_there)
     json_decref(model);
     clinic_done(&clinic);
 }
+
+HF_TEST(what_an_earlier_key_sealed_counts_for_as_long_as_that_key_is_trusted)
+{
+    struct clinic clinic = clinic_new();
+    const struct hf_id old = clinic_add(&clinic, &(struct clinic_day){.day = 2, .result = "passed"});
+    clinic_rotate(&clinic);
+    const struct hf_id new = clinic_add(&clinic, &(struct clinic_day){.day = 3, .result = "passed"});
+    const struct hf_id both[] = {old, new};
+    for (size_t i = 0; i < HF_LENGTH(both); i++) {
+        json_t *model = clinic_backup(&clinic, &both[i]);
+        assert_string_equal(verdict_of(model), "recoverable");
+        assert_false(hf_report_is_bad_news(model));
+        json_decref(model);
+    }
+
+    /* Nobody vouches for the earlier key any more: what it sealed is nobody's word. */
+    struct hf_signer *before = clinic.before;
+    clinic.before = NULL;
+    json_t *model = clinic_backup(&clinic, &old);
+    assert_string_equal(verdict_of(model), "not_tested");
+    assert_string_equal(json_string_value(json_object_get(json_object_get(model, "ledger"), "state")), "broken");
+    assert_true(hf_report_is_bad_news(model));
+    json_decref(model);
+    model = clinic_backup(&clinic, &new);
+    assert_true(hf_report_is_bad_news(model));
+    json_decref(model);
+    clinic.before = before;
+    clinic_done(&clinic);
+}

@@ -129,8 +129,9 @@ assert_not_told(const char *check, const char *words, enum hf_attempt_result res
 
 HF_TEST(a_sound_database_is_proven_and_the_evidence_tells_how_much_of_it_was_looked_at)
 {
-    static const char *const whole[] = {"manifest",       "packs",       "slabs",      "tables_read", "heap",    "indexes",
-                                        "index_to_table", "unique_keys", "references", "sequences",   "catalog"};
+    static const char *const whole[] = {"manifest",   "packs",     "slabs",          "tables_read",
+                                        "heap",       "indexes",   "index_to_table", "unique_keys",
+                                        "references", "sequences", "catalog"};
     struct hf_verify_outcome outcome;
     begin();
     prove(&outcome);
