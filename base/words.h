@@ -17,8 +17,8 @@ struct hf_word {
 };
 
 /*
- * Reads one pair and moves *at behind it; *ret_found false at the end.  `what` names the text in errors: USAGE, with the
- * place where it cannot be read.
+ * Reads one pair and moves *at behind it; *ret_found false at the end.  `what` names the text in errors: USAGE, with
+ * the place where it cannot be read.
  */
 HF_MUST_CHECK bool hf_words_next(const char *text, const char **at, const char *what, struct hf_word *ret,
                                  bool *ret_found, struct hf_error *err);

@@ -60,7 +60,8 @@ static const char *const refused[] = {
 
 /*
  * Said not to exist, so that callers take an older road: clone3 and openat2 hide their flags from us in memory and
- * glibc falls back to clone and openat; what io_uring does is not seen by seccomp, and libraries that probe for it go on without.
+ * glibc falls back to clone and openat; what io_uring does is not seen by seccomp, and libraries that probe for it go
+ * on without.
  */
 static const char *const unknown[] = {"clone3", "openat2", "io_uring_setup io_uring_enter io_uring_register"};
 
@@ -305,7 +306,9 @@ add_call(scmp_filter_ctx filter, const char *name, uint32_t action)
     return call < 0 || seccomp_rule_add(filter, action, call, 0) == 0;
 }
 
-/* The kernel looks at 32 bits of a family, libseccomp compares 64: rules refuse ranges, so that high bits never help. */
+/*
+ * The kernel looks at 32 bits of a family, libseccomp compares 64: rules refuse ranges, so that high bits never help.
+ */
 static bool
 add_sockets(scmp_filter_ctx filter, bool inet)
 {

@@ -67,8 +67,8 @@ extern const struct hf_sandbox_engine hf_engine_mariadb_prepare; // ends with 0 
 extern const struct hf_sandbox_engine hf_engine_mariadb;
 
 /*
- * Makes a restored folder ready for the prepare step, before it is given to the sandbox's uid: an option file of ours in
- * the place of the backup's, which the tool insists on; what a replica, a cluster or a former start left goes.
+ * Makes a restored folder ready for the prepare step, before it is given to the sandbox's uid: an option file of ours
+ * in the place of the backup's, which the tool insists on; what a replica, a cluster or a former start left goes.
  */
 HF_MUST_CHECK bool hf_mariadb_make_ready(const char *data, const struct hf_mariadb_layout *layout,
                                          struct hf_error *err);
@@ -91,8 +91,8 @@ struct hf_mariadb_programs {
 HF_MUST_CHECK bool hf_mariadb_find(const char *series, const char *packages, struct hf_mariadb_programs *ret,
                                    struct hf_error *err);
 /*
- * Where they are: on this host (*ret_packages is NULL then), else in the first of `prefixes` that has them (borrowed from
- * there; the list ends with NULL and may be NULL).  The error speaks of the host.
+ * Where they are: on this host (*ret_packages is NULL then), else in the first of `prefixes` that has them (borrowed
+ * from there; the list ends with NULL and may be NULL).  The error speaks of the host.
  */
 HF_MUST_CHECK bool hf_mariadb_find_among(const char *series, const char *const *prefixes, const char **ret_packages,
                                          struct hf_error *err);

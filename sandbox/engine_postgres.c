@@ -490,7 +490,9 @@ add_upstream(const struct hf_postgres_settings *settings, const struct hf_sandbo
                  (unsigned)or_default(settings->upstream_port, HF_POSTGRES_PORT), user);
 }
 
-/* libpq's quoting: a backslash before backslash and quote.  A name that is too long is cut, and refused by the server. */
+/*
+ * libpq's quoting: a backslash before backslash and quote.  A name that is too long is cut, and refused by the server.
+ */
 static void
 quote_conninfo(const char *value, char *quoted, size_t size)
 {

@@ -16,7 +16,8 @@
  *
  * It answers with one JSON object a line.  First one of
  *
- *     {"event": "started", "level": "L3", "layers": ["user_namespace", ...], "missing": [{"layer": ..., "why": ...}, ...],
+ *     {"event": "started", "level": "L3", "layers": ["user_namespace", ...], "missing": [{"layer": ..., "why": ...},
+ *     ...],
  *      "kernel": "6.1.0", "machine": "x86_64", "landlock_version": 2, "seccomp_sha256": "9f86...",
  *      "memory_cgroup_version": 2, "pid": 4711, "create_us": 5200}
  *     {"event": "failed", "kind": "denied", "system": 1, "message": ..., "hint": ...}

@@ -516,7 +516,9 @@ spawn(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, const stru
     return true;
 }
 
-/* Beside our own program; in its room of a build folder, seen from the top or from another room; where it is installed. */
+/*
+ * Beside our own program; in its room of a build folder, seen from the top or from another room; where it is installed.
+ */
 static bool
 find_launcher(const char *asked, char path[static PATH_MAX], struct hf_error *err)
 {

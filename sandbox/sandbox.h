@@ -51,8 +51,9 @@ HF_MUST_CHECK bool hf_sandbox_root_add(struct hf_sandbox_root *root, enum hf_lau
 HF_MUST_CHECK bool hf_sandbox_root_add_memory(struct hf_sandbox_root *root, const char *to, uint64_t bytes,
                                               struct hf_error *err);
 /*
- * A program, put at `to`, with its loader and every library it needs (see elf.h); `modules` are more files, opened at run time, whose
- * libraries are needed too; both lists end with NULL.  Libraries are put into /lib under their own names.
+ * A program, put at `to`, with its loader and every library it needs (see elf.h); `modules` are more files, opened at
+ * run time, whose libraries are needed too; both lists end with NULL.  Libraries are put into /lib under their own
+ * names.
  */
 HF_MUST_CHECK bool hf_sandbox_root_add_program(struct hf_sandbox_root *root, const char *program, const char *to,
                                                const char *const *modules, const char *const *library_folders,
@@ -148,8 +149,8 @@ HF_MUST_CHECK bool hf_sandbox_wait_exit(struct hf_sandbox *sandbox, int timeout_
                                         struct hf_error *err);
 
 /*
- * The first whole log line at or behind *position that contains the text; *position becomes the place behind it, `found`
- * (may be NULL) gets the line.  Waits at most timeout_ms for one to appear; false in *ret when none did, or the
+ * The first whole log line at or behind *position that contains the text; *position becomes the place behind it,
+ * `found` (may be NULL) gets the line.  Waits at most timeout_ms for one to appear; false in *ret when none did, or the
  * sandbox ended first.  Positions count bytes of the log, from 0.
  */
 HF_MUST_CHECK bool hf_sandbox_log_wait(struct hf_sandbox *sandbox, const char *text, uint64_t *position, int timeout_ms,

@@ -54,8 +54,8 @@ struct hf_check_options {
     hf_damage_visitor *damage; // told of each damage, from one thread at a time
     void *context;
     /*
-     * Called before each piece of a pack is read, and once a pack was judged (not when it was cancelled in between), from
-     * one thread at a time where one worker is asked for; or NULL.  What `pace` waits for everybody waits for.
+     * Called before each piece of a pack is read, and once a pack was judged (not when it was cancelled in between),
+     * from one thread at a time where one worker is asked for; or NULL.  What `pace` waits for everybody waits for.
      */
     void (*pace)(void *context, uint64_t bytes);
     void (*judged)(void *context, const struct hf_id *vault, const struct hf_id *pack, bool sound);

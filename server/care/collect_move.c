@@ -212,8 +212,8 @@ note_source(struct mover *mover, const struct hf_id *object, struct hf_error *er
 }
 
 /*
- * Somebody may lock a backup while its packs are on their way: he locked the objects in which they lay when he read the log.
- * After the RELOCATE nobody new does, and those objects are still there, since his pin is older.
+ * Somebody may lock a backup while its packs are on their way: he locked the objects in which they lay when he read the
+ * log.  After the RELOCATE nobody new does, and those objects are still there, since his pin is older.
  */
 static bool
 take_locks_along(struct mover *mover, struct hf_error *err)

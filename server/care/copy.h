@@ -14,25 +14,27 @@
  * Entries whose packs have been deleted or moved since come in one go with the entry that says so, after everything
  * else up to there: in between, for as long as writing some entries takes, backups are listed that lack packs.
  *
- * What is checked.  Log entries: place, chain and signature, before they are written.  Packs: the log's SHA-256 and size,
- * while they are read; with `read_back` again from there.  What lies there already: by content; with `fast` by size, but
- * for the last entry of each log and, of everything, a share that is due: each object has its moment in the window
- * `reread_window_ms`, by its name, and runs that each begin where the one before ended read all within it.  A pack, entry
- * or key slot there that is not what it should be is replaced, once its successor has been read whole, and told of.  Objects that prove nothing by themselves (bundles, evidence) and
+ * What is checked.  Log entries: place, chain and signature, before they are written.  Packs: the log's SHA-256 and
+ * size, while they are read; with `read_back` again from there.  What lies there already: by content; with `fast` by
+ * size, but for the last entry of each log and, of everything, a share that is due: each object has its moment in the
+ * window `reread_window_ms`, by its name, and runs that each begin where the one before ended read all within it.  A
+ * pack, entry or key slot there that is not what it should be is replaced, once its successor has been read whole, and
+ * told of.  Objects that prove nothing by themselves (bundles, evidence) and
  * differ are told of and left: which of the two is wrong is not ours to guess.
  *
- * Refused before anything is written, as CONFLICT: a place that holds something else, another repository, or a repository
- * of its own; a copy whose log is longer than the original's (the original was rolled back) or continues otherwise (both
- * were written to).  A pack that the original lacks or has damaged is told of and left out; everything else goes on.
+ * Refused before anything is written, as CONFLICT: a place that holds something else, another repository, or a
+ * repository of its own; a copy whose log is longer than the original's (the original was rolled back) or continues
+ * otherwise (both were written to).  A pack that the original lacks or has damaged is told of and left out; everything
+ * else goes on.
  *
- * Removal follows the original's log alone, after its last entry is there: objects in which a pack lay once and in which,
- * by that log, none lies any more.  The log's rules keep what counts (log_rules.h): a pack is deleted only when its
- * backup is pruned.  Keys go when the log has put them out of use (KEY, SHRED), or a newer root bundle has, and the original
- * does not have them any more.  Whatever else is missing in the original is not missed here.
+ * Removal follows the original's log alone, after its last entry is there: objects in which a pack lay once and in
+ * which, by that log, none lies any more.  The log's rules keep what counts (log_rules.h): a pack is deleted only when
+ * its backup is pruned.  Keys go when the log has put them out of use (KEY, SHRED), or a newer root bundle has, and the
+ * original does not have them any more.  Whatever else is missing in the original is not missed here.
  *
- * Known limits.  A key slot that was removed stays in the copy, and opens it, until the next rotation writes a KEY.  That
- * the original was rolled back to an entry the copy has, too, cannot be seen here (DESIGN, rollback: heads are witnessed
- * elsewhere).  Two copies into one place at the same time do not harm each other, and waste time.
+ * Known limits.  A key slot that was removed stays in the copy, and opens it, until the next rotation writes a KEY.
+ * That the original was rolled back to an entry the copy has, too, cannot be seen here (DESIGN, rollback: heads are
+ * witnessed elsewhere).  Two copies into one place at the same time do not harm each other, and waste time.
  */
 #pragma once
 #include <stdatomic.h>

@@ -22,9 +22,9 @@ static bool remove_unless_there(struct copy *copy, const struct copy_listing *he
                                 struct hf_error *err);
 
 /*
- * Keys may be rotated in the original meanwhile (rotation.h), and whatever of that is seen, the copy must open.  So bundles
- * are named before slots are listed: the slots that open one were made before it.  And which root key is in force is
- * copied after everything that it opens, and only if it was the same before the bundles were named.
+ * Keys may be rotated in the original meanwhile (rotation.h), and whatever of that is seen, the copy must open.  So
+ * bundles are named before slots are listed: the slots that open one were made before it.  And which root key is in
+ * force is copied after everything that it opens, and only if it was the same before the bundles were named.
  */
 bool
 copy_keys(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err)
@@ -104,8 +104,8 @@ copy_if_new(struct copy *copy, const char *name, struct hf_error *err)
 }
 
 /*
- * A key that was given up must not go on opening the copy.  Two must agree before one is taken away there: the log, that it
- * is out of use, and the original, that does not have it any more.
+ * A key that was given up must not go on opening the copy.  Two must agree before one is taken away there: the log,
+ * that it is out of use, and the original, that does not have it any more.
  */
 bool
 copy_keys_remove(struct copy *copy, const struct copy_vault *vaults, size_t count, struct hf_error *err)
@@ -172,7 +172,10 @@ remove_bundles(struct copy *copy, const struct copy_vault *vault, struct hf_erro
     return true;
 }
 
-/* No log names them.  Those before the newest nobody reads, and after a rotation nobody can: they would pass for damage. */
+/*
+ * No log names them.  Those before the newest nobody reads, and after a rotation nobody can: they would pass for
+ * damage.
+ */
 static bool
 remove_root_bundles(struct copy *copy, struct hf_error *err)
 {

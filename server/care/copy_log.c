@@ -181,8 +181,8 @@ take_packs(struct reading *reading, const struct hf_log_entry *entry, struct hf_
 }
 
 /*
- * What no pack lies in any more, and which entries have to come together: one that puts a pack somewhere else than where it
- * lies in the end comes with the one that settles it.
+ * What no pack lies in any more, and which entries have to come together: one that puts a pack somewhere else than
+ * where it lies in the end comes with the one that settles it.
  */
 static bool
 list_past(struct copy_vault *vault, struct reading *reading, struct hf_error *err)

@@ -143,7 +143,9 @@ copy_listing_done(struct copy_listing *listing)
     *listing = (struct copy_listing){0};
 }
 
-/* From the source into the upload; what is wrong with the source is an outcome, what is wrong with the target an error. */
+/*
+ * From the source into the upload; what is wrong with the source is an outcome, what is wrong with the target an error.
+ */
 static bool
 read_source(struct copy *copy, const struct copy_wanted *wanted, struct hf_upload *upload, enum copy_outcome *ret,
             char why[static HF_ERROR_MESSAGE_BYTES], struct hf_error *err)

@@ -6,8 +6,8 @@
  * only chooses; who asks keeps the times, and hands them in.
  *
  *   a pass    begins at a moment and is complete when every pack was looked at since then
- *   a share   what is due of the pass by the end of the next interval: total * (now + every - begin) / window, less what
- *             was done; so what was missed while no daemon ran, or was cancelled, is caught up by the next share
+ *   a share   what is due of the pass by the end of the next interval: total * (now + every - begin) / window, less
+ *             what was done; so what was missed while no daemon ran, or was cancelled, is caught up by the next share
  *
  * A pack that was never looked at comes first, whatever the share: it has just been written.  One that is known to be
  * damaged comes before all, so that its repair is seen.

@@ -71,7 +71,9 @@ HF_MUST_CHECK bool hf_checkpoint_open(const void *text, size_t length, const cha
 HF_MUST_CHECK bool hf_proof_format(uint64_t index, const struct hf_merkle_path *path, const void *checkpoint,
                                    size_t checkpoint_length, struct hf_buf *out, struct hf_error *err);
 
-/* Reads a proof file's text and checks the checkpoint in it; whether the path holds is hf_merkle_check_inclusion()'s. */
+/*
+ * Reads a proof file's text and checks the checkpoint in it; whether the path holds is hf_merkle_check_inclusion()'s.
+ */
 HF_MUST_CHECK bool hf_proof_open(const void *text, size_t length, const char *what, const struct hf_trust *trust,
                                  struct hf_proof *ret, struct hf_error *err);
 

@@ -1,8 +1,8 @@
 /*
  * document.h - holdfast.evidence/v1: what was found out about a backup, in one sealed document
  *
- * One document an attempt to prove a backup (kind "verify"), one for every act of a person (kind "act"), and one for each
- * vault whose keys were destroyed (kind "shred": the certificate).  It is
+ * One document an attempt to prove a backup (kind "verify"), one for every act of a person (kind "act"), and one for
+ * each vault whose keys were destroyed (kind "shred": the certificate).  It is
  * canonical JSON (RFC 8785: UTF-8, members sorted, no blanks, integers only), so that one content has one text, and a
  * reader refuses any other.  It holds names of objects and texts of ours, never a row's values, a password or a line
  * of an engine's log: those lie sealed in the repository, and here stands their SHA-256.
@@ -12,8 +12,8 @@
  * durations come from elsewhere; text = 1 to 1024 bytes, printable (no control characters, no direction marks);
  * word = 1 to 64 of a-z 0-9 _ . -; number = 0 to 2^53 - 1; a|b = one of these words; [] = a list, at most 512 long.
  * A "?" marks what may be unknown: the member is then null, and its object has a member "unknown" that gives for just
- * each null member the reason, a text.  A "+" marks a group that was thought of later: documents written before have none, and
- * those written now have it.  All other members are required, and no others are allowed.
+ * each null member the reason, a text.  A "+" marks a group that was thought of later: documents written before have
+ * none, and those written now have it.  All other members are required, and no others are allowed.
  *
  * kind "verify"                    every group is an object but checks and controls; "?" groups may be null with reason
  *   schema                         "holdfast.evidence/v1"
@@ -52,18 +52,21 @@
  *                                  process_limit number?; time_limit_ms number?
  *   people                         requested_by text; reason text?; ticket text?; approved_by text?
  *   controls []                    framework text; ref text; verdict as of checks; because [] word (ids of checks)
- *   storage+                       type full|incremental; parent_id id?; files number?; bad_pages number? (damaged on the
- *                                  source already, by its own checksums); key_generation number? (of the vault's keys)
+ *   storage+                       type full|incremental; parent_id id?; files number?; bad_pages number? (damaged on
+ *                                  the source already, by its own checksums); key_generation number? (of the vault's
+ *                                  keys)
  *   key+                           slot_id id?, slot_name text?, slot_kind word? (what the copy was unwrapped through);
- *                                  chosen round_robin|settings|named|none; reachable number (slots that open unattended)
+ *                                  chosen round_robin|settings|named|none; reachable number (slots that open
+ *                                  unattended)
  *   host+                          name text?; system text?; machine text?; processors number?; memory_bytes number?
  *   process+                       how backups of this source are made and proven, in one hash (server/job/process.h):
  *                                  fingerprint hash; settings_sha256 hash; software text; engine text?; sandbox_engine
  *                                  text?; key_slots number; key_slots_sha256 hash; unproven_since time? (before this
  *                                  attempt; null: nothing has changed since two backups were proven); changed [] word;
  *                                  proven_since number? (backups made and proven after it, before this attempt)
- *   forecast+?                     made before the attempt: recovery_ms number; attempts number (that it was made from);
- *                                  error_ppm number? (of the forecasts for those, the middle one); objective_ms number?
+ *   forecast+?                     made before the attempt: recovery_ms number; attempts number (that it was made
+ *                                  from); error_ppm number? (of the forecasts for those, the middle one); objective_ms
+ *                                  number?
  * kind "act"
  *   schema, head (kind act), people as above
  *   act                            act word; object_kind word; object text; outcome done|refused|failed;
@@ -76,8 +79,8 @@
  * kind "shred"
  *   schema, head (kind shred), people as above
  *   shred                          vault_id id; vault_name text?; engine text; lineage text?; shredded_at time;
- *                                  log_sequence number and log_head hash (the newest entry, after SHRED); backups number;
- *                                  bytes_stored number; root_generation number (in force then);
+ *                                  log_sequence number and log_head hash (the newest entry, after SHRED); backups
+ *                                  number; bytes_stored number; root_generation number (in force then);
  *                                  wraps [] {slot_id id, name text, kind word, root_generation number, created_at time,
  *                                  removed_at time?} (every key slot there ever was);
  *                                  kits [] {kit_id id, issued_at time, root_generation number, slots text};

@@ -6,13 +6,15 @@
  *   README.txt, verify.py   bundle/
  *   public-key              the public line (sign.h) and a newline
  *   checkpoint              as signed (checkpoint.h), the newest when the export began
- *   leaves                  a line an entry of the whole ledger, in its order: evidence id, a blank, the leaf, both in hex
- *   documents/<id>.json     as sealed; all entries from the first to the last that was made within the time asked for, so
- *                           that none in between can be left out
+ *   leaves                  a line an entry of the whole ledger, in its order: evidence id, a blank, the leaf, both in
+ *                           hex
+ *   documents/<id>.json     as sealed; all entries from the first to the last that was made within the time asked for,
+ *                           so that none in between can be left out
  *   proofs/<id>.proof       of each, all leading to that checkpoint
  *   manifest.json           canonical JSON: schema "holdfast.export/v1", from, to, origin, first (index), count,
  *                           files {name: SHA-256 in hex of every file but the manifest's two}
- *   manifest.sig            128 hex digits and a newline: Ed25519 over "holdfast.export/v1", a 0 byte, and manifest.json
+ *   manifest.sig            128 hex digits and a newline: Ed25519 over "holdfast.export/v1", a 0 byte, and
+ *                           manifest.json
  *
  * hf_evidence_export() writes all but the last: the signing key is not where foreign bytes are read.
  */
@@ -28,8 +30,8 @@ struct hf_export_report {
 
 /*
  * `output`: a folder that is missing or empty.  The times are UTC in ms, [from, to).
- * Errors: CONFLICT when there is something in it; NOT_FOUND when nothing was made in that time; CORRUPT when a document that
- * belongs there is missing or does not hold.
+ * Errors: CONFLICT when there is something in it; NOT_FOUND when nothing was made in that time; CORRUPT when a document
+ * that belongs there is missing or does not hold.
  */
 HF_MUST_CHECK bool hf_evidence_export(const struct hf_ledger_options *options, int64_t from, int64_t to,
                                       const char *output, struct hf_export_report *ret, struct hf_error *err);

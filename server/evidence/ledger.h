@@ -22,8 +22,8 @@
  *     crash or failure before 2 is done: the next writer drops leaf and pending; nothing was ever entered
  *     crash or failure after it:         the next writer takes steps 2 to 5 again, with the same bytes
  *
- * The first signed checkpoint that counts the entry is made in step 4, when the leaf can no longer get lost: the ledger never
- * signs two histories.  A document without leaf is not evidence.
+ * The first signed checkpoint that counts the entry is made in step 4, when the leaf can no longer get lost: the ledger
+ * never signs two histories.  A document without leaf is not evidence.
  *
  * Rollback of the whole folder is consistent in itself.  It shows against a witness: the newest checkpoint, kept in
  * a file elsewhere.

@@ -51,8 +51,8 @@ struct hf_evidence_files {
 /*
  * The same for files.  A `checkpoint` is one as it was signed, a witness file (ledger.h), whose newest one counts, or a
  * proof, which then is the proof.  The proof has to lead to the very state that it names.
- * Errors: also NOT_FOUND, those of reading, and USAGE for a checkpoint of a ledger that has the document, but at another
- * size than the proof's.
+ * Errors: also NOT_FOUND, those of reading, and USAGE for a checkpoint of a ledger that has the document, but at
+ * another size than the proof's.
  */
 HF_MUST_CHECK bool hf_evidence_verify_files(const struct hf_evidence_files *files, struct hf_evidence_report *ret,
                                             struct hf_error *err);

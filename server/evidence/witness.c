@@ -73,7 +73,9 @@ seen_done(struct seen *seen)
     hf_buf_done(&seen->text);
 }
 
-/* The newest checkpoint that counts.  A file without any is empty, or the first one was cut off; else it is no witness. */
+/*
+ * The newest checkpoint that counts.  A file without any is empty, or the first one was cut off; else it is no witness.
+ */
 static bool
 look(struct hf_ledger *ledger, const char *path, struct seen *ret, struct hf_error *err)
 {

@@ -1,8 +1,9 @@
 /*
  * attempt_facts.h - what only the daemon knows of an attempt, put into its evidence before it is sealed
  *
- * The worker says what it saw of the backup; it meets hostile bytes, and is not asked for more.  The owner's objectives, how
- * the copy was unwrapped, the host, the way backups are made (process.h) and the forecast are the daemon's.
+ * The worker says what it saw of the backup; it meets hostile bytes, and is not asked for more.  The owner's
+ * objectives, how the copy was unwrapped, the host, the way backups are made (process.h) and the forecast are the
+ * daemon's.
  */
 #pragma once
 #include "server/job/daemon.h"

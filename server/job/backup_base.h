@@ -1,13 +1,13 @@
 /*
  * backup_base.h - does a backup see every page of its source, or only those that changed since the one before?
  *
- * The session stores what changed in either case.  But a server that summarises its log (PostgreSQL 17) need not even read
- * the rest: then pages are taken from the backup before unread, on the server's word.  So every n-th backup sees
+ * The session stores what changed in either case.  But a server that summarises its log (PostgreSQL 17) need not even
+ * read the rest: then pages are taken from the backup before unread, on the server's word.  So every n-th backup sees
  * them all (the setting full_scan_every), and whatever is not as it should be makes a backup that sees them all.
  *
  * The stored facts have of it, beside those of the engine:
- *   scan {kind ("full", "incremental"), reason (why it was full; null), since_full (backups since the last full one; 0: this is one),
- *   pages_kept (taken unread)}
+ *   scan {kind ("full", "incremental"), reason (why it was full; null), since_full (backups since the last full one; 0:
+ *   this is one), pages_kept (taken unread)}
  */
 #pragma once
 #include "server/job/worker.h"

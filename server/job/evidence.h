@@ -15,8 +15,8 @@ HF_MUST_CHECK bool hf_evidence_folder(const struct hf_settings *settings, char *
 HF_MUST_CHECK bool hf_evidence_open_ledger(struct hf_daemon *daemon, bool write, struct hf_ledger **ret,
                                            struct hf_error *err);
 /*
- * Whose seals count: our own key, and those that the repository's list of signers (server/keys/keys.h) says sealed under
- * the same name; each was signed by the one before it.  Own key first.  Errors: DENIED without a signing key.
+ * Whose seals count: our own key, and those that the repository's list of signers (server/keys/keys.h) says sealed
+ * under the same name; each was signed by the one before it.  Own key first.  Errors: DENIED without a signing key.
  */
 HF_MUST_CHECK bool hf_evidence_trusted(struct hf_daemon *daemon, struct hf_public_key keys[static HF_TRUST_MOST_KEYS],
                                        size_t *ret_count, struct hf_error *err);

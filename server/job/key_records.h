@@ -6,13 +6,13 @@
  *
  *   subject "key", id: of the slot
  *     change ("added", "found", "drilled", "removed", "replaced"), name, kind, created_at, root (generation of the root
- *     key inside), by; removed_at, or null; drilled_at (the last drill that passed), or null; drill {at, result "passed"
- *     or "failed", reason, backups (opened)}, or null
+ *     key inside), by; removed_at, or null; drilled_at (the last drill that passed), or null; drill {at, result
+ *     "passed" or "failed", reason, backups (opened)}, or null
  *   subject "kit", id: drawn
  *     issued_at, by, root, slots [{slot, name, kind}, ...]
  *   subject "shred", id: of the vault
- *     state ("begun", "done"), name, engine, lineage, backups, bytes, by, reason, begun_at, shredded_at, evidence (id of
- *     the certificate), bundles, cache_files
+ *     state ("begun", "done"), name, engine, lineage, backups, bytes, by, reason, begun_at, shredded_at, evidence (id
+ *     of the certificate), bundles, cache_files
  *
  * A slot is what lies in the store; its record says what the store cannot: that it was there, and when it was last seen
  * to open.  Slots that somebody made or removed without a record are found and recorded as such.

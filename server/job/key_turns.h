@@ -1,10 +1,10 @@
 /*
  * key_turns.h - which key slot a verification goes through: each that opens unattended, by turns (promise 7)
  *
- * A slot that nobody tried for long is a slot that nobody knows to open.  So a verification unwraps through the slot that
- * has waited longest among those the settings can open without a person: that of `unlock`, and those of key_commands.  A
- * slot that does not open costs no proof: the verification goes on with the key of `unlock`, the failure is on record as
- * a failed drill, and the status says so until the slot opens again.
+ * A slot that nobody tried for long is a slot that nobody knows to open.  So a verification unwraps through the slot
+ * that has waited longest among those the settings can open without a person: that of `unlock`, and those of
+ * key_commands.  A slot that does not open costs no proof: the verification goes on with the key of `unlock`, the
+ * failure is on record as a failed drill, and the status says so until the slot opens again.
  *
  * The turn, in a worker's request:  {"slot", "own": bool, "chosen": "round_robin" | "settings" | "named", "reachable"}
  * What came of it, in its result:   key: {"slot_id", "slot_name", "slot_kind", "chosen", "reachable"}, and turn_failed:

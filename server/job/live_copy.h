@@ -3,9 +3,9 @@
  *
  *     scratch -> restore and log into it -> sandbox: start as a standby -> replay to the target -> paused, read-only
  *
- * It is a standby that nobody promotes: it cannot be written to, whatever its roles and databases say.  Its folder and its
- * socket are gone when it is freed or when the worker dies.  Call everything from the worker's first thread: the sandbox
- * ends with the thread that started it.
+ * It is a standby that nobody promotes: it cannot be written to, whatever its roles and databases say.  Its folder and
+ * its socket are gone when it is freed or when the worker dies.  Call everything from the worker's first thread: the
+ * sandbox ends with the thread that started it.
  */
 #pragma once
 #include "sandbox/engine_postgres.h"
@@ -21,8 +21,8 @@ struct hf_live_copy_options {
 
 /*
  * request: what hf_restore_choose() made, and "source" (hf_daemon_describe_source).
- * Errors: those of a restore, of the scratch and the sandbox; NOT_FOUND names the package that is missing; CORRUPT when the
- * copy does not reach its target.
+ * Errors: those of a restore, of the scratch and the sandbox; NOT_FOUND names the package that is missing; CORRUPT when
+ * the copy does not reach its target.
  */
 HF_MUST_CHECK bool hf_live_copy_open(struct hf_worker *worker, const json_t *request,
                                      const struct hf_live_copy_options *options, struct hf_live_copy **ret,

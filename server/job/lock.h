@@ -1,8 +1,8 @@
 /*
  * lock.h - one daemon for a state folder, and where to find it
  *
- * The file <state>/holdfastd.lock is locked (fcntl, F_OFD_SETLK) for as long as the daemon lives, so the kernel releases it however
- * the daemon ends.  What it says is only believed while it is locked:
+ * The file <state>/holdfastd.lock is locked (fcntl, F_OFD_SETLK) for as long as the daemon lives, so the kernel
+ * releases it however the daemon ends.  What it says is only believed while it is locked:
  *
  *     {"embedded": true, "pid": 4711, "socket": "/..."}
  */

@@ -3,8 +3,8 @@
  *
  * Which backups may be the start of a restore to a moment, whether the archived log leads there, and how the copy comes
  * there in the end.  For PostgreSQL the log and the target go into the folder, and the server that is started on it
- * replays (server/source/postgres/replay.h).  For MariaDB it is replayed here, by a server in a sandbox, before the folder
- * is handed over (server/verify/mariadb/apply.h): what is handed over starts where it was told to stop.
+ * replays (server/source/postgres/replay.h).  For MariaDB it is replayed here, by a server in a sandbox, before the
+ * folder is handed over (server/verify/mariadb/apply.h): what is handed over starts where it was told to stop.
  *
  *     takes -> ended_before (in the daemon) -> read -> prove, from one backup after the other (in the worker)
  *           -> write, or replay, whichever there is -> describe
@@ -20,7 +20,10 @@ struct hf_moments {
     bool (*takes)(const struct hf_restore_target *target);
     /* Whether the facts tell where the target lies; else only the log does. */
     bool (*is_told)(const struct hf_restore_target *target);
-    /* Whether the backup with these facts ended before the target, as far as they tell; and when, by the server's clock. */
+    /*
+     * Whether the backup with these facts ended before the target, as far as they tell; and when, by the server's
+     * clock.
+     */
     bool (*ended_before)(const struct hf_restore_target *target, const json_t *facts, bool *ret, int64_t *ret_ended_at,
                          struct hf_error *err);
 
@@ -34,7 +37,10 @@ struct hf_moments {
     bool (*prove)(struct hf_restore_work *work, const struct hf_restore_options *options, struct hf_error *err);
     void (*done)(struct hf_restore_work *work);
 
-    /* Files for the server that will replay; NULL: the engine has replay().  Called while nothing can start on the folder. */
+    /*
+     * Files for the server that will replay; NULL: the engine has replay().  Called while nothing can start on the
+     * folder.
+     */
     bool (*write)(struct hf_restore_work *work, const char *folder, struct hf_error *err);
     /* hf_restore_completion.replay, of which the context is the work. */
     bool (*replay)(void *work, const struct hf_restore_completion *completion, const struct hf_sandbox_spec *spec,

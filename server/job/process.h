@@ -2,9 +2,9 @@
  * process.h - how the backups of a source are made and proven, and since when that is unproven
  *
  * A backup that was proven says little about the next one when something changed in between: a setting, the database's
- * version, a key slot, this program.  So all of that goes into one fingerprint.  When it changes, a record says what and
- * when, and the source is "unproven since the change of ..." until HF_PROCESS_PROOFS backups that were begun after it are
- * proven.
+ * version, a key slot, this program.  So all of that goes into one fingerprint.  When it changes, a record says what
+ * and when, and the source is "unproven since the change of ..." until HF_PROCESS_PROOFS backups that were begun after
+ * it are proven.
  *
  * The parts, a JSON object of texts (null while it is not known), and the fingerprint is SHA-256 of its canonical text:
  *
@@ -17,7 +17,8 @@
  * The record: a POLICY entry of the house vault, subject "process", id: of the source; sealed: the record as it is now
  *
  *   source, parts {...}, changed_at (ms; the newest change), since (ms; the oldest change that was not proven when the
- *   next one came), changed [names of parts, since then].  since and changed are null and empty in a source's first record.
+ *   next one came), changed [names of parts, since then].  since and changed are null and empty in a source's first
+ *   record.
  *
  * How many backups are proven since follows from the catalog.  So a rebuild knows all of it.
  */

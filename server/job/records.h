@@ -29,8 +29,8 @@ struct hf_records;
 /*
  * Opens repository, signing key and catalog, and reads every log.  A damaged catalog is set aside and made again.
  * Errors: those of the repository and the key; CORRUPT when a log is older than what the catalog has seen of it
- * (rollback), naming the vault; DENIED when this appliance's key is not among the repository's signers; CONFLICT when the
- * catalog in the state folder is of another repository.
+ * (rollback), naming the vault; DENIED when this appliance's key is not among the repository's signers; CONFLICT when
+ * the catalog in the state folder is of another repository.
  * Without a signing key the machine can list, check and restore; records it writes none (DENIED).
  */
 HF_MUST_CHECK bool hf_records_open(const struct hf_settings *settings, int64_t now, struct hf_records **ret,
@@ -96,8 +96,8 @@ struct hf_record {
 };
 /*
  * Appends an entry that counts, at whatever place is free, and applies it to the catalog.  CONFLICT: the rules
- * (server/repository/log_rules.h) stand against it, and nothing was written.  On another failure the entry may be in the
- * log all the same; the next reading tells.
+ * (server/repository/log_rules.h) stand against it, and nothing was written.  On another failure the entry may be in
+ * the log all the same; the next reading tells.
  */
 HF_MUST_CHECK bool hf_records_append(struct hf_records *records, const struct hf_record *record, struct hf_error *err);
 

@@ -2,8 +2,8 @@
  * restore_start.h - the backup from which a restore to a moment starts
  *
  * Of a time or a position a backup's facts tell whether it ended before; whether the way to a transaction or a restore
- * point leads from it, only the log tells.  So the daemon holds all that could be it, newest first, and the worker takes
- * the first from which the log, read and walked over, comes to the target (restore_work.h).
+ * point leads from it, only the log tells.  So the daemon holds all that could be it, newest first, and the worker
+ * takes the first from which the log, read and walked over, comes to the target (restore_work.h).
  */
 #pragma once
 #include "base/json.h"

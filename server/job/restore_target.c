@@ -18,7 +18,10 @@ static parse_value parse_time, parse_position, parse_transaction, parse_point, p
 
 #define NOBODYS (-1)
 
-/* A kind of target: its option, the argument behind it, its name in requests and answers, and what each engine calls it. */
+/*
+ * A kind of target: its option, the argument behind it, its name in requests and answers, and what each engine calls
+ * it.
+ */
 static const struct kind {
     const char *option, *argument, *name;
     parse_value *parse; // NULL: there is no value

@@ -6,9 +6,9 @@
  *   (true); timeline (number), action (text)
  * Which of them a source's engine knows is for moments.h to say.
  *
- * The request's member "target": null, or {kind ("time", "lsn", "xid", "before xid", "restore point", "gtid", "before gtid",
- * "binlog position", "latest"), value (text: times in UTC), timeline (0: the newest of the archive), action ("promote",
- * "pause", "shutdown"; "" when none was named)}.
+ * The request's member "target": null, or {kind ("time", "lsn", "xid", "before xid", "restore point", "gtid", "before
+ * gtid", "binlog position", "latest"), value (text: times in UTC), timeline (0: the newest of the archive), action
+ * ("promote", "pause", "shutdown"; "" when none was named)}.
  */
 #pragma once
 #include "server/source/mariadb/binlog_serve.h"

@@ -1,7 +1,8 @@
 /*
  * restore_work.h - what every worker that restores has in hand: the backup planned, the log behind it proven
  *
- *     open the repository -> the backup's facts -> plan its files -> prove the log up to the moment -> (the caller writes)
+ *     open the repository -> the backup's facts -> plan its files -> prove the log up to the moment -> (the caller
+ *     writes)
  *
  * With the caller's hf_restore_write() everything that the folder needs besides the backup goes in too, while it has no
  * global/pg_control yet: the configuration it lacks, the log, the target.
@@ -49,7 +50,10 @@ HF_MUST_CHECK bool hf_restore_work_begin(struct hf_worker *worker, const json_t 
                                          struct hf_restore_work *work, struct hf_error *err);
 void hf_restore_work_done(struct hf_restore_work *work);
 
-/* For an engine whose files have to be completed: stages, writes and completes them (engine.h).  Others are written as they are. */
+/*
+ * For an engine whose files have to be completed: stages, writes and completes them (engine.h).  Others are written as
+ * they are.
+ */
 HF_MUST_CHECK bool hf_restore_work_write(struct hf_worker *worker, struct hf_restore_work *work,
                                          const struct hf_restore_options *options, struct hf_progress_relay *relay,
                                          const char *target, struct hf_restore_outcome *ret, struct hf_error *err);

@@ -1,6 +1,6 @@
 /*
- * The second place: made (repo copy), brought up to date (repo sync), and used to mend the first (repo heal).  Neither of
- * the first two is handed a key: the repository stays locked in their workers.
+ * The second place: made (repo copy), brought up to date (repo sync), and used to mend the first (repo heal).  Neither
+ * of the first two is handed a key: the repository stays locked in their workers.
  */
 #include <stdio.h>
 #include <string.h>

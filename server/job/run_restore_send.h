@@ -1,8 +1,8 @@
 /*
  * run_restore_send.h - a restore to another host: written here first, into a scratch, then sent (send_copy.h)
  *
- * So the copy is proven against its digests before a byte leaves, and the target needs nothing but sshd.  The scratch is
- * gone afterwards.
+ * So the copy is proven against its digests before a byte leaves, and the target needs nothing but sshd.  The scratch
+ * is gone afterwards.
  */
 #pragma once
 #include "server/job/worker.h"

@@ -1,9 +1,9 @@
 /*
  * send_copy.h - a restored folder sent to another host over SFTP
  *
- * Place: ssh://[user@]host[:port]/absolute/path.  Nothing of ours runs there: sshd with its sftp subsystem is enough.  The copy
- * belongs to the user who logs in (log in as postgres), files 0600 and folders 0700, which is what PostgreSQL wants.  The
- * folder there must be missing, with its parent there, or empty.
+ * Place: ssh://[user@]host[:port]/absolute/path.  Nothing of ours runs there: sshd with its sftp subsystem is enough.
+ * The copy belongs to the user who logs in (log in as postgres), files 0600 and folders 0700, which is what PostgreSQL
+ * wants.  The folder there must be missing, with its parent there, or empty.
  *
  * Each file is written, synced where the server offers fsync@openssh.com, closed, and its length asked for.
  * global/pg_control goes last: no server starts on less than all of it.  Names in folders cannot be synced over SFTP.

@@ -1,9 +1,9 @@
 /*
  * slot_watch.h - what a stream's slot keeps on the source, measured beside the receiver, and when that is too much
  *
- * A receiver that is slow, or that the server lets in no more, must not fill the server's disk (promise 12).  A thread asks
- * over a connection of its own, every few seconds: above the owner's alarm status says so; beyond the owner's limit the
- * stream is told to let the slot go, and what it has not got becomes a gap.
+ * A receiver that is slow, or that the server lets in no more, must not fill the server's disk (promise 12).  A thread
+ * asks over a connection of its own, every few seconds: above the owner's alarm status says so; beyond the owner's
+ * limit the stream is told to let the slot go, and what it has not got becomes a gap.
  */
 #pragma once
 #include "server/job/worker.h"

@@ -3,9 +3,9 @@
  *
  * One of three ways, without a person: a key file (or the secret of a recipient, the word in the file decides), a file
  * that holds a passphrase, or a program of the owner's that prints a key (an HSM, a key service).  The program is run
- * without a shell, with no input, in the environment of process.h (PATH, LANG, TZ and nothing else), as our own user.  It
- * has the time its settings give, and prints 32 bytes or 64 hex digits; whatever else it prints is an error, and nothing
- * of its output is ever shown.
+ * without a shell, with no input, in the environment of process.h (PATH, LANG, TZ and nothing else), as our own user.
+ * It has the time its settings give, and prints 32 bytes or 64 hex digits; whatever else it prints is an error, and
+ * nothing of its output is ever shown.
  */
 #pragma once
 #include "server/keys/keys.h"

@@ -1,8 +1,8 @@
 /*
  * generations.h - objects that are replaced by a further one of a higher number: "<prefix><8 hex digits>"
  *
- * Shared by keys.c (bundles), in_force.c and rotation.c.  An object is never rewritten: a newer one is created beside it,
- * exclusively, and the older ones are removed when nothing needs them any more.
+ * Shared by keys.c (bundles), in_force.c and rotation.c.  An object is never rewritten: a newer one is created beside
+ * it, exclusively, and the older ones are removed when nothing needs them any more.
  */
 #pragma once
 #include "server/storage/backend.h"

@@ -1,8 +1,8 @@
 /*
  * in_force.h - which generation of the root key opens the repository now
  *
- * A root key is replaced by rotation (rotation.h).  Which one is in force is said by the object with the highest number;
- * while there is none it is generation 1, and the superblock's own code confirms it.
+ * A root key is replaced by rotation (rotation.h).  Which one is in force is said by the object with the highest
+ * number; while there is none it is generation 1, and the superblock's own code confirms it.
  *
  * Object: keys/in-force-<generation>, 128 bytes
  * offset  bytes  meaning

@@ -199,8 +199,8 @@ HF_MUST_CHECK bool hf_vault_keys_read(struct hf_backend *backend, const struct h
                                       struct hf_vault_keys **ret, struct hf_error *err);
 void hf_vault_keys_freep(struct hf_vault_keys **keys);
 /*
- * Writes generation keys->generation + 1 with one more key epoch, which seals new packs from then on, and reads it back.
- * CONFLICT: somebody else was first.
+ * Writes generation keys->generation + 1 with one more key epoch, which seals new packs from then on, and reads it
+ * back.  CONFLICT: somebody else was first.
  */
 HF_MUST_CHECK bool hf_vault_keys_add_epoch(struct hf_backend *backend, const struct hf_vault_keys *keys,
                                            const struct hf_secret *root_key, int64_t now, struct hf_error *err);

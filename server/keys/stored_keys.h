@@ -31,8 +31,8 @@ void hf_vault_bundle_prefix(const struct hf_id *vault, char prefix[static HF_GEN
 
 /*
  * A bundle as such: the envelope says its kind, repository and object.  rewrap() seals what the newest one that the old
- * key opens holds as a further generation under the new key, and proves it; prove() reads a generation back and compares;
- * newest() says which generation counts for this key.
+ * key opens holds as a further generation under the new key, and proves it; prove() reads a generation back and
+ * compares; newest() says which generation counts for this key.
  */
 HF_MUST_CHECK bool hf_bundle_rewrap(struct hf_backend *backend, const char *prefix, const struct hf_envelope *of,
                                     const struct hf_secret *old_key, const struct hf_secret *new_key,

@@ -21,8 +21,8 @@
  *
  * A copy (copy.h) has the superblock of its original, byte for byte, and beside it the object "holdfast-copy".  While
  * that is there the place is only read, but for the one who copies: two histories under one repository id would be
- * worse than none.  hf_superblock_read() refuses every access but READ.  It is made before the superblock, and taken away
- * by promoting the copy (hf_copy_promote), for good.  It is a canonical JSON object of at most 4 KiB:
+ * worse than none.  hf_superblock_read() refuses every access but READ.  It is made before the superblock, and taken
+ * away by promoting the copy (hf_copy_promote), for good.  It is a canonical JSON object of at most 4 KiB:
  *   made_at     when copying began there
  *   repository  the repository's id
  *   synced_at   when all that the original then had was there; null: never yet
@@ -60,8 +60,8 @@ HF_MUST_CHECK bool hf_copy_mark_write(struct hf_backend *backend, const struct h
 HF_MUST_CHECK bool hf_superblock_create(struct hf_backend *backend, const struct hf_id *repository, int64_t now,
                                         const struct hf_secret *root_key, struct hf_error *err);
 /*
- * NOT_FOUND says that the folder is no repository, and how to make one.  CONFLICT: made by a newer version, or a copy and
- * access is not READ.
+ * NOT_FOUND says that the folder is no repository, and how to make one.  CONFLICT: made by a newer version, or a copy
+ * and access is not READ.
  */
 HF_MUST_CHECK bool hf_superblock_read(struct hf_backend *backend, enum hf_access access, struct hf_superblock *ret,
                                       struct hf_error *err);

@@ -1,10 +1,10 @@
 /*
  * forecast.h - how long the next restore of a source will take, from what past ones took
  *
- * An attempt to prove a backup is a whole restore: so many bytes were written in so long, and then it took so long until
- * the database served.  The forecast is the bytes of the backup in question at the middle rate of the last attempts, and
- * the middle of what came after.  How good it is follows from making the same forecast for each of those attempts out
- * of the ones before it.
+ * An attempt to prove a backup is a whole restore: so many bytes were written in so long, and then it took so long
+ * until the database served.  The forecast is the bytes of the backup in question at the middle rate of the last
+ * attempts, and the middle of what came after.  How good it is follows from making the same forecast for each of those
+ * attempts out of the ones before it.
  *
  * On this machine, with its load: a restore elsewhere, or over a network, takes what it takes there.
  */

@@ -23,7 +23,9 @@ struct gathering {
 HF_MUST_CHECK bool hf_gather_backup(struct gathering *work, json_t *model, struct hf_error *err);
 HF_MUST_CHECK bool hf_gather_month(struct gathering *work, json_t *model, struct hf_error *err);
 
-/* gather_exceptions.c: a document of kind "act", which may be about one; those on an attempt, as they stood at a time. */
+/*
+ * gather_exceptions.c: a document of kind "act", which may be about one; those on an attempt, as they stood at a time.
+ */
 HF_MUST_CHECK bool hf_gather_exception(struct gathering *work, const struct hf_evidence *evidence,
                                        struct hf_error *err);
 HF_MUST_CHECK bool hf_gather_exceptions_of(const struct gathering *work, const char *attempt, int64_t as_of,

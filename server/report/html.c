@@ -264,7 +264,9 @@ element(struct hf_buf *out, const char *open, const char *text, const char *clos
     return hf_buf_add_text(out, open, err) && escape(out, text, err) && hf_buf_add_text(out, close, err);
 }
 
-/* Also in attributes, which we always quote.  Control characters mean nothing in HTML, and are shown as what they are. */
+/*
+ * Also in attributes, which we always quote.  Control characters mean nothing in HTML, and are shown as what they are.
+ */
 static bool
 escape(struct hf_buf *out, const char *text, struct hf_error *err)
 {

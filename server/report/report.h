@@ -4,9 +4,9 @@
  *     ledger (verified document by document) + catalog + what the daemon knows -> model -> sheet -> HTML, PDF
  *                                                                                      \-> JSON
  *
- * A report never says more than the evidence: figures come from documents whose form, rules, seal, place in the ledger and
- * proof were checked while the report was made.  What the catalog says and no such document supports is counted as not
- * proven, and said.  A ledger that does not hold together is said first of all.
+ * A report never says more than the evidence: figures come from documents whose form, rules, seal, place in the ledger
+ * and proof were checked while the report was made.  What the catalog says and no such document supports is counted as
+ * not proven, and said.  A ledger that does not hold together is said first of all.
  *
  * The model, holdfast.report/v1; times are texts as in evidence (server/evidence/document.h), durations in ms:
  *
@@ -27,17 +27,17 @@
  *   kind "month":
  *     month, from, to, in_progress, source | null (of one only)
  *     days []     number
- *     sources []  {name, engine, known {...}, days [] "proven" | "failed" | "inconclusive" | "backup" | "none" | "future",
- *                 backups, proven, attempts, passed, failed [] summary (+ closed_by | null, exceptions []), inconclusive [] likewise,
- *                 unsupported, covered_days, past_days, recover {count, middle_ms, most_ms, over}, loss {likewise},
- *                 forecast {recovery_ms, attempts, error_ppm} | null, gaps [] {from, to, cause, noticed_at, bounded},
- *                 newest_proven_at | null, acts}
+ *     sources []  {name, engine, known {...}, days [] "proven" | "failed" | "inconclusive" | "backup" | "none" |
+ *                 "future", backups, proven, attempts, passed, failed [] summary (+ closed_by | null, exceptions []),
+ *                 inconclusive [] likewise, unsupported, covered_days, past_days, recover {count, middle_ms, most_ms,
+ *                 over}, loss {likewise}, forecast {recovery_ms, attempts, error_ppm} | null, gaps [] {from, to, cause,
+ *                 noticed_at, bounded}, newest_proven_at | null, acts}
  *     controls [] {framework, ref, title, verdict "shown" | "partly" | "not_shown", says, silent}
  *   keys []       {name, kind, unattended, opened_at | null, due_at | null, overdue}
  *
- * An exception: {exception (id of its document), index, accepted_at, by, reason, backup, source, attempt, checks [], until,
- * state "in_force" | "expired" | "withdrawn", withdrawn_at | null, withdrawn_by | null, withdrawn_reason | null}.  It changes no
- * verdict and no count: it says who knows.
+ * An exception: {exception (id of its document), index, accepted_at, by, reason, backup, source, attempt, checks [],
+ * until, state "in_force" | "expired" | "withdrawn", withdrawn_at | null, withdrawn_by | null, withdrawn_reason |
+ * null}.  It changes no verdict and no count: it says who knows.
  *
  * A summary: {evidence, index, content_sha256, created_at, backup, source, engine, result, reason | null, state_after,
  * started_at, ended_at, duration_ms, requested_at | null, recover_ms | null, loss_ms | null, restored_bytes | null,
@@ -82,5 +82,7 @@ bool hf_report_is_bad_news(const json_t *model);
 /* "2026-11" as [from, to), UTC.  USAGE. */
 HF_MUST_CHECK bool hf_report_month(const char *text, int64_t *ret_from, int64_t *ret_to, struct hf_error *err);
 
-/* The summary of a "verify" document: what the forecast and other rooms need of it too.  New, or NULL without memory. */
+/*
+ * The summary of a "verify" document: what the forecast and other rooms need of it too.  New, or NULL without memory.
+ */
 json_t *hf_report_summary(const struct hf_evidence *evidence);

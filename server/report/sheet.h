@@ -7,7 +7,8 @@
  *   title, subject, keywords   texts, for the document's own description
  *   date_ms                    number: the day the document bears
  *   footer                     text at the foot of every page
- *   pages                      number: the text is set smaller, down to a limit, to fit that many; 0: it does not matter
+ *   pages                      number: the text is set smaller, down to a limit, to fit that many; 0: it does not
+ *                              matter
  *   blocks []                  each with a "type":
  *     title    text, below
  *     band     tone, word, text                       the verdict, in a frame
@@ -21,8 +22,8 @@
  *     lines    items [] text                          to be filled in by hand
  *     break                                           what follows begins a page
  *
- * A cell is a text or {text, tone}.  tone: plain, good, warn, bad, quiet.  A tone only repeats what the words say: nothing
- * is told by colour alone.
+ * A cell is a text or {text, tone}.  tone: plain, good, warn, bad, quiet.  A tone only repeats what the words say:
+ * nothing is told by colour alone.
  *
  * All texts may hold words of strangers: the formats escape them.
  */

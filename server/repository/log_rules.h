@@ -20,13 +20,17 @@
  *   EPOCH        its epoch is higher than the vault's, and is the writer epoch of the entry itself
  *   PIN          the backup counts, is not pruned, and this reader has no pin on it; the vault is not shredded
  *   UNPIN        there is such a pin; by the appliance of the pin or, once there was an EPOCH, the one that wrote it
- *   PRUNE    *   each backup counts and is not pruned; no open INTENT names it as a parent; it has no pin; no hold and no
+ *   PRUNE    *   each backup counts and is not pruned; no open INTENT names it as a parent; it has no pin; no hold and
+ *            no
  *                lock keeps it at the time of the entry.  Or: each stretch counts and is not pruned
  *   CONDEMN  *   each pack is one of a COMMIT that counts, not condemned, not deleted, and the backup or the stretch of
- *                that COMMIT is pruned.  That no other backup needs it the manifests tell: whoever appends it looks there
- *   DELETE   *   each pack is condemned, and no INTENT but a stream's, and no PIN, from before its CONDEMN is still open
- *   RELOCATE *   its session is open, of the same appliance, and a collection; each pack is one of a COMMIT that counts,
- *                not condemned, not deleted; each object is new, and holds a pack; each pack goes to an object listed
+ *                that COMMIT is pruned.  That no other backup needs it the manifests tell: whoever appends it looks
+ *                there
+ *   DELETE   *   each pack is condemned, and no INTENT but a stream's, and no PIN, from before its CONDEMN is still
+ *            open
+ *   RELOCATE *   its session is open, of the same appliance, and a collection; each pack is one of a COMMIT that
+ *                counts, not condemned, not deleted; each object is new, and holds a pack; each pack goes to an object
+ *                listed
  *   HOLD, LOCK   the backup counts and is not pruned; the vault is not shredded
  *   RELEASE  *   the backup has a hold; the one that is named, if one is
  *   KEY      *   its generation is higher than the last one
@@ -36,8 +40,8 @@
  * Lists are not empty and name nothing twice.
  *
  * Why that is enough.  A session takes over bytes only from the backups its INTENT names, and those cannot be
- * pruned while it is open; a reader reads only what it has pinned, likewise.  So what either of them needs is needed by a
- * backup that counts, and stays.  The set of packs that backups need, apart from packs a COMMIT brings, only shrinks:
+ * pruned while it is open; a reader reads only what it has pinned, likewise.  So what either of them needs is needed by
+ * a backup that counts, and stays.  The set of packs that backups need, apart from packs a COMMIT brings, only shrinks:
  * what was not needed when CONDEMN was decided is not needed later.  Whoever was asleep and wakes up finds its
  * session closed or its epoch over: what it writes is void.
  */
@@ -60,7 +64,10 @@ HF_MUST_CHECK bool log_rules_judge(const struct hf_vault_state *state, const str
 HF_MUST_CHECK bool log_rules_ids(const json_t *object, const char *member, const char *what, int column,
                                  struct hf_id **ret, size_t *ret_count, struct hf_error *err);
 
-/* What a RELEASE says: *ret_hold is the sequence of one HOLD, 0 for all of the backup's.  CORRUPT: it is not of that shape. */
+/*
+ * What a RELEASE says: *ret_hold is the sequence of one HOLD, 0 for all of the backup's.  CORRUPT: it is not of that
+ * shape.
+ */
 HF_MUST_CHECK bool log_rules_release(const json_t *said, struct hf_id *ret_backup, uint64_t *ret_hold,
                                      struct hf_error *err);
 /* Whether it ends that hold. */

@@ -228,7 +228,9 @@ void hf_pack_writer_abortp(struct hf_pack_writer **writer);
 struct hf_pack_move {
     struct hf_id pack, object;
 };
-/* Reads the log anew for where moved packs lie; sorted by pack; free() the array.  Any thread may be the one that asks. */
+/*
+ * Reads the log anew for where moved packs lie; sorted by pack; free() the array.  Any thread may be the one that asks.
+ */
 typedef bool hf_pack_moves_reader(void *context, struct hf_pack_move **ret, size_t *ret_count, struct hf_error *err);
 
 /*

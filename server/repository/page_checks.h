@@ -18,8 +18,8 @@ HF_MUST_CHECK bool hf_page_checks_new(struct hf_pack_reader *packs, const struct
 void hf_page_checks_freep(struct hf_page_checks **checks);
 
 /*
- * Of the pages [first, first + count) of a leaf.  tail_bytes: length of the leaf's last page when it is the file's short
- * one, else 0.  CORRUPT: the map leads to where no page is, or the pages are known to be lost.
+ * Of the pages [first, first + count) of a leaf.  tail_bytes: length of the leaf's last page when it is the file's
+ * short one, else 0.  CORRUPT: the map leads to where no page is, or the pages are known to be lost.
  */
 HF_MUST_CHECK bool hf_page_checks_get(struct hf_page_checks *checks, struct hf_slab_worker *worker,
                                       const struct hf_leaf *leaf, uint32_t first, uint32_t count, size_t tail_bytes,

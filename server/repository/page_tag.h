@@ -18,8 +18,8 @@ void hf_page_tag(const struct hf_vault_keys *keys, const uint8_t *page, size_t l
                  uint8_t tag[static HF_TAG_BYTES]);
 
 /*
- * The pages that lie one after the other in `data`, each of 2^page_log2 bytes (HF_PAGE_LOG2_LEAST to _MOST), the last one perhaps
- * shorter: ceil(length / 2^page_log2) tags.
+ * The pages that lie one after the other in `data`, each of 2^page_log2 bytes (HF_PAGE_LOG2_LEAST to _MOST), the last
+ * one perhaps shorter: ceil(length / 2^page_log2) tags.
  */
 void hf_page_tags(const struct hf_vault_keys *keys, const uint8_t *data, size_t length, unsigned page_log2,
                   uint8_t *tags);

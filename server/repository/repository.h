@@ -143,7 +143,9 @@ struct hf_vault_hold { // one that was not released
     uint64_t sequence;
     int64_t until; // INT64_MAX: until it is released
 };
-/* A part of a stream, in one pack.  All from `source` on is of no use while the vault is shut: `source` is NULL then. */
+/*
+ * A part of a stream, in one pack.  All from `source` on is of no use while the vault is shut: `source` is NULL then.
+ */
 /* What the engine knew of a position of its stream (server/stream/journal.h). */
 struct hf_vault_mark {
     uint64_t position;
@@ -202,8 +204,8 @@ void hf_vault_state_freep(struct hf_vault_state **state);
 
 /*
  * Reads what is new in the log and returns the sum of all of it.  `visit` (may be NULL) sees each new
- * entry, in order: what the catalog is rebuilt from.  CORRUPT when the log knows newer keys than there are in the store:
- * an older copy of them was put back.
+ * entry, in order: what the catalog is rebuilt from.  CORRUPT when the log knows newer keys than there are in the
+ * store: an older copy of them was put back.
  */
 HF_MUST_CHECK bool hf_vault_read(struct hf_vault *vault, hf_log_visitor *visit, void *context,
                                  const struct hf_vault_state **ret, struct hf_error *err);

@@ -121,7 +121,9 @@ sort_folders(struct hf_session *session)
     session->folder_count = kept;
 }
 
-/* The folder that `path` lies in, unless it is among the first `known`, which are sorted, or was the last to be added. */
+/*
+ * The folder that `path` lies in, unless it is among the first `known`, which are sorted, or was the last to be added.
+ */
 static bool
 add_parent(struct hf_session *session, size_t known, const char *path, struct hf_error *err)
 {

@@ -9,7 +9,8 @@
  *   <vault>.partial.json   canonical JSON, an object, written when all else is durable:
  *                            version  1
  *                            session, backup  ids
- *                            parent   what it was compared with, or null: what it kept of that lies in that backup's packs
+ *                            parent   what it was compared with, or null: what it kept of that lies in that backup's
+ *                                     packs
  *                            bytes    how far it got
  *                            packs    [[id, kind, bytes, sha256], ...] as in COMMIT: its own, and those it had adopted
  *                            seal     hex of H(digest key; "holdfast partial" || the text without this member)

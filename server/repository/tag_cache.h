@@ -16,8 +16,8 @@
  *   A tag frame holds the tags of up to 4,096 pages of one file.  The index frame (zstd, then sealed; it ends the
  *   file) holds: varint count of files; per file, sorted by path: string path, u8 page_log2, varint size, varint count
  *   of leaves, per leaf: varint offset of its tag frame, varint plaintext length; object ref of the leaf (pack 16,
- *   varint slab, varint index); then the census: varint count of packs, sorted by id, those with no live page left out; per pack: id, varint count of slabs,
- *   per slab u8 live pages, u8 stored pages (255: 255 or more).
+ *   varint slab, varint index); then the census: varint count of packs, sorted by id, those with no live page left out;
+ *   per pack: id, varint count of slabs, per slab u8 live pages, u8 stored pages (255: 255 or more).
  */
 #pragma once
 #include "server/repository/manifest.h"

@@ -45,7 +45,8 @@
  *   PIN        reader (an id drawn for it), backup: somebody reads it
  *   UNPIN      reader, backup: not any more
  *   PRUNE      backups, reason: they are given up, and count no more
- *   PRUNE      stretches, reason: likewise, of a stream.  What they held is no gap: it was there as long as it had to be
+ *   PRUNE      stretches, reason: likewise, of a stream.  What they held is no gap: it was there as long as it had to
+ *              be
  *   CONDEMN    packs, reason: nothing that counts needs them; DELETE packs, reason: they may be unlinked from here on
  *   RELOCATE   session, packs [[id, object], ...], objects [[id, bytes, sha256], ...]: from here on each pack is read
  *              from the container of that id (container.h); bytes and sha256 are those of the whole object

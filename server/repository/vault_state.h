@@ -16,13 +16,14 @@ bool vault_state_session_brought(const struct hf_vault_state *state, const struc
 HF_MUST_CHECK bool vault_lineage_hash(const char *engine, const char *identity,
                                       char text[static 2 * HF_SHA256_BYTES + 1], struct hf_error *err);
 /*
- * Judges the next entry and, when it counts, applies it.  CORRUPT when its parts do not have the shape of their kind, or a second one says what
- * only one can; the state is then of no use any more.  After NO_MEMORY it is as it was: the entry can come again.
+ * Judges the next entry and, when it counts, applies it.  CORRUPT when its parts do not have the shape of their kind,
+ * or a second one says what only one can; the state is then of no use any more.  After NO_MEMORY it is as it was: the
+ * entry can come again.
  */
 HF_MUST_CHECK bool vault_state_apply(struct hf_vault_state *state, const struct hf_log_entry *entry, bool *ret_counts,
                                      struct hf_error *err);
 /*
- * The place of the oldest INTENT or PIN that is still open, UINT64_MAX without one: what was let go of behind it may still
- * be in use.  A stream's INTENT is none of them: it takes nothing over from anybody, and lasts for months.
+ * The place of the oldest INTENT or PIN that is still open, UINT64_MAX without one: what was let go of behind it may
+ * still be in use.  A stream's INTENT is none of them: it takes nothing over from anybody, and lasts for months.
  */
 uint64_t vault_state_oldest_open(const struct hf_vault_state *state);

@@ -6,8 +6,8 @@
  * came with the backup; what the source had lies beside it in holdfast_config/.  Tablespaces are folders inside
  * the directory, so a map that would make links to their old places goes (an empty one stays: the server's
  * manifest lists it).  Servers of August 2022 and later take folders in pg_tblspc for damage unless they are told
- * otherwise: then postgresql.auto.conf gets "allow_in_place_tablespaces = on", its one change.  A standby's backup loses
- * its standby.signal: a copy follows nobody.
+ * otherwise: then postgresql.auto.conf gets "allow_in_place_tablespaces = on", its one change.  A standby's backup
+ * loses its standby.signal: a copy follows nobody.
  */
 #pragma once
 #include "server/restore/restore.h"

@@ -51,7 +51,10 @@ struct hf_restore_engine {
     const char *product; // as people call it
     const char *owner;   // the account that its packages run the server as
     const char *last;    // the file without which no server starts on the folder
-    /* With `complete`: whether this host can.  NOT_FOUND names the package that is missing.  Asked before anything is written. */
+    /*
+     * With `complete`: whether this host can.  NOT_FOUND names the package that is missing.  Asked before anything is
+     * written.
+     */
     bool (*able)(const struct hf_restore_completion *completion, struct hf_error *err);
     /*
      * NULL: the files are complete as they are.  Errors: those of able(); CORRUPT: the tool

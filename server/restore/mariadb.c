@@ -188,8 +188,8 @@ remove_file(const char *folder, const char *name, struct hf_error *err)
 }
 
 /*
- * Who replays waits for no disk: what is cut off is thrown away, and what is whole is synced at the end.  Where the backup
- * stood in the binary log is not where this copy stands; its own tables say that.
+ * Who replays waits for no disk: what is cut off is thrown away, and what is whole is synced at the end.  Where the
+ * backup stood in the binary log is not where this copy stands; its own tables say that.
  */
 static bool
 replay(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings, struct hf_error *err)

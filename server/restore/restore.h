@@ -94,8 +94,8 @@ struct hf_restore_outcome {
         removed; // onto an existing copy: pages that lay there already, and entries that the backup has not
 };
 /*
- * Writes into `target`, which must be missing or an empty folder (CONFLICT otherwise, nothing changed), or the copy that
- * options->existing tells of.
+ * Writes into `target`, which must be missing or an empty folder (CONFLICT otherwise, nothing changed), or the copy
+ * that options->existing tells of.
  * After a failure what was written is left for inspection, with no file that makes it look complete:
  * global/pg_control is written last.
  */

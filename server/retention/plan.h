@@ -21,9 +21,9 @@
  *     failed_grace     failed or damaged, until a proven backup was taken that long after it became known
  *   Everything else goes.  A source without any rule keeps everything.
  *
- * About time.  Rules that count do not look at a clock at all.  Windows end at the newest proven backup, so that nothing
- * ages away while backups do not come in or are not proven.  Holds and locks end when both the clock and the newest
- * entry of the log are past their end.  So a clock that jumps ahead removes nothing by itself; what can still be
+ * About time.  Rules that count do not look at a clock at all.  Windows end at the newest proven backup, so that
+ * nothing ages away while backups do not come in or are not proven.  Holds and locks end when both the clock and the
+ * newest entry of the log are past their end.  So a clock that jumps ahead removes nothing by itself; what can still be
  * told about a wrong clock is in clock.h.
  *
  * The parts of a stream are decided about behind it: stretches.h.

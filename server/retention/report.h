@@ -7,8 +7,9 @@
  *    "stream": see stretches.h,
  *    "backups": [{"backup", "taken_at", "state", "keep": boolean, "reasons": [words of plan.h], "sentence"}, ...]}
  * with the newest backup first.  "plan" names what would be done: the first 16 bytes of SHA-256 over the canonical
- * JSON of [source, vault, rules, [[backup, state, keep, reasons], ...], [stretches that go]].  It is another one as soon as any backup
- * comes, changes its state or is decided about differently, and the same as long as none does, whatever the time is.
+ * JSON of [source, vault, rules, [[backup, state, keep, reasons], ...], [stretches that go]].  It is another one as
+ * soon as any backup comes, changes its state or is decided about differently, and the same as long as none does,
+ * whatever the time is.
  */
 #pragma once
 #include "base/json.h"

@@ -5,10 +5,12 @@
  * log before a backup's session began is older than that backup, and what ends where the backup starts is not needed to
  * go on from it; a backup of a standby that was behind passes only one of the two.  No time decides anything.
  *
- *   The *start* is a backup: without a window the oldest one that stays; with a window (`stream_within`) the newest proven one
- *   that stays and was taken at least that long before the newest proven backup, else the oldest one that stays.
+ *   The *start* is a backup: without a window the oldest one that stays; with a window (`stream_within`) the newest
+ *   proven one that stays and was taken at least that long before the newest proven backup, else the oldest one that
+ *   stays.
  *
- *   Stays: what was committed after the start's session began, or ends behind the position where the start begins; all of it,
+ *   Stays: what was committed after the start's session began, or ends behind the position where the start begins; all
+ *   of it,
  *            while that position is not known
  *          the newest one: there the receiver goes on
  *          what holds a timeline's history: without it no later log could be followed
@@ -63,8 +65,8 @@ void hf_retention_plan_stretches(const struct hf_retention_policy *policy, int64
 
 /*
  * Adds to a plan's report "stream": null without stretches, else {"start": backup or null, "stay", "go", "go_bytes",
- * "runs": [{"first_at", "last_at", "stretches", "stored_bytes", "keep", "reason", "sentence"}, ...]}, a run being stretches that
- * follow each other in the log and are decided about alike, newest first.
+ * "runs": [{"first_at", "last_at", "stretches", "stored_bytes", "keep", "reason", "sentence"}, ...]}, a run being
+ * stretches that follow each other in the log and are decided about alike, newest first.
  */
 HF_MUST_CHECK bool hf_stretch_report(const struct hf_retention_backup *backups,
                                      const struct hf_retention_stretch *stretches, size_t count,

@@ -6,8 +6,8 @@
  *     <name> [in <database>] <rule>: <one statement of SQL>
  *
  * name: [a-z0-9_]{1,40}, once; database: when it is left out PostgreSQL's "postgres", and none with MariaDB, where
- * statements name it: clinic.visit.  The statement answers one row of one column: a number, a boolean (1 or 0) or a time
- * with its zone (MariaDB's times have none: CONCAT(MAX(at), 'Z'), the session is in UTC).  Rules:
+ * statements name it: clinic.visit.  The statement answers one row of one column: a number, a boolean (1 or 0) or a
+ * time with its zone (MariaDB's times have none: CONCAT(MAX(at), 'Z'), the session is in UTC).  Rules:
  *
  *     is <number>                    at least <number>                 at most <number>
  *     newer than <duration>          a time, counted back from the newest commit that the copy has: 90s, 15m, 6h, 1d

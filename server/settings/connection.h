@@ -7,5 +7,8 @@
 #pragma once
 #include "base/error.h"
 
-/* Errors: USAGE for a password (with a hint to password_file), for the URI form, and for broken grammar; all name `setting`. */
+/*
+ * Errors: USAGE for a password (with a hint to password_file), for the URI form, and for broken grammar; all name
+ * `setting`.
+ */
 HF_MUST_CHECK bool hf_connection_check(const char *setting, const char *text, struct hf_error *err);

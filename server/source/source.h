@@ -13,8 +13,8 @@
  *     digest_of                       for every file the engine's manifest names
  *
  * Few files are open at a time (PostgreSQL: the base backup's and its WAL's, one in each of two threads; mbstream:
- * one); each is written in order, from its first byte to its last, by one thread.  The receiving thread never waits for a digest:
- * file_end returns none, they are asked for by name after flush.  So the only thing that slows receiving
+ * one); each is written in order, from its first byte to its last, by one thread.  The receiving thread never waits for
+ * a digest: file_end returns none, they are asked for by name after flush.  So the only thing that slows receiving
  * down is a sink whose queue is full.
  */
 #pragma once
@@ -97,8 +97,8 @@ struct hf_backup_sink {
     /* The backup failed in the middle of this file: the handle is gone. */
     void (*file_drop)(void *context, void *handle);
     /*
-     * The next `pages` pages of the file are what the backup before has at the same place, which is at least parent_pages
-     * long.  Both NULL where that is not known; then no engine sends less than everything.
+     * The next `pages` pages of the file are what the backup before has at the same place, which is at least
+     * parent_pages long.  Both NULL where that is not known; then no engine sends less than everything.
      */
     bool (*file_keep)(void *context, void *handle, uint64_t pages, struct hf_error *err);
     uint64_t (*parent_pages)(void *context, void *handle); // 0: it has no such file
@@ -156,7 +156,9 @@ void hf_page_faults_settle(struct hf_page_faults *faults, uint64_t stop_lsn);
 
 /* ------------------------------------------------------------------------------------------ a backup */
 
-/* Counts are written by the backup's threads, read by any; `cancel` is set by anyone, looked at before every message. */
+/*
+ * Counts are written by the backup's threads, read by any; `cancel` is set by anyone, looked at before every message.
+ */
 struct hf_source_progress {
     _Atomic uint64_t done;  // bytes received
     _Atomic uint64_t total; // bytes the server expects to send; 0 while unknown
@@ -290,8 +292,8 @@ struct hf_source_engine {
     bool (*backup)(const struct hf_backup_request *request, struct hf_backup_facts *ret, struct hf_error *err);
 
     /*
-     * Receives the log until it fails or is cancelled; what was received by then is durable and acknowledged, or will be
-     * asked for again.  Never returns true.
+     * Receives the log until it fails or is cancelled; what was received by then is durable and acknowledged, or will
+     * be asked for again.  Never returns true.
      * Errors: CANCELLED; UNAVAILABLE: worth trying again; CONFLICT: another system, an older state of it, a branch that
      * the archive has left; CORRUPT: the log is damaged, with its position; DENIED, USAGE; those of the writer, after
      * which it is of no use.

@@ -6,8 +6,8 @@
  * Objects have relative names (format.h), are written once and then read, listed or deleted.  An
  * object becomes visible whole, at finish(); put_exclusive() lets exactly one of two writers create a
  * name.  A name is made of [a-z0-9./-], has no part that is empty or begins with a dot, and at most 255
- * bytes; a part "staging" before the last and all below "locks/" and "journal/" belong to the storage itself.  The interface
- * refuses others before any backend sees them.
+ * bytes; a part "staging" before the last and all below "locks/" and "journal/" belong to the storage itself.  The
+ * interface refuses others before any backend sees them.
  *
  * Durability is in two steps, so that many packs cost one folder sync: finish() makes the object's
  * bytes durable under its name's future place; barrier() makes every name finished so far durable.

@@ -332,8 +332,8 @@ local_delete(struct hf_backend *backend, const char *name, struct hf_error *err)
 }
 
 /*
- * The name goes first and the bytes after it, through the descriptor: whoever dies in between leaves no object that looks
- * damaged.
+ * The name goes first and the bytes after it, through the descriptor: whoever dies in between leaves no object that
+ * looks damaged.
  */
 static bool
 local_destroy(struct hf_backend *backend, const char *name, struct hf_error *err)

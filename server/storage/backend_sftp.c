@@ -686,7 +686,9 @@ sync_marked(struct sftp *sftp, struct hf_error *err)
     return true;
 }
 
-/* The server of OpenSSH opens a folder for reading like a file, and then syncs it.  *ret_can false: this one does not. */
+/*
+ * The server of OpenSSH opens a folder for reading like a file, and then syncs it.  *ret_can false: this one does not.
+ */
 static bool
 sync_folder(struct sftp *sftp, const char *folder, bool *ret_can, struct hf_error *err)
 {

@@ -31,8 +31,8 @@ struct hf_sftp_listing {
     struct hf_object_info *objects; // sorted by name
 };
 /*
- * The objects below `root` whose name begins with `prefix`.  `staged` turns it round: only what lies in staging folders.
- * Folders that go away meanwhile are empty.
+ * The objects below `root` whose name begins with `prefix`.  `staged` turns it round: only what lies in staging
+ * folders.  Folders that go away meanwhile are empty.
  */
 HF_MUST_CHECK bool hf_sftp_list(struct hf_sftp *client, const char *root, const char *prefix, bool staged,
                                 struct hf_sftp_listing *ret, struct hf_error *err);

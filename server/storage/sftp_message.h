@@ -6,11 +6,13 @@
  *
  * Every message: u32 length of what follows, u8 type, and, but for the first two, u32 request id; then:
  *   to the server                                        from it
- *     1 INIT      u32 version 3                            2 VERSION    u32 version, then pairs of strings: extension, data
+ *     1 INIT      u32 version 3                            2 VERSION    u32 version, then pairs of strings: extension,
+ *                 data
  *     3 OPEN      string path, u32 flags, attributes     101 STATUS     u32 code, string message, string language
  *     4 CLOSE     string handle                          102 HANDLE     string handle, at most 256 bytes
  *     5 READ      string handle, u64 offset, u32 length  103 DATA       string data
- *     6 WRITE     string handle, u64 offset, string data 104 NAME       u32 count, then string name, string line, attributes
+ *     6 WRITE     string handle, u64 offset, string data 104 NAME       u32 count, then string name, string line,
+ *                 attributes
  *     7 LSTAT     string path                            105 ATTRS      attributes
  *     8 FSTAT     string handle                          201 EXTENDED_REPLY  as the extension says
  *    11 OPENDIR   string path

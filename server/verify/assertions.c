@@ -8,8 +8,8 @@
 #include "base/time.h"
 
 /*
- * What the owner says must be true.  Numbers are compared and told; nothing else of an answer leaves this file, since it
- * could be a patient's.
+ * What the owner says must be true.  Numbers are compared and told; nothing else of an answer leaves this file, since
+ * it could be a patient's.
  */
 
 static bool settle(struct hf_attempt *attempt, const struct hf_assertion *assertion, struct hf_verify_check *check,

@@ -21,12 +21,12 @@
  *     end                   always, once begin() returned true: also after errors, and before there was a copy
  *
  * How a step speaks.  It returns false only for what is no verdict and leaves no sensible outcome: no memory, cancelled
- * (hf_attempt_is_fatal), or what this program cannot do on this host for reasons of its own.  Everything else is a verdict on one of the checks, and the
- * step returns true.  If the attempt cannot go on after it, the step sets attempt->over: the later steps are not called
- * (a server that runs is stopped and reported all the same), and their checks stay not_run.  Damage of one check that
- * lets the others be made does not set it.  What is wrong here (no binaries, no room, a limit of the sandbox, another
- * collation) is hf_check_cannot_tell(), what is wrong with the database is hf_check_fail(), and a check that looked at
- * nothing must not pass: STYLE of verdicts is in report.h.
+ * (hf_attempt_is_fatal), or what this program cannot do on this host for reasons of its own.  Everything else is a
+ * verdict on one of the checks, and the step returns true.  If the attempt cannot go on after it, the step sets
+ * attempt->over: the later steps are not called (a server that runs is stopped and reported all the same), and their
+ * checks stay not_run.  Damage of one check that lets the others be made does not set it.  What is wrong here (no
+ * binaries, no room, a limit of the sandbox, another collation) is hf_check_cannot_tell(), what is wrong with the
+ * database is hf_check_fail(), and a check that looked at nothing must not pass: STYLE of verdicts is in report.h.
  *
  * Every check that the engine settles stands in its list of checks; hf_attempt_check() finds it.  An id that two
  * engines share means the same with both, since reports and controls (evidence.c) go by ids: "manifest",
@@ -107,14 +107,17 @@ struct hf_verify_engine {
     /* Fills outcome->relations. */
     bool (*check_relations)(struct hf_attempt *attempt, struct hf_error *err);
     /*
-     * The statement's answer, from the copy or from the source itself (options->live): read-only, within a minute.  NOTHING:
-     * NULL or no row; OTHER: more than one row or column, or longer than `text`.  NULL: this engine does not ask.
+     * The statement's answer, from the copy or from the source itself (options->live): read-only, within a minute.
+     * NOTHING: NULL or no row; OTHER: more than one row or column, or longer than `text`.  NULL: this engine does not
+     * ask.
      */
     bool (*ask)(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live, struct hf_answer *ret,
                 struct hf_error *err);
     bool (*check_stopped)(struct hf_attempt *attempt, struct hf_error *err);
 
-    /* Closes connections, so that the server can be shut down.  Before SIGTERM or SIGINT, whichever `stop_signal` is. */
+    /*
+     * Closes connections, so that the server can be shut down.  Before SIGTERM or SIGINT, whichever `stop_signal` is.
+     */
     void (*disconnect)(struct hf_attempt *attempt);
     int stop_signal;
 

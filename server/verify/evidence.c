@@ -8,8 +8,8 @@
 #include "server/verify/engine.h"
 
 /*
- * Which controls a passed attempt speaks to, and through which checks.  Shipped as data: no code decides.  Of checks that
- * the engine does not make nothing is said.
+ * Which controls a passed attempt speaks to, and through which checks.  Shipped as data: no code decides.  Of checks
+ * that the engine does not make nothing is said.
  */
 static const struct {
     const char *framework, *ref;

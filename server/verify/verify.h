@@ -9,8 +9,8 @@
  *   manifest   the server's own list agrees with what was restored
  *   pages      page checksums of every relation, as stored
  *   start      the copy starts in the sandbox and becomes consistent
- *   replay     all log that lies in the backup is replayed, to the byte; then the log that was archived behind it, to its
- *              end; then what comes in, until the copy stands where the source stood
+ *   replay     all log that lies in the backup is replayed, to the byte; then the log that was archived behind it, to
+ *              its end; then what comes in, until the copy stands where the source stood
  *   promote    it opens for writing on a timeline of its own
  *   relations  every table of every database read, every index checked
  *   after      shut down: the pages once more, as files that nobody has open

@@ -3,9 +3,10 @@
  *
  *     check_speed FOLDER MIB ROUNDS
  *
- * Makes a repository with a backup of so many MiB below FOLDER (as compressible as tables are), and runs in each round one
- * after the other: openssl over all packs, level 1 and level 2 with one worker each.  Prints medians, the ratio, and one
- * line of JSON.  Times are the processor's, so that a busy neighbour changes little; the packs are in the page cache.
+ * Makes a repository with a backup of so many MiB below FOLDER (as compressible as tables are), and runs in each round
+ * one after the other: openssl over all packs, level 1 and level 2 with one worker each.  Prints medians, the ratio,
+ * and one line of JSON.  Times are the processor's, so that a busy neighbour changes little; the packs are in the page
+ * cache.
  */
 #include "tests/support/test.h"
 

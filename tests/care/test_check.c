@@ -457,7 +457,9 @@ check(struct test_vault *vault, int level, const struct hf_id *backup)
     return told;
 }
 
-/* Writes a backup with these lies, and expects just one damage, whose message holds `naming`; of all, and of it alone. */
+/*
+ * Writes a backup with these lies, and expects just one damage, whose message holds `naming`; of all, and of it alone.
+ */
 static void
 expect_one(const struct lies *lies, enum hf_damage_kind kind, const char *naming)
 {

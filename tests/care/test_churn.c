@@ -1,6 +1,7 @@
 /*
  * Years of backups in a minute: a tenth of the pages, by chance, changes between one backup and the next; the newest
- * three are kept, and every tenth time there is a collection.  What is held and what a restore has to open stay bounded.
+ * three are kept, and every tenth time there is a collection.  What is held and what a restore has to open stay
+ * bounded.
  *
  * An ordinary run does a few backups of a small database; CAMPAIGN_SECONDS makes it a hundred of a larger one
  * (tests/campaign churn).

@@ -1,6 +1,6 @@
 /*
- * What the prisoner does to itself and to the host's patience: each in a sandbox of its own, which must end it, bound it
- * or not care, and leave nothing behind.
+ * What the prisoner does to itself and to the host's patience: each in a sandbox of its own, which must end it, bound
+ * it or not care, and leave nothing behind.
  */
 #include <signal.h>
 #include <unistd.h>

@@ -1,6 +1,6 @@
 /*
- * The real functions, many histories: writers, pruning, collection, readers and takeovers of two appliances take turns in one
- * small vault, and at any durable operation of one of them the others may do something first, or it dies there.
+ * The real functions, many histories: writers, pruning, collection, readers and takeovers of two appliances take turns
+ * in one small vault, and at any durable operation of one of them the others may do something first, or it dies there.
  * Whatever happened: every backup that counts can be read in full and is as it was, nothing that was acknowledged is
  * lost, and the next collection leaves no garbage.
  *

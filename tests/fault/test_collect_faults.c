@@ -1,10 +1,10 @@
 /*
  * Pruning and collection meet a disk that fails, is full, or goes away with the whole machine: at each call in turn the
- * call fails, or it and all after it, or there is no space any more, or the process dies there.  Every backup that was kept
- * restores byte for byte, and the next collection tidies up with nobody's help.
+ * call fails, or it and all after it, or there is no space any more, or the process dies there.  Every backup that was
+ * kept restores byte for byte, and the next collection tidies up with nobody's help.
  *
- * A run of the tests tries some of the calls, spread evenly; CAMPAIGN_SECONDS makes it try all of them, and cut the power
- * more often (tests/campaign collect-faults).
+ * A run of the tests tries some of the calls, spread evenly; CAMPAIGN_SECONDS makes it try all of them, and cut the
+ * power more often (tests/campaign collect-faults).
  */
 #include "tests/support/test.h"
 

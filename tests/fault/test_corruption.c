@@ -3,8 +3,8 @@
  * damage is found before anything is used, and the object that is named is the one that was altered.
  *
  * Under tests/campaign every bit is flipped; else one bit of every byte (in the sealed parts of packs: of every
- * fourth), and all bits of every kind of header.  With CORRUPTION_FOLDER the repository stays there, and a later run goes
- * on where one ended or was killed, until every bit had its turn.
+ * fourth), and all bits of every kind of header.  With CORRUPTION_FOLDER the repository stays there, and a later run
+ * goes on where one ended or was killed, until every bit had its turn.
  */
 #include "tests/support/test.h"
 

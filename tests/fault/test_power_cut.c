@@ -1,6 +1,7 @@
 /*
- * The power goes while backups are taken: the file system forgets at once what it had not yet put on the disk.  Afterwards
- * every acknowledged backup is there, and the next one works.  CAMPAIGN_SECONDS makes it last longer (campaigns/power-cut).
+ * The power goes while backups are taken: the file system forgets at once what it had not yet put on the disk.
+ * Afterwards every acknowledged backup is there, and the next one works.  CAMPAIGN_SECONDS makes it last longer
+ * (campaigns/power-cut).
  */
 #include "tests/support/test.h"
 

@@ -431,7 +431,9 @@ HF_TEST(a_session_that_builds_on_a_suspended_one_survives_the_failure_of_any_all
     clear_stage();
 }
 
-/* An abort cannot fail: what it could not do the next session and collection do.  What cannot be suspended is aborted. */
+/*
+ * An abort cannot fail: what it could not do the next session and collection do.  What cannot be suspended is aborted.
+ */
 static bool
 end_survives(enum call_kind kind, unsigned at, bool for_good, bool suspend)
 {

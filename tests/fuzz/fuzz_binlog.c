@@ -1,4 +1,6 @@
-/* Whatever a binary log holds: transactions begin before they end, and the GTIDs that are read survive being written. */
+/*
+ * Whatever a binary log holds: transactions begin before they end, and the GTIDs that are read survive being written.
+ */
 #include <assert.h>
 #include <string.h>
 

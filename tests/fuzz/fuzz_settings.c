@@ -1,4 +1,6 @@
-/* Settings that are taken hold what the rest of the server relies on, and their sources survive the way through JSON. */
+/*
+ * Settings that are taken hold what the rest of the server relies on, and their sources survive the way through JSON.
+ */
 #include <assert.h>
 #include <string.h>
 

@@ -1,6 +1,6 @@
 /*
- * A reply of an SFTP server that is accepted lies within its bytes, down to the last name of a list, and its numbers are
- * those that stand there.  The first byte of the input chooses between VERSION and the replies.
+ * A reply of an SFTP server that is accepted lies within its bytes, down to the last name of a list, and its numbers
+ * are those that stand there.  The first byte of the input chooses between VERSION and the replies.
  */
 #include <assert.h>
 #include <string.h>

@@ -1,8 +1,8 @@
 /*
  * clinic.h - a month of backups that never happened: catalog entries and signed documents, always the same ones
  *
- * Two sources, "clinic" and "archive", in November 2026.  Everything is drawn from numbers, so that a report about it has
- * one text.
+ * Two sources, "clinic" and "archive", in November 2026.  Everything is drawn from numbers, so that a report about it
+ * has one text.
  */
 #pragma once
 #include "server/report/report.h"
@@ -41,7 +41,9 @@ void clinic_add_unsupported(struct clinic *clinic, unsigned source, const struct
 void clinic_add_gap(struct clinic *clinic, unsigned source, unsigned day, const char *cause);
 /* From now on another key seals, under the same name. */
 void clinic_rotate(struct clinic *clinic);
-/* The month as the tests tell it: proven days, a failure that was closed, one that was not, an inconclusive one, a gap. */
+/*
+ * The month as the tests tell it: proven days, a failure that was closed, one that was not, an inconclusive one, a gap.
+ */
 void clinic_fill(struct clinic *clinic);
 
 /* The model of a month (source NULL: all) or of a backup, as of 24 November 2026, noon. */

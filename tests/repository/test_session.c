@@ -226,7 +226,9 @@ HF_TEST(a_backup_of_what_did_not_change_stores_no_page)
     test_vault_done(&vault);
 }
 
-/* Of the first file: pages that came and pages that are kept, by turns, both across the ends of what is tagged at once. */
+/*
+ * Of the first file: pages that came and pages that are kept, by turns, both across the ends of what is tagged at once.
+ */
 static struct hf_session_outcome
 back_up_keeping(struct test_vault *vault, const struct model *model, const struct hf_session_options *options)
 {

@@ -1,4 +1,6 @@
-/* One stored slab after the other is damaged: what is said to be lost is what a restore cannot write, and nothing else. */
+/*
+ * One stored slab after the other is damaged: what is said to be lost is what a restore cannot write, and nothing else.
+ */
 #include "tests/support/test.h"
 
 #include <fcntl.h>

@@ -14,7 +14,9 @@
 #define VAULT "vaults/00112233445566778899aabbccddeeff"
 #define PACK  VAULT "/packs/ab/abcdefabcdefabcdefabcdefabcdefab"
 
-/* What the server answers to a sync: the truth, or from some call on, or for what looks like the root, that it failed. */
+/*
+ * What the server answers to a sync: the truth, or from some call on, or for what looks like the root, that it failed.
+ */
 static struct {
     unsigned count, refused_from;
     bool folders_refused;
@@ -418,7 +420,10 @@ HF_TEST(where_folders_cannot_be_synced_the_lesser_durability_is_named_and_a_file
     assert_non_null(strstr(err.message, "may not last"));
 }
 
-/* A server that does not keep to the protocol, in one way each: greets well, and then answers with what is asked for here. */
+/*
+ * A server that does not keep to the protocol, in one way each: greets well, and then answers with what is asked for
+ * here.
+ */
 static const char hostile[] =
     "import struct, sys\n"
     "way = sys.argv[1]\n"

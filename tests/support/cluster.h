@@ -43,14 +43,18 @@ struct hf_test_cluster {
 /* Made, started, and taking connections.  Owner: this module; stopped and removed when the program ends. */
 struct hf_test_cluster *hf_test_cluster_start(const struct hf_test_cluster_options *options);
 
-/* SIGINT: disconnects and writes a checkpoint; SIGQUIT: crashes politely; SIGKILL: crashes.  Stopped already is fine. */
+/*
+ * SIGINT: disconnects and writes a checkpoint; SIGQUIT: crashes politely; SIGKILL: crashes.  Stopped already is fine.
+ */
 void hf_test_cluster_stop(struct hf_test_cluster *cluster, int signal);
 void hf_test_cluster_resume(struct hf_test_cluster *cluster); // starts it again after a stop
 /* Adds one line to postgresql.conf; takes effect at the next start or reload. */
 void hf_test_cluster_set(struct hf_test_cluster *cluster, const char *line);
 void hf_test_cluster_reload(struct hf_test_cluster *cluster); // SIGHUP
 
-/* Encrypts from now on, with a certificate for "localhost" that it signed itself, whose path is put into `certificate`. */
+/*
+ * Encrypts from now on, with a certificate for "localhost" that it signed itself, whose path is put into `certificate`.
+ */
 void hf_test_cluster_encrypt(struct hf_test_cluster *cluster, char *certificate, size_t size);
 
 /* A connection as `postgres` over the socket; database NULL for "postgres".  PQfinish() it. */

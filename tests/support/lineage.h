@@ -1,9 +1,9 @@
 /*
  * lineage.h - a backup of any size without its data: true maps, manifest and log, and packs that are holes
  *
- * Files of 1 GiB as a server makes them, and as many small ones as asked for, in folders of a thousand.  Every data pack
- * is a sparse file of the size that the log says; nothing in it can be opened.  So what only counts, plans and keeps
- * books can be run at 10 TB, and its memory measured.
+ * Files of 1 GiB as a server makes them, and as many small ones as asked for, in folders of a thousand.  Every data
+ * pack is a sparse file of the size that the log says; nothing in it can be opened.  So what only counts, plans and
+ * keeps books can be run at 10 TB, and its memory measured.
  */
 #pragma once
 #include "tests/support/vault.h"

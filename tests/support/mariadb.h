@@ -43,8 +43,8 @@ const char *hf_test_mysql_text(MYSQL *conn, const char *sql);
 void hf_test_mariadb_backup(const struct hf_test_mariadb *server, const char *target);
 
 /*
- * A plain server over a data directory that was restored, and may stand anywhere in the test's folders: it takes it over,
- * for its account, together with the way there.  Without a binary log.  It is stopped and resumed like any other.
+ * A plain server over a data directory that was restored, and may stand anywhere in the test's folders: it takes it
+ * over, for its account, together with the way there.  Without a binary log.  It is stopped and resumed like any other.
  */
 struct hf_test_mariadb *hf_test_mariadb_open(const char *data);
 

@@ -17,7 +17,10 @@ struct hf_test_sshd {
     struct hf_process server; // NONE while stopped
 };
 
-/* `more`: lines of sshd_config that win over those of ours, or NULL.  Its identity and known hosts are put into use: hf_ssh_use(). */
+/*
+ * `more`: lines of sshd_config that win over those of ours, or NULL.  Its identity and known hosts are put into use:
+ * hf_ssh_use().
+ */
 void hf_test_sshd_start(struct hf_test_sshd *sshd, const char *folder, const char *more);
 void hf_test_sshd_use(const struct hf_test_sshd *sshd);
 /* ssh://127.0.0.1:port/path in static memory, good until the next call. */

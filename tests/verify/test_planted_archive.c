@@ -14,8 +14,8 @@
 #include "tests/verify/planted.h"
 
 /*
- * The log behind a backup: replayed to the end of the archive, then on to where the source stands.  What is wrong with it
- * turns the verdict and is named.
+ * The log behind a backup: replayed to the end of the archive, then on to where the source stands.  What is wrong with
+ * it turns the verdict and is named.
  */
 
 #define SOME_COMMITS 40

@@ -203,7 +203,10 @@ HF_TEST(a_deleted_row_on_a_page_that_passes_for_all_visible_is_named)
     assert_found("visible_blocks", "deleted_row_marked_visible", path_of_loose, 0);
 }
 
-/* Item `number` gets the integer key of the item before it: of a heap's row behind its header, of an entry behind its own. */
+/*
+ * Item `number` gets the integer key of the item before it: of a heap's row behind its header, of an entry behind its
+ * own.
+ */
 static void
 copy_key_of_row(uint8_t *page, uint64_t number)
 {

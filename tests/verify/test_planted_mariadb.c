@@ -17,8 +17,8 @@
 #include "tests/support/vault.h"
 
 /*
- * Damage in a backup of a real MariaDB.  One server is filled and backed up once; each fault is planted in a copy of the
- * backup's files before they are sealed, with checksums that hold where the engine has any.
+ * Damage in a backup of a real MariaDB.  One server is filled and backed up once; each fault is planted in a copy of
+ * the backup's files before they are sealed, with checksums that hold where the engine has any.
  */
 
 #define SANDBOX_UID 1879100000
@@ -201,7 +201,9 @@ HF_TEST(a_flipped_byte_and_a_missing_pack_are_damage_of_the_store)
     hf_verify_outcome_done(&outcome);
 }
 
-/* The copy of the backup that the next fault is planted in is fresh; so is the vault, or equal pages would be shared. */
+/*
+ * The copy of the backup that the next fault is planted in is fresh; so is the vault, or equal pages would be shared.
+ */
 static void
 begin(void)
 {

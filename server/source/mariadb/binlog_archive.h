@@ -4,7 +4,8 @@
  * server/stream/ keeps bytes by (timeline, position).  Here a position counts bytes of events, from the first one that
  * was ever archived: names of files and a server's own positions come again after a failover, a reset or a rebuilt
  * server.  What is stored:
- *   - every event of every transaction, as the server sent it; a transaction enters whole, unless it has more than 1 MiB;
+ *   - every event of every transaction, as the server sent it; a transaction enters whole, unless it has more than 1
+ *     MiB;
  *   - before the first transaction of each file of the server, its format description, real ROTATE and STOP, lists of
  *     GTIDs and checkpoints as far as they came;
  *   - no heartbeat, no artificial event.
@@ -79,13 +80,15 @@ HF_MUST_CHECK bool hf_binlog_format_at(struct hf_archive *archive, const struct 
 HF_MUST_CHECK bool hf_binlog_find_end(struct hf_archive *archive, const struct hf_timeline_path *path, uint64_t whole,
                                       bool *ret_found, struct hf_binlog_place *ret, struct hf_error *err);
 /*
- * Where reading begins for a copy that has `start`: the newest marked place at which nothing was logged that it does not
- * have; and the window that lies in, and the next one (end 0: there is none).
+ * Where reading begins for a copy that has `start`: the newest marked place at which nothing was logged that it does
+ * not have; and the window that lies in, and the next one (end 0: there is none).
  *
- * After a reset the same numbers come again, so `start` can have been reached in several windows.  Then the newest counts
- * in which that was at or before known_at_ms (when the copy was known to have it, by the server's clock; 0: not known).
+ * After a reset the same numbers come again, so `start` can have been reached in several windows.  Then the newest
+ * counts in which that was at or before known_at_ms (when the copy was known to have it, by the server's clock; 0: not
+ * known).
  *
- * NOT_FOUND: the archive begins behind `start`, or ends before it, and says where; CONFLICT: several windows could be meant.
+ * NOT_FOUND: the archive begins behind `start`, or ends before it, and says where; CONFLICT: several windows could be
+ * meant.
  */
 HF_MUST_CHECK bool hf_binlog_find_start(struct hf_archive *archive, const struct hf_timeline_path *path,
                                         const struct hf_gtid_set *start, int64_t known_at_ms,

@@ -9,7 +9,8 @@
  * What can be in the way, and what is done:
  *   the log behind our end was purged     a gap with its GTIDs is recorded, and it goes on with the oldest there is
  *   the server lost its logs (RESET MASTER, rebuilt under the same id)   likewise, in a new timeline
- *   the server lacks transactions that we have (failover to one that was behind, errant GTIDs)   CONFLICT, nothing stored
+ *   the server lacks transactions that we have (failover to one that was behind, errant GTIDs)   CONFLICT, nothing
+ *   stored
  *   the server says that it lost events (INCIDENT)   a gap
  *   a long transaction was cut off and is sent again   a new timeline that leaves the old one where it was whole
  */

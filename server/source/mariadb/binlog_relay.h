@@ -19,8 +19,8 @@
 #define HF_BINLOG_RELAY_INDEX HF_BINLOG_RELAY ".index"
 
 /*
- * Writes both files, which must not be there (CONFLICT); not synced: they are thrown away.  What start has of the plan is
- * left out.  Errors: those of the archive; NO_SPACE.
+ * Writes both files, which must not be there (CONFLICT); not synced: they are thrown away.  What start has of the plan
+ * is left out.  Errors: those of the archive; NO_SPACE.
  */
 HF_MUST_CHECK bool hf_binlog_write_relay(struct hf_archive *archive, const struct hf_timeline_path *path,
                                          const struct hf_binlog_plan *plan, const char *folder,

@@ -2,15 +2,17 @@
  * binlog_serve.h - the archived binary log, served as a source serves its replicas
  *
  * A restored server replays the log with its own applier: it is told CHANGE MASTER, connects here, and gets the events
- * behind its own GTID position up to the target, no byte further.  So it stops exactly, and nothing is turned into text.
+ * behind its own GTID position up to the target, no byte further.  So it stops exactly, and nothing is turned into
+ * text.
  *
  *   plan   -> every byte of the range was read and every event checked; says what the copy must have at the end
- *   serve  -> handshake, the questions of a replica's I/O thread, COM_BINLOG_DUMP: events, then heartbeats until the end
+ *   serve  -> handshake, the questions of a replica's I/O thread, COM_BINLOG_DUMP: events, then heartbeats until the
+ *          end
  *
  * The replica asks over any stream socket that listens: TCP on the loopback of its own network namespace, since CHANGE
- * MASTER knows hosts and ports only.  For MariaDB: CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=..., MASTER_USER=
- * 'holdfast', MASTER_PASSWORD='...', MASTER_USE_GTID=slave_pos, after SET GLOBAL gtid_slave_pos to the backup's position.
- * It is done when its gtid_slave_pos has all of plan.gtids.
+ * MASTER knows hosts and ports only.  For MariaDB: CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_PORT=...,
+ * MASTER_USER= 'holdfast', MASTER_PASSWORD='...', MASTER_USE_GTID=slave_pos, after SET GLOBAL gtid_slave_pos to the
+ * backup's position.  It is done when its gtid_slave_pos has all of plan.gtids.
  *
  * The password is checked (mysql_native_password); without one anybody who can connect gets the log.
  */
@@ -52,9 +54,9 @@ struct hf_binlog_plan {
 };
 
 /*
- * Reads the whole range and proves it (promise 4).  NOT_FOUND: the archive begins behind the start or ends before it, or
- * the target is not in it or not yet passed, with the nearest moments in the hint; USAGE: the target lies before the start;
- * CONFLICT: see hf_binlog_find_start(); CORRUPT: a gap in between or damaged bytes, named.
+ * Reads the whole range and proves it (promise 4).  NOT_FOUND: the archive begins behind the start or ends before it,
+ * or the target is not in it or not yet passed, with the nearest moments in the hint; USAGE: the target lies before the
+ * start; CONFLICT: see hf_binlog_find_start(); CORRUPT: a gap in between or damaged bytes, named.
  */
 HF_MUST_CHECK bool hf_binlog_plan_make(struct hf_archive *archive, const struct hf_timeline_path *path,
                                        const struct hf_gtid_set *start, const struct hf_binlog_target *target,

@@ -3,8 +3,8 @@
  *
  * What a replica says before it is sent anything: how its server id is, from where (GTIDs: @slave_connect_state, or
  * COM_BINLOG_DUMP_GTID with a set; else file and position), that it can take every event as it is written (MariaDB:
- * @mariadb_slave_capability 4) with the checksums of the file, how often it wants a heartbeat, and, when the server is a
- * semi-synchronous source, that it acknowledges.
+ * @mariadb_slave_capability 4) with the checksums of the file, how often it wants a heartbeat, and, when the server is
+ * a semi-synchronous source, that it acknowledges.
  *
  * Acknowledgement: a packet of its own, sequence number 0: EF, u64 position behind the event, name of the file.  Events
  * of such a source begin with EF and a flag: 1, it waits.

@@ -1,16 +1,16 @@
 /*
  * corrections.h - what a backup tool took back of files it had sent already
  *
- * When tables are renamed, dropped or altered while a backup runs, mariadb-backup says at the end of its stream which of
- * its files have another name, are gone, or are sent anew.  What has been stored stays as it came; the changes lie
+ * When tables are renamed, dropped or altered while a backup runs, mariadb-backup says at the end of its stream which
+ * of its files have another name, are gone, or are sent anew.  What has been stored stays as it came; the changes lie
  * beside it, in HF_CORRECTIONS_PATH, in the order in which they came:
  *
  *     {"version": 1, "changes": [{"do": "rename", "path": "clinic/a.MAD", "to": "clinic/b.MAD"},
  *                                {"do": "remove", "path": "clinic/c.frm"},
  *                                {"do": "replace", "path": "clinic/d.frm", "by": "holdfast_config/replaced/000001"}]}
  *
- * "replace" puts the stored file `by` in the place of `path`, which may be there or not.  They must be made in a restored
- * folder before it is prepared; a backup without the file needs none.
+ * "replace" puts the stored file `by` in the place of `path`, which may be there or not.  They must be made in a
+ * restored folder before it is prepared; a backup without the file needs none.
  */
 #pragma once
 #include "base/json.h"

@@ -1,8 +1,8 @@
 /*
  * infos.h - the small text files in which a backup tool says what it made
  *
- *     xtrabackup_info         lines "key = value": server_version, tool_version, innodb_from_lsn, innodb_to_lsn, binlog_pos,
- *                             incremental, partial, compressed...
+ *     xtrabackup_info         lines "key = value": server_version, tool_version, innodb_from_lsn, innodb_to_lsn,
+ *                             binlog_pos, incremental, partial, compressed...
  *     xtrabackup_checkpoints  the same: backup_type ("full-backuped"), from_lsn, to_lsn, last_lsn
  *     xtrabackup_binlog_info  "file <tab> position <tab> GTIDs"; GTIDs of MySQL go on over several lines
  *

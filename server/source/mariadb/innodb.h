@@ -4,7 +4,8 @@
  * Numbers are big endian.  Every page begins with
  *
  *     0 u32 checksum (of full_crc32: key version, part of what the checksum covers)   4 u32 page number
- *    16 u64 LSN   24 u16 type   26 u32 key version (old form, not page 0)   30 u32 checksum of the encrypted page (old form)
+ *    16 u64 LSN   24 u16 type   26 u32 key version (old form, not page 0)   30 u32 checksum of the encrypted page (old
+ *                 form)
  *    34 u32 tablespace
  *
  * and the first page of a tablespace goes on with   38 u32 tablespace   54 u32 flags:
@@ -16,8 +17,8 @@
  *
  * (Bits 1-4 of the old form reach 5 at most, so bit 4 tells the two apart.)
  *
- *     full_crc32      last 4 bytes: CRC-32C of all before, also when encrypted.  A compressed page (type with bit 15) has
- *                     (type & 0x7fff) * 256 bytes that count, its checksum at their end
+ *     full_crc32      last 4 bytes: CRC-32C of all before, also when encrypted.  A compressed page (type with bit 15)
+ *                     has (type & 0x7fff) * 256 bytes that count, its checksum at their end
  *     crc32           bytes 0-3 and 8 before the end: CRC-32C of 4..25 xor CRC-32C of 38..(8 before the end); the last
  *                     four are the LSN's low half
  *     innodb          (before crc32) the same places, other sums; none: 0xdeadbeef in both
@@ -28,11 +29,11 @@
  *
  * A page of zeros was never written, and is legal.  Each page names its number and its tablespace (but a
  * compressed one of full_crc32 not that): both must be right.
- * Pages of the first tablespace in which copies lie while they are written (doublewrite: the second and third extent) are
- * not judged: the backup tool leaves them out, and recovery does not read them in a copy.
+ * Pages of the first tablespace in which copies lie while they are written (doublewrite: the second and third extent)
+ * are not judged: the backup tool leaves them out, and recovery does not read them in a copy.
  *
- * Source: the layouts follow MariaDB's documentation of InnoDB's file formats; all but MySQL's and innodb's own sums were
- * compared with tablespaces that MariaDB 10.11 wrote.
+ * Source: the layouts follow MariaDB's documentation of InnoDB's file formats; all but MySQL's and innodb's own sums
+ * were compared with tablespaces that MariaDB 10.11 wrote.
  */
 #pragma once
 #include "server/source/source.h"

@@ -4,7 +4,8 @@
  * All numbers are little endian.  Every chunk begins alike:
  *
  *     0  8  "XBSTCK01"
- *     8  1  flags: 1 a reader that does not know the type may pass over the chunk; 2 (mbstream) the file is written anew:
+ *     8  1  flags: 1 a reader that does not know the type may pass over the chunk; 2 (mbstream) the file is written
+ *        anew:
  *           what came before under this name counts no more
  *     9  1  type
  *    10  4  length of the path, below 512
@@ -19,7 +20,8 @@
  *                    one that was renamed has to come under its new name then (the tool forgets tables of Aria and
  *                    MyISAM that are renamed between its list of them and its copy, and says "completed OK!")
  *    'S' sparse      (xbstream) u32 pairs, u64 length, u64 offset, u32 CRC-32 of the map and the bytes, then the pairs
- *                    (u32 bytes to leave as a hole, u32 bytes that follow), the bytes.  The bytes fill the pairs in order
+ *                    (u32 bytes to leave as a hole, u32 bytes that follow), the bytes.  The bytes fill the pairs in
+ *                    order
  *    'S' go to       (mbstream) u64 offset in the file from which its next bytes are written.  Refused unless it is
  *                    where the file is anyway: a file is written from front to back
  *
@@ -63,14 +65,14 @@ HF_MUST_CHECK bool hf_mbstream_new(const struct hf_mbstream_events *events, bool
 void hf_mbstream_freep(struct hf_mbstream **stream);
 
 /*
- * Takes the next bytes, in pieces of any size.  A payload's checksum is compared at its end, after its bytes were handed
- * on.  Errors: CORRUPT, with the offset in the stream and the file; those of the events.  They stick.
+ * Takes the next bytes, in pieces of any size.  A payload's checksum is compared at its end, after its bytes were
+ * handed on.  Errors: CORRUPT, with the offset in the stream and the file; those of the events.  They stick.
  */
 HF_MUST_CHECK bool hf_mbstream_feed(struct hf_mbstream *stream, const uint8_t *data, size_t length,
                                     struct hf_error *err);
 /*
- * The stream has ended.  CORRUPT, with a name, when it does so within a chunk or a file; UNAVAILABLE, with a name, when a
- * file was renamed that never came.
+ * The stream has ended.  CORRUPT, with a name, when it does so within a chunk or a file; UNAVAILABLE, with a name, when
+ * a file was renamed that never came.
  */
 HF_MUST_CHECK bool hf_mbstream_end(struct hf_mbstream *stream, struct hf_error *err);
 
@@ -80,8 +82,8 @@ uint64_t hf_mbstream_files(const struct hf_mbstream *stream);
 bool hf_mbstream_has(const struct hf_mbstream *stream, const char *path);
 
 /*
- * Makes a tool's name a clean path: "./" in front goes; absolute ones, "..", empty parts, backslashes, control bytes, more
- * than HF_MBSTREAM_DEPTH_MOST parts, and names that are ours (holdfast_config/) are refused.
+ * Makes a tool's name a clean path: "./" in front goes; absolute ones, "..", empty parts, backslashes, control bytes,
+ * more than HF_MBSTREAM_DEPTH_MOST parts, and names that are ours (holdfast_config/) are refused.
  */
 HF_MUST_CHECK bool hf_mbstream_clean(const char *name, size_t length, char path[static HF_MBSTREAM_PATH_MOST + 1],
                                      struct hf_error *err);

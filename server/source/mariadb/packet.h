@@ -1,8 +1,8 @@
 /*
  * packet.h - packets of the client/server protocol of MySQL and MariaDB, over a socket of ours or one taken over
  *
- * Packet: u24 length, u8 sequence number, bytes.  A message of 2^24 - 1 bytes or more is sent as several packets of which
- * all but the last are that long; the last may be empty.
+ * Packet: u24 length, u8 sequence number, bytes.  A message of 2^24 - 1 bytes or more is sent as several packets of
+ * which all but the last are that long; the last may be empty.
  *
  * Connector/C connects and proves who we are (every authentication plugin, TLS); from then on we read and write its
  * socket ourselves, through the same TLS session.  It cannot be left to do so: it acknowledges a semi-synchronous

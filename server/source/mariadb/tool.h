@@ -1,9 +1,9 @@
 /*
  * tool.h - mariadb-backup or xtrabackup, run where the database's files are: here, or over ssh
  *
- * It writes the files to stdout (mbstream.h) and tells people on stderr how it goes.  What it says is read line by line,
- * matched with what we know of it, and forgotten: it can hold a password's hash, a statement, a row.  An error of it
- * becomes one of ours; what we do not know is told by its exit status alone.
+ * It writes the files to stdout (mbstream.h) and tells people on stderr how it goes.  What it says is read line by
+ * line, matched with what we know of it, and forgotten: it can hold a password's hash, a statement, a row.  An error of
+ * it becomes one of ours; what we do not know is told by its exit status alone.
  *
  * The password goes through the environment (MYSQL_PWD), over ssh through stdin into it: it is in no argument.  The
  * tool reads no option files.  It copies with one thread: its stream is then in few pieces, and one reader is faster

@@ -26,6 +26,9 @@ struct hf_mariadb_words {
     char tls_ca[HF_MARIADB_PATH_BYTES], tls_cert[HF_MARIADB_PATH_BYTES], tls_key[HF_MARIADB_PATH_BYTES];
 };
 
-/* `setting` names the text in errors.  USAGE: a word that is not above, a value that cannot be, neither host nor socket. */
+/*
+ * `setting` names the text in errors.  USAGE: a word that is not above, a value that cannot be, neither host nor
+ * socket.
+ */
 HF_MUST_CHECK bool hf_mariadb_words_read(const char *setting, const char *text, struct hf_mariadb_words *ret,
                                          struct hf_error *err);

@@ -6,9 +6,9 @@
  * from the socket and through a buffer that stays in the processor's cache, which takes half the time; and a message
  * never has to fit into memory.  Everywhere else libpq reads.  Both give the same answers and the same errors.
  *
- * Messages of the server (PostgreSQL's documentation, "Message Formats", version 3.0): type, 1 byte; length, 4 bytes, most
- * significant first, counting itself; then `length - 4` bytes.  Taken are T, D, C (rows), H, d, c (a copy), E, N, S, A
- * and Z, which ends it.
+ * Messages of the server (PostgreSQL's documentation, "Message Formats", version 3.0): type, 1 byte; length, 4 bytes,
+ * most significant first, counting itself; then `length - 4` bytes.  Taken are T, D, C (rows), H, d, c (a copy), E, N,
+ * S, A and Z, which ends it.
  *
  * From begin to finish the connection is the exchange's; after a failure it is good for nothing but closing.
  */
@@ -37,7 +37,9 @@ HF_MUST_CHECK bool hf_exchange_begin(const struct hf_exchange_options *options, 
                                      struct hf_error *err);
 void hf_exchange_freep(struct hf_exchange **exchange);
 
-/* The next answer: rows, a command's end, or the beginning of a copy (PQresultStatus).  Errors: what the server says. */
+/*
+ * The next answer: rows, a command's end, or the beginning of a copy (PQresultStatus).  Errors: what the server says.
+ */
 HF_MUST_CHECK bool hf_exchange_next(struct hf_exchange *exchange, const struct hf_postgres_patience *patience,
                                     PGresult **ret, struct hf_error *err);
 

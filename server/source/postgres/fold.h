@@ -4,8 +4,9 @@
  *     our copy of the earlier backup's manifest --UPLOAD_MANIFEST--> server
  *     server --INCREMENTAL.<name>--> listed blocks are written, the others taken from the earlier backup by reference
  *     backup_label loses its lines INCREMENTAL FROM ..., with which no server starts
- *     the server's manifest is kept as it is (HF_FOLD_SERVER_MANIFEST: the next upload); backup_manifest is written anew, with the names,
- *     sizes and checksums of the whole files, so that whoever checks the restored folder finds what is said there
+ *     the server's manifest is kept as it is (HF_FOLD_SERVER_MANIFEST: the next upload); backup_manifest is written
+ *     anew, with the names, sizes and checksums of the whole files, so that whoever checks the restored folder finds
+ *     what is said there
  *
  * The sink must have file_keep.
  */
@@ -24,7 +25,10 @@ HF_MUST_CHECK bool hf_fold_upload(PGconn *conn, const struct hf_postgres_patienc
 
 /* One file of changed blocks on its way in. */
 struct hf_fold;
-/* `file`: the whole file, as far as it is known (its size is not); borrowed until hf_fold_freep().  sent_bytes: of the file that comes. */
+/*
+ * `file`: the whole file, as far as it is known (its size is not); borrowed until hf_fold_freep().  sent_bytes: of the
+ * file that comes.
+ */
 HF_MUST_CHECK bool hf_fold_new(const struct hf_backup_sink *sink, const struct hf_backup_file *file,
                                uint32_t segment_blocks, uint64_t sent_bytes, struct hf_fold **ret,
                                struct hf_error *err);
@@ -41,6 +45,8 @@ uint32_t hf_fold_block(const struct hf_fold *fold, uint32_t i);
 /* The label without its lines of an incremental backup.  CORRUPT when it has none. */
 HF_MUST_CHECK bool hf_fold_label(const char *text, struct hf_buf *out, struct hf_error *err);
 
-/* Writes backup_manifest into the sink, from the server's and the digests of what was stored.  After the sink's flush. */
+/*
+ * Writes backup_manifest into the sink, from the server's and the digests of what was stored.  After the sink's flush.
+ */
 HF_MUST_CHECK bool hf_fold_put_manifest(const struct hf_backup_sink *sink, const void *server_manifest, size_t length,
                                         struct hf_error *err);

@@ -1,12 +1,12 @@
 /*
  * fold_vm.h - visibility maps of an incremental base backup, whose blocks the server does not name completely
  *
- * A bit of the visibility map that is cleared is not noted in the log as a change of its block: the change of the heap's
- * block says it all.  So the server's summaries do not know it, an incremental backup leaves the block out, and what is
- * put together from it calls rows visible to everybody that are not: wrong answers from index-only scans (seen with 17.10 and
- * 18.4; `holdfast verify` found it).  So a block of a map that did not come is taken from the earlier backup only if no block of the
- * heap that it covers came either; else it is filled with zeros, which is what "nothing is known to be visible" looks
- * like: always right, and the next vacuum sets it anew.
+ * A bit of the visibility map that is cleared is not noted in the log as a change of its block: the change of the
+ * heap's block says it all.  So the server's summaries do not know it, an incremental backup leaves the block out, and
+ * what is put together from it calls rows visible to everybody that are not: wrong answers from index-only scans (seen
+ * with 17.10 and 18.4; `holdfast verify` found it).  So a block of a map that did not come is taken from the earlier
+ * backup only if no block of the heap that it covers came either; else it is filled with zeros, which is what "nothing
+ * is known to be visible" looks like: always right, and the next vacuum sets it anew.
  *
  * That is known only when all files have come: the maps wait until then, in memory.
  */

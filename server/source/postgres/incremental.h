@@ -8,8 +8,8 @@
  *    12 u32 numbers of these blocks, counted from the start of this file of the relation, ascending
  *    then, only if there are blocks, zeros up to a multiple of 8192; then the blocks, 8192 bytes each, in that order
  *
- * The whole file has max(truncation length, highest number + 1) blocks.  One that is not listed is the earlier backup's,
- * if it lies below the truncation length and the earlier backup has it; else it is zeros.
+ * The whole file has max(truncation length, highest number + 1) blocks.  One that is not listed is the earlier
+ * backup's, if it lies below the truncation length and the earlier backup has it; else it is zeros.
  *
  * Source: PostgreSQL, src/backend/backup/basebackup.c (sendFile), src/bin/pg_combinebackup/reconstruct.c.
  */
@@ -28,8 +28,8 @@ struct hf_incremental {
 };
 
 /*
- * From the first HF_INCREMENTAL_FIXED bytes: how long the head is.  `segment_blocks`: the most that one file of a relation
- * has; `file_bytes`: of the incremental file.  `ret->blocks` comes with the numbers.
+ * From the first HF_INCREMENTAL_FIXED bytes: how long the head is.  `segment_blocks`: the most that one file of a
+ * relation has; `file_bytes`: of the incremental file.  `ret->blocks` comes with the numbers.
  */
 HF_MUST_CHECK bool hf_incremental_begin(const uint8_t bytes[static HF_INCREMENTAL_FIXED], uint32_t segment_blocks,
                                         uint64_t file_bytes, struct hf_incremental *ret, struct hf_error *err);

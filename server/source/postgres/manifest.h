@@ -8,7 +8,8 @@
  *     { "PostgreSQL-Backup-Manifest-Version": 1,       (2 since PostgreSQL 17, and then the next line too)
  *     "System-Identifier": 7418237648237648234,
  *     "Files": [
- *     { "Path": "base/5/1259", "Size": 8192, "Last-Modified": "...", "Checksum-Algorithm": "CRC32C", "Checksum": "..." },
+ *     { "Path": "base/5/1259", "Size": 8192, "Last-Modified": "...", "Checksum-Algorithm": "CRC32C", "Checksum": "..."
+ *     },
  *     ...                                              ("Encoded-Path", in hex, for a name that is not UTF-8)
  *     ],
  *     "WAL-Ranges": [

@@ -37,6 +37,8 @@ struct hf_tar {
  */
 typedef bool hf_tar_next_function(void *context, const uint8_t **ret_data, size_t *ret_length, struct hf_error *err);
 
-/* Reads to the end of the bytes, also behind the tar's own end.  Errors: CORRUPT, those of `next`, those of the sink. */
+/*
+ * Reads to the end of the bytes, also behind the tar's own end.  Errors: CORRUPT, those of `next`, those of the sink.
+ */
 HF_MUST_CHECK bool hf_tar_receive(const struct hf_tar *tar, hf_tar_next_function *next, void *context,
                                   struct hf_error *err);

@@ -132,8 +132,8 @@ set_position(const struct hf_mariadb_apply *apply, struct hf_error *err)
 }
 
 /*
- * Without grant tables the server takes no CREATE USER and no GRANT from the log, either; they come into force here, and
- * this connection, made before, keeps its rights.
+ * Without grant tables the server takes no CREATE USER and no GRANT from the log, either; they come into force here,
+ * and this connection, made before, keeps its rights.
  */
 static bool
 begin(const struct hf_mariadb_apply *apply, struct hf_error *err)

@@ -20,8 +20,8 @@ struct hf_mariadb_apply {
 };
 
 /*
- * Errors: CORRUPT with the number of the server's error when it cannot apply a transaction, or ends at another position;
- * UNAVAILABLE when it went away or the time was up; CANCELLED.
+ * Errors: CORRUPT with the number of the server's error when it cannot apply a transaction, or ends at another
+ * position; UNAVAILABLE when it went away or the time was up; CANCELLED.
  */
 HF_MUST_CHECK bool hf_mariadb_apply(const struct hf_mariadb_apply *apply, struct hf_error *err);
 
@@ -32,8 +32,9 @@ HF_MUST_CHECK bool hf_mariadb_apply_clean(const char *data, struct hf_error *err
 HF_MUST_CHECK bool hf_mariadb_backup_gtids(const char *data, struct hf_gtid_set *ret, struct hf_error *err);
 
 /*
- * The whole of it on a prepared folder, which belongs to the spec's uid: the server is started in a sandbox, applies, and
- * is shut down in order; what it kept for the purpose is removed.  Of the spec engine, settings and data are set here.
+ * The whole of it on a prepared folder, which belongs to the spec's uid: the server is started in a sandbox, applies,
+ * and is shut down in order; what it kept for the purpose is removed.  Of the spec engine, settings and data are set
+ * here.
  */
 HF_MUST_CHECK bool hf_mariadb_replay(const char *data, const struct hf_sandbox_spec *spec,
                                      const struct hf_mariadb_settings *settings, struct hf_mariadb_apply *apply,

@@ -4,20 +4,21 @@
  *     begin -> place: proven, laid into the folder as a relay log -> (the copy starts) -> replay, to the GTID exactly
  *           -> follow: one more piece, up to where the source stood -> the copy is started again, without it
  *
- * What the archive holds when the attempt begins is read and checked event by event before the copy starts.  Each piece is
- * laid down while no server runs on the folder, so nothing is ever written beside a hostile server.  Accounts come into
- * force for the replay (apply.h), so the copy that is checked afterwards is a server started anew.
+ * What the archive holds when the attempt begins is read and checked event by event before the copy starts.  Each piece
+ * is laid down while no server runs on the folder, so nothing is ever written beside a hostile server.  Accounts come
+ * into force for the replay (apply.h), so the copy that is checked afterwards is a server started anew.
  *
  * Check "archive", examined: the transactions behind the backup.
  *   passed            the copy has exactly the GTIDs of the archive as it was when the attempt began
- *   failed            stored log is damaged or missing with no gap recorded (the store is to blame), or the copy could not
- *                     apply it, or came to other GTIDs
- *   not_determinable  the archive does not reach the backup's end, though it was waited for; a recorded gap bounds what can
- *                     be replayed; the backup does not lie on the way to the newest timeline.  What there is was replayed
+ *   failed            stored log is damaged or missing with no gap recorded (the store is to blame), or the copy could
+ *                     not apply it, or came to other GTIDs
+ *   not_determinable  the archive does not reach the backup's end, though it was waited for; a recorded gap bounds what
+ *                     can be replayed; the backup does not lie on the way to the newest timeline.  What there is was
+ *                     replayed
  *
- * Check "caught_up": the source is asked for the GTIDs of its log once the archive is replayed.  Passed when the copy has
- * them in time; else not_determinable, since what is late is the way here and not the backup, or failed, when the copy
- * could not apply what came.
+ * Check "caught_up": the source is asked for the GTIDs of its log once the archive is replayed.  Passed when the copy
+ * has them in time; else not_determinable, since what is late is the way here and not the backup, or failed, when the
+ * copy could not apply what came.
  *
  * Both are required of a backup whose source has a stream, and of no other: then they say so.
  */

@@ -402,8 +402,8 @@ reach_end(struct hf_attempt *attempt, struct hf_error *err)
 }
 
 /*
- * Accounts are in force after a replay, ours is none of them, and only a server that nobody talks to may get more log: so
- * it is started anew behind each piece.
+ * Accounts are in force after a replay, ours is none of them, and only a server that nobody talks to may get more log:
+ * so it is started anew behind each piece.
  */
 static bool
 replay_archive(struct hf_attempt *attempt, struct hf_error *err)

@@ -113,8 +113,8 @@ walk_folder(struct walk *walk, const char *folder, const char *database, struct 
 }
 
 /*
- * "undo001", or a table's.  Not the .new files of tables that were made during the backup: the tool copies what is there
- * by then, which may be nothing yet, and the log has all of them.
+ * "undo001", or a table's.  Not the .new files of tables that were made during the backup: the tool copies what is
+ * there by then, which may be nothing yet, and the log has all of them.
  */
 static bool
 holds_pages(const char *name, bool in_database)

@@ -6,7 +6,8 @@
 #include "server/verify/engine.h"
 
 /*
- * Settles the check: every page of every file of InnoDB below attempt->data (ibdata, undo and .ibd), by the checksum that the file's own flags announce.  Before the prepare step it tells
+ * Settles the check: every page of every file of InnoDB below attempt->data (ibdata, undo and .ibd), by the checksum
+ * that the file's own flags announce.  Before the prepare step it tells
  * of the backup, after it of the copy: mariadb-backup reads a page until its checksum holds, so that both must.
  * Aria and MyISAM files have none that could be checked without their server; CHECK TABLE looks at them.
  */

@@ -4,15 +4,16 @@
  *     begin -> prove -> place the first piece -> (the copy starts) -> piece by piece, as it replays -> the end, exactly
  *           -> follow what comes in, until the copy stands where the source stood -> (it is promoted)
  *
- * What the archive holds when the attempt begins is proven record by record before the copy starts, and lies in its pg_wal a
- * window at a time.  The copy is a standby without upstream: it reads pg_wal, asks nobody and reaches nothing.
+ * What the archive holds when the attempt begins is proven record by record before the copy starts, and lies in its
+ * pg_wal a window at a time.  The copy is a standby without upstream: it reads pg_wal, asks nobody and reaches nothing.
  *
  * Check "archive", examined: the commits behind the backup's own log.
  *   passed            the copy stands exactly where the archive ended when the attempt began
- *   failed            stored log is damaged or missing with no gap recorded (the store is to blame), or the copy stopped
- *                     before the end or went beyond it
- *   not_determinable  the archive does not reach the backup's end, though it was waited for; a recorded gap bounds what can
- *                     be replayed; the backup lies on a branch that the archive has left.  What there is was replayed
+ *   failed            stored log is damaged or missing with no gap recorded (the store is to blame), or the copy
+ *                     stopped before the end or went beyond it
+ *   not_determinable  the archive does not reach the backup's end, though it was waited for; a recorded gap bounds what
+ *                     can be replayed; the backup lies on a branch that the archive has left.  What there is was
+ *                     replayed
  *
  * Check "caught_up": the source is asked for its position once the archive is replayed, and the copy gets what the
  * receiver brings from then on.  Passed when it has replayed up to there in time; else not_determinable, since what is

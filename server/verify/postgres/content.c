@@ -17,7 +17,8 @@ struct listing {
 
 /*
  * Each key that the database says was checked.  The question is put together by the copy from its own catalog, with the
- * operators that the key itself compares by.  A partitioned table is asked as a whole; its parts' keys follow from its own.
+ * operators that the key itself compares by.  A partitioned table is asked as a whole; its parts' keys follow from its
+ * own.
  */
 bool
 hf_references_list(struct look *look, PGconn *conn, struct hf_references *ret, struct hf_error *err)

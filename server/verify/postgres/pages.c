@@ -359,9 +359,9 @@ compare_visible(struct offline *offline, const struct hf_backup_file *file, uint
 }
 
 /*
- * The map is never ahead of the page: what marks a page in the map marks the page, and what unmarks it, both.  On a page
- * that is marked no dead row lies, and none that a transaction deleted which committed.  An index-only count would tell
- * such rows as if they were there.
+ * The map is never ahead of the page: what marks a page in the map marks the page, and what unmarks it, both.  On a
+ * page that is marked no dead row lies, and none that a transaction deleted which committed.  An index-only count would
+ * tell such rows as if they were there.
  */
 static const char *
 contradiction(struct commit_log *log, const uint8_t *page)

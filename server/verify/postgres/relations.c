@@ -477,8 +477,8 @@ check_sequence(struct look *look, PGconn *conn, const struct relation *relation)
 }
 
 /*
- * The planner is told which way; a table that is empty or has no index that fits it reads the same way twice.  Through a
- * primary key's index equal keys stand side by side, so that those that are there twice are seen on the way.
+ * The planner is told which way; a table that is empty or has no index that fits it reads the same way twice.  Through
+ * a primary key's index equal keys stand side by side, so that those that are there twice are seen on the way.
  */
 static bool
 count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index, int64_t *ret,

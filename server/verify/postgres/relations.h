@@ -2,7 +2,8 @@
  * relations.h - every table read, every index checked, in every database of the promoted copy
  *
  * Four looks that together see what one alone does not:
- *   - each table is counted by reading all of it (a sequence is asked for its value), and verify_heapam looks at every tuple, its transactions and TOAST;
+ *   - each table is counted by reading all of it (a sequence is asked for its value), and verify_heapam looks at every
+ *     tuple, its transactions and TOAST;
  *   - each btree is checked against its table (bt_index_check, heapallindexed): a row without its index entry shows;
  *   - each table with a btree is counted once more through it: an index entry whose row is gone shows, as a
  *     difference or as a read beyond the end of a file that was cut;

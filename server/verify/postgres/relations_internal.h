@@ -1,8 +1,8 @@
 /*
  * relations_internal.h - what the looks at one database's relations share
  *
- * relations.c goes through databases and relations, catalog.c asks what the catalog says of itself, content.c whether rows
- * of different tables fit together, zeros.c which empty blocks were in use.
+ * relations.c goes through databases and relations, catalog.c asks what the catalog says of itself, content.c whether
+ * rows of different tables fit together, zeros.c which empty blocks were in use.
  */
 #pragma once
 #include <pthread.h>
