@@ -99,7 +99,8 @@ static const struct hf_setting table[] = {
      .sentence = "Socket of holdfast-runner, which gives sandboxes uids of their own when the appliance is an ordinary "
                  "user's; without it they reach level L2."},
     {APPLIANCE(sandbox.postgres_prefixes), .name = "sandbox.postgres_prefixes", .type = HF_SETTING_PATHS,
-     .sentence = "Further folders that hold PostgreSQL (bin/postgres and lib), looked at before the packaged ones."},
+     .sentence = "Further folders with database servers, laid out as packages are (usr/lib/postgresql/15) or as "
+                 "15/bin/postgres; looked into when this host lacks the version."},
 
     {APPLIANCE(scrub.every_ms), .name = "scrub.every", .type = HF_SETTING_DURATION, .can_be_off = true,
      .fallback = "1d", .least = MINUTE_MS, .most = 366 * DAY_MS,

@@ -19,7 +19,7 @@
 #include "base/time.h"
 #include "server/source/mariadb/packet.h"
 
-#define VERSION        "5.5.5-10.11.0-MariaDB-holdfast" // replicas take off the prefix; they ask for GTIDs from 10.0 on
+#define VERSION        "5.5.5-10.11.0-MariaDB-holdfast" // replicas take off the prefix, and ask for GTIDs from 10.0
 #define VERSION_PREFIX 6
 #define PLUGIN         "mysql_native_password"
 #define SALT_BYTES     20
