@@ -375,7 +375,7 @@ wait_for_wanted(struct hf_binlog_copy *copy, bool *ret_more, struct hf_error *er
     const uint64_t began_ms = now_ms();
     struct hf_error failure = {0};
     char end[HF_SOURCE_POSITION_BYTES];
-    hf_attempt_phase(copy->attempt, "catch_up");
+    hf_attempt_phase(copy->attempt, HF_VERIFY_CATCH_UP);
     while (!hf_gtid_set_contains_all(&copy->plan.gtids, &copy->wanted)) {
         struct hf_binlog_plan further = {0};
         if (!hf_attempt_goes_on(copy->attempt, err))

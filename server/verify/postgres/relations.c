@@ -488,15 +488,14 @@ count_table(struct look *look, PGconn *conn, const struct relation *relation, bo
     struct hf_query_refusal refusal;
     struct counts counts = {.rows = -1};
     /* All of them each time: what the count before has set stays. */
-    static const char *const settings[] = {"enable_seqscan", "enable_indexscan", "enable_indexonlyscan",
-                                           "enable_bitmapscan", "enable_hashagg"};
-    static const bool wanted[2][HF_LENGTH(settings)] = {{true, false, false, false, true},
-                                                        {false, true, true, false, false}};
-    bool ok = true;
-    for (size_t i = 0; ok && i < HF_LENGTH(settings); i++) {
-        snprintf(sql, sizeof sql, "SET %s = %s", settings[i], wanted[through_index][i] ? "on" : "off");
-        ok = hf_query_run(conn, sql, NULL, 0, NULL, NULL, &refusal);
-    }
+    static const char *const settings[] = {
+        "SELECT set_config('enable_seqscan', 'on', false), set_config('enable_indexscan', 'off', false), "
+        "set_config('enable_indexonlyscan', 'off', false), set_config('enable_bitmapscan', 'off', false), "
+        "set_config('enable_hashagg', 'on', false)",
+        "SELECT set_config('enable_seqscan', 'off', false), set_config('enable_indexscan', 'on', false), "
+        "set_config('enable_indexonlyscan', 'on', false), set_config('enable_bitmapscan', 'off', false), "
+        "set_config('enable_hashagg', 'off', false)"};
+    const bool ok = hf_query_run(conn, settings[through_index], NULL, 0, NULL, NULL, &refusal);
     if (through_index && relation->key[0] != 0)
         snprintf(sql, sizeof sql,
                  "SELECT coalesce(sum(n), 0)::int8, count(*) FILTER (WHERE n > 1) "
