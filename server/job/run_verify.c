@@ -54,6 +54,7 @@ bool
 hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err)
 {
     struct chosen chosen = {.found = false};
+    char person[HF_PERSON_BYTES];
     _cleanup_(hf_json_freep) json_t *request = json_object();
     json_t *source;
     if (request == NULL)
@@ -65,7 +66,7 @@ hf_verify_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_req
         !hf_json_set(request, "state", json_string(hf_backup_state_name(chosen.state)), err) ||
         !hf_json_set(request, "logical_bytes", json_integer(chosen.logical_bytes), err) ||
         !hf_json_set(request, "stored_bytes", json_integer(chosen.stored_bytes), err) ||
-        !hf_json_set(request, "requested_by", json_string(hf_job_requested_by(job)), err) ||
+        !hf_json_set(request, "requested_by", json_string(hf_person_name(hf_job_requested_by(job), person)), err) ||
         !hf_json_set(request, "processors", json_integer(hf_jobs_sandbox_share(daemon)), err) ||
         !hf_json_set(job->arguments, "backup", hf_json_id_text(&chosen.backup), err) ||
         !hf_job_note_arguments(daemon, job, err) || // for conclude, after a crash too: which it was
@@ -325,6 +326,7 @@ conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct h
     const char *named = json_string_value(json_object_get(hf_job_arguments(job), "backup"));
     struct chosen chosen = {.found = false};
     struct hf_verify_outcome outcome;
+    char person[HF_PERSON_BYTES];
     struct hf_vault *vault;
     const struct hf_vault_state *log;
     struct hf_id id;
@@ -351,7 +353,7 @@ conclude_unfinished(struct hf_daemon *daemon, struct hf_job *job, const struct h
                                         .source_name = hf_job_subject(job),
                                         .identity = log->identity,
                                         .version = HF_VERSION,
-                                        .requested_by = hf_job_requested_by(job),
+                                        .requested_by = hf_person_name(hf_job_requested_by(job), person),
                                         .key_slot = hf_records_slot(records)->name,
                                         .state_before = hf_backup_state_name(chosen.state),
                                         .state_after = hf_backup_state_name(chosen.state),

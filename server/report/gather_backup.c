@@ -9,6 +9,7 @@ static bool add_attempts(struct gathering *work, const char *id, json_t *model, 
 static const char *verdict_of(const struct gathering *work, const json_t *backup, const json_t *attempt);
 static bool is_newest(const struct gathering *work, const json_t *attempt);
 static bool add_not_proven(const json_t *attempt, json_t *model, struct hf_error *err);
+static bool is_undetermined(const json_t *document, const char *id);
 static bool add_checks_not_proven(const json_t *document, json_t *list, bool *ret_asserted, struct hf_error *err);
 static bool add_reason(json_t *list, const json_t *document, const char *group, const char *member, const char *before,
                        struct hf_error *err);
@@ -137,9 +138,11 @@ add_not_proven(const json_t *attempt, json_t *model, struct hf_error *err)
     if (!json_is_object(document))
         return add_sentence(list, err, "Anything: no attempt to restore this backup is on record with sound evidence.");
     if (!add_checks_not_proven(document, list, &asserted, err) ||
-        !add_reason(list, document, "", "stream", "What was written after the backup ended", err) ||
-        !add_reason(list, document, "rto_rpo", "caught_up",
-                    "That the copy follows the live server to its newest commit", err))
+        (!is_undetermined(document, "archive") &&
+         !add_reason(list, document, "", "stream", "What was written after the backup ended", err)) ||
+        (!is_undetermined(document, "caught_up") &&
+         !add_reason(list, document, "rto_rpo", "caught_up",
+                     "That the copy follows the live server to its newest commit", err)))
         return false;
     if (!asserted && !add_sentence(list, err,
                                    "That the entries themselves are right: the checks find damage and loss, not wrong "
@@ -148,6 +151,20 @@ add_not_proven(const json_t *attempt, json_t *model, struct hf_error *err)
     return add_sentence(list, err,
                         "That a recovery elsewhere takes the same time: it was measured on this appliance, with its "
                         "disks and its load.");
+}
+
+/* Then its own reason stands in the list already. */
+static bool
+is_undetermined(const json_t *document, const char *id)
+{
+    size_t index;
+    json_t *check;
+    json_array_foreach(hf_at(document, "checks"), index, check)
+    {
+        if (strcmp(hf_text_at(check, "id"), id) == 0)
+            return strcmp(hf_text_at(check, "verdict"), "not_determinable") == 0;
+    }
+    return false;
 }
 
 static bool

@@ -20,8 +20,9 @@ static const struct {
     {"damaged", "bad", "DAMAGED",
      "Stored parts of this backup are lost or altered. What they held cannot be brought back from it."},
     {"not_determined", "warn", "NOT DETERMINED",
-     "An attempt was made and could not come to a verdict, for a reason that does not lie in the backup itself. Until "
-     "another attempt passes, nobody knows whether it can be restored."},
+     "An attempt was made and could not come to a verdict: what it met proves neither that the backup is sound nor "
+     "that "
+     "it is not. Until another attempt passes, nobody knows whether it can be restored."},
     {"not_supported", "bad", "NOT SUPPORTED",
      "The newest attempt on this backup is on record, and its signed document is missing or not sound. What an older "
      "document says stands below, and may no longer hold."},
@@ -202,17 +203,21 @@ add_checks(json_t *blocks, const json_t *document, struct hf_error *err)
     static const char *const order[] = {"failed", "not_determinable", "passed"}; // the others stand further down
     const json_t *checks = hf_at(document, "checks"), *check;
     _cleanup_(hf_json_freep) json_t *rows = json_array();
-    _cleanup_(hf_buf_done) struct hf_buf more = HF_BUF_INIT(8 * HF_KIB);
-    size_t index, left_out = 0;
-    for (size_t i = 0; i < HF_LENGTH(order); i++)
+    _cleanup_(hf_buf_done) struct hf_buf more = HF_BUF_INIT(16 * HF_KIB);
+    size_t index, left_out = 0, of_kind = 0;
+    for (size_t i = 0; i < HF_LENGTH(order); i++, of_kind = 0)
         json_array_foreach(checks, index, check)
         {
             if (strcmp(hf_text_at(check, "verdict"), order[i]) != 0)
                 continue;
-            const bool room = i == 0 || json_array_size(rows) < ROWS_OF_CHECKS;
-            if (room ? !add_check(rows, check, err)
-                     : !hf_buf_printf(&more, err, "%s%s (%s)", left_out++ > 0 ? "; " : "", hf_text_at(check, "title"),
-                                      i == 2 ? "passed" : "could not be told"))
+            if (i == 0 || json_array_size(rows) < ROWS_OF_CHECKS) {
+                if (!add_check(rows, check, err))
+                    return false;
+                continue;
+            }
+            const char *before = of_kind++ > 0 ? "; " : i == 1 ? "Not determined too: " : "Passed too: ";
+            if (!hf_buf_printf(&more, err, "%s%s%s", left_out++ > 0 && of_kind == 1 ? ". " : "", before,
+                               hf_text_at(check, "title")))
                 return false;
         }
     return hf_words_heading(blocks, "What was checked", err) &&
@@ -224,7 +229,7 @@ add_checks(json_t *blocks, const json_t *document, struct hf_error *err)
                                   8, "right", 1, "title", "Took", "share", 12, "right", 1, "title", "Verdict", "share",
                                   27, "rows", rows),
                         err) &&
-           (left_out == 0 || hf_words_text(blocks, "quiet", err, "And: %s.", hf_buf_text(&more)));
+           (left_out == 0 || hf_words_text(blocks, "quiet", err, "%s.", hf_buf_text(&more)));
 }
 
 static bool
@@ -238,7 +243,8 @@ add_check(json_t *rows, const json_t *check, struct hf_error *err)
         snprintf(verdict, sizeof verdict, "\1bad\1FAILED: %.400s%s%.200s", reason, place[0] == '\0' ? "" : " at ",
                  place);
     else if (strcmp(said, "not_determinable") == 0)
-        snprintf(verdict, sizeof verdict, "\1warn\1not determined: %.300s", reason);
+        snprintf(verdict, sizeof verdict,
+                 "\1warn\1not determined, see below"); // among what is not proven, with its reason
     else
         snprintf(verdict, sizeof verdict, "%s", strcmp(said, "passed") == 0 ? "\1good\1passed" : "\1warn\1not reached");
     const char *number = hf_words_number(hf_at(check, "examined"), examined);
@@ -331,9 +337,13 @@ add_controls(json_t *blocks, const json_t *document, struct hf_error *err)
     return text.length == 0 ||
            (hf_words_heading(blocks, "Controls that this attempt speaks to", err) &&
             hf_words_text(blocks, "plain", err,
-                          "%s. One attempt is one piece of evidence; the monthly report says what the pieces show "
+                          "%s.%s One attempt is one piece of evidence; the monthly report says what the pieces show "
                           "together.",
-                          hf_buf_text(&text)));
+                          hf_buf_text(&text),
+                          strcmp(hf_text_at(document, "attempt.result"), "passed") == 0
+                              ? ""
+                              : " The attempt did not pass: single checks speak to these controls, and none is met by "
+                                "it."));
 }
 
 static bool

@@ -140,6 +140,11 @@ def evidence_says_how_the_copy_was_unwrapped_on_which_host_and_against_which_obj
     assert found["policy"]["rto_target_s"] == 3600 and found["policy"]["tier"] == "1", found["policy"]
     assert found["rto_rpo"]["rto_target_met"] is True and found["rto_rpo"]["rpo_target_met"] is True, found["rto_rpo"]
     assert found["rto_rpo"]["data_loss_window_ms"] >= 0
+    assert found["people"]["requested_by"] == pwd.getpwuid(os.getuid()).pw_name, found["people"]
+    assert len(found["restore"]["engine_sha256"]) == 64 and found["backup"]["cipher"] in (
+        "AES-256-GCM", "XChaCha20-Poly1305"), found["restore"]
+    shares = {check["id"]: check["coverage_ppm"] for check in found["checks"]}
+    assert shares["tables_read"] == shares["manifest"] == 1000000 and shares["start"] is None, shares
     assert found["head"]["site"] == "<b>Ward & Co</b>" and len(found["head"]["software"]["build"]) == 64, found["head"]
     assert found["key"] == {"chosen": "settings", "reachable": 1, "slot_id": found["key"]["slot_id"],
                             "slot_kind": "key_file", "slot_name": "server"}, found["key"]

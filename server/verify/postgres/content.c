@@ -117,10 +117,9 @@ hf_reference_check(struct look *look, PGconn *conn, const struct hf_reference *r
                              reference->name, refusal.message); // a table that does not read is another check's finding
     else if (orphans > 0)
         hf_check_cannot_tell(look->references,
-                             "%" PRId64
-                             " rows lead nowhere by %s.%s: the source holds them so although the key counts as "
-                             "checked, or one of its two tables is older than the other",
-                             orphans, look->database->name, reference->name);
+                             "rows that lead nowhere by %s.%s: %" PRId64 "; the source holds them so although the key "
+                             "counts as checked, or one of its two tables is older than the other",
+                             look->database->name, reference->name, orphans);
     pthread_mutex_unlock(&look->lock);
 }
 
