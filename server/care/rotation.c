@@ -1,6 +1,7 @@
 #include "server/care/rotation.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -9,8 +10,8 @@
 #include "server/keys/in_force.h"
 #include "server/keys/stored_keys.h"
 
-#define CACHE_FILES_MOST 65536
-#define VAULTS_MOST      65536
+#define FILES_MOST  65536 // of a vault in a folder
+#define VAULTS_MOST 65536
 
 /* Vaults that have a bundle, whether they have a log or not. */
 struct keyed_vaults {
@@ -18,6 +19,8 @@ struct keyed_vaults {
     size_t count;
 };
 
+static bool remove_journals(struct hf_backend *backend, const char *vault, uint32_t *ret_count, struct hf_error *err);
+static bool remove_files(const char *folder, const char *beginning, uint32_t *ret_count, struct hf_error *err);
 static void keyed_vaults_done(struct keyed_vaults *vaults);
 static bool list_keyed_vaults(struct hf_repository *repository, struct keyed_vaults *ret, struct hf_error *err);
 static bool note_keyed_vault(void *context, const struct hf_object_info *object, struct hf_error *err);
@@ -160,30 +163,55 @@ hf_shred_keys(struct hf_backend *backend, const struct hf_id *vault, const char 
         report.bundles++;
     }
 
+    hf_id_format(vault, text);
+    if ((cache_folder != NULL && !remove_files(cache_folder, text, &report.cache_files, err)) ||
+        !remove_journals(backend, text, &report.journals, err))
+        return false;
+    *ret = report;
+    return true;
+}
+
+/* The newest part of a stream, which no pack holds yet: <repository>/journal/<vault id>/ (server/storage/format.h). */
+static bool
+remove_journals(struct hf_backend *backend, const char *vault, uint32_t *ret_count, struct hf_error *err)
+{
+    char folder[PATH_MAX];
+    if (!hf_place_is_local(hf_backend_place(backend)))
+        return true; // a receiver needs a repository on this host
+    if (snprintf(folder, sizeof folder, "%s/journal/%s", hf_backend_place(backend), vault) >= (int)sizeof folder)
+        return hf_fail(err, HF_ERR_USAGE, "the path \"%s\" is too long", hf_backend_place(backend));
+    if (!remove_files(folder, "", ret_count, err))
+        return false;
+    if (rmdir(folder) != 0 && errno != ENOENT)
+        return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", folder);
+    return true;
+}
+
+/* Those whose names begin so; a folder that is not there has none. */
+static bool
+remove_files(const char *folder, const char *beginning, uint32_t *ret_count, struct hf_error *err)
+{
     _cleanup_(hf_strv_freep) char **names = NULL;
     size_t count = 0;
     struct hf_error missing;
-    if (cache_folder != NULL && !hf_dir_list(cache_folder, CACHE_FILES_MOST, &names, &count, &missing) &&
-        missing.kind != HF_ERR_NOT_FOUND) {
+    if (!hf_dir_list(folder, FILES_MOST, &names, &count, &missing)) {
+        if (missing.kind == HF_ERR_NOT_FOUND)
+            return true;
         if (err != NULL)
             *err = missing;
         return false;
     }
-    hf_id_format(vault, text);
     for (size_t i = 0; i < count; i++) {
-        if (strncmp(names[i], text, strlen(text)) != 0)
+        if (strncmp(names[i], beginning, strlen(beginning)) != 0)
             continue;
-        _cleanup_(hf_freep) char *path = hf_path_join(cache_folder, names[i]);
+        _cleanup_(hf_freep) char *path = hf_path_join(folder, names[i]);
         if (path == NULL)
             return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
         if (unlink(path) != 0 && errno != ENOENT)
             return hf_fail_errno(err, HF_ERR_NONE, "could not remove \"%s\"", path);
-        report.cache_files++;
+        ++*ret_count;
     }
-    if (count > 0 && !hf_dir_sync(cache_folder, err))
-        return false;
-    *ret = report;
-    return true;
+    return count == 0 || hf_dir_sync(folder, err);
 }
 
 static void

@@ -19,7 +19,7 @@
  * it.  The objects lie outside write-once storage.
  *
  * The end of a vault.  A SHRED entry first, durable; then every generation of its bundle is destroyed, and what this
- * host keeps to speed up its backups.  A SHRED in the log with a bundle beside it is a shredding that was cut off.
+ * host keeps to speed up its backups, and the journals of its stream.  A SHRED in the log with a bundle beside it is a shredding that was cut off.
  */
 #pragma once
 #include "server/repository/repository.h"
@@ -63,6 +63,7 @@ HF_MUST_CHECK bool hf_rotation_make_turn(struct hf_repository *repository, const
 struct hf_shred_report {
     uint32_t bundles;     // generations of the vault's keys that were destroyed
     uint32_t cache_files; // tag caches and notes of suspended sessions
+    uint32_t journals;    // of its stream: what was received and lay in no pack yet
 };
 /* After the SHRED entry; cache_folder may be NULL.  A second time finds nothing and is fine. */
 HF_MUST_CHECK bool hf_shred_keys(struct hf_backend *backend, const struct hf_id *vault, const char *cache_folder,

@@ -197,6 +197,11 @@ bool
 hf_show_shredded(struct hf_cli *cli, const json_t *result, struct hf_buf *out, struct hf_error *err)
 {
     (void)cli;
+    if (is_true(result, "waits"))
+        return hf_buf_printf(out, err,
+                             "Nothing is destroyed yet.  Another person has to give the same command within 7 "
+                             "days: one of ") &&
+               hf_add_plain(out, text_of(result, "confirmers"), err) && hf_buf_add_text(out, ".\n", err);
     return hf_buf_printf(out, err, "Vault %s (\"", text_of(result, "vault")) &&
            hf_add_plain(out, text_of(result, "name"), err) &&
            hf_buf_printf(out, err,
@@ -206,8 +211,7 @@ hf_show_shredded(struct hf_cli *cli, const json_t *result, struct hf_buf *out, s
            hf_add_plain(out, text_of(result, "evidence_path"), err) &&
            hf_buf_add_text(out,
                            "\n\nIt lists every wrap and kit there ever was, and what is beyond our reach: above all "
-                           "older copies of this repository.\n\"holdfast repo gc\" may now remove the packs.  There "
-                           "are no accounts of several people yet: one person's word was enough.\n",
+                           "older copies of this repository.\n\"holdfast repo gc\" may now remove the packs.\n",
                            err);
 }
 

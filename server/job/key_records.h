@@ -11,8 +11,9 @@
  *   subject "kit", id: drawn
  *     issued_at, by, root, slots [{slot, name, kind}, ...]
  *   subject "shred", id: of the vault
- *     state ("begun", "done"), name, engine, lineage, backups, bytes, by, reason, begun_at, shredded_at, evidence (id
- *     of the certificate), bundles, cache_files
+ *     state ("asked": another person has to confirm, "begun", "done"), name, engine, lineage, backups, bytes, by,
+ *     confirmed_by (or null), reason, begun_at, shredded_at, evidence (id of the certificate); while it is asked: name,
+ *     by, uid (his), reason, asked_at, evidence (null)
  *
  * A slot is what lies in the store; its record says what the store cannot: that it was there, and when it was last seen
  * to open.  Slots that somebody made or removed without a record are found and recorded as such.

@@ -12,8 +12,6 @@
 #include "base/file.h"
 #include "server/job/lock.h"
 
-static bool reads_log(const struct hf_settings *settings, uid_t uid);
-
 bool
 hf_peer_check(const struct hf_settings *settings, int fd, uid_t *ret_uid, struct hf_error *err)
 {
@@ -21,7 +19,8 @@ hf_peer_check(const struct hf_settings *settings, int fd, uid_t *ret_uid, struct
     socklen_t length = sizeof peer;
     if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not tell who is connecting");
-    if (peer.uid != geteuid() && peer.uid != 0 && !reads_log(settings, peer.uid))
+    if (peer.uid != geteuid() && peer.uid != 0 && !hf_peer_listed(settings->log_readers, peer.uid) &&
+        !hf_peer_listed(settings->shred_confirmers, peer.uid))
         return hf_fail(err, HF_ERR_DENIED, "holdfastd serves user %u and root, not user %u", (unsigned)geteuid(),
                        (unsigned)peer.uid);
     *ret_uid = peer.uid;
@@ -47,7 +46,8 @@ hf_peer_listen(const struct hf_settings *settings, const char *path, int backlog
     }
     _cleanup_(hf_closep) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
     // Who may connect besides us and root is looked at by his id: hf_peer_check().
-    mode_t before = umask(settings->log_readers == NULL ? 0177 : 0111);
+    const bool others = settings->log_readers != NULL || settings->shred_confirmers != NULL;
+    mode_t before = umask(others ? 0111 : 0177);
     bool bound = fd >= 0 && bind(fd, (const struct sockaddr *)&address, sizeof address) == 0;
     int system = errno;
     umask(before);
@@ -58,11 +58,10 @@ hf_peer_listen(const struct hf_settings *settings, const char *path, int backlog
     return true;
 }
 
-/* Is he one of the users that the setting names, separated by commas? */
-static bool
-reads_log(const struct hf_settings *settings, uid_t uid)
+bool
+hf_peer_listed(const char *users, uid_t uid)
 {
-    for (const char *at = settings->log_readers; at != NULL && *at != '\0';) {
+    for (const char *at = users; at != NULL && *at != '\0';) {
         char name[64], words[4096];
         struct passwd user, *found = NULL;
         const size_t length = strcspn(at, ",");

@@ -578,8 +578,8 @@ finish_shredding(struct hf_records *records, struct followed *followed, struct h
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a path");
     if (!hf_shred_keys(hf_repository_backend(records->repository), &followed->id, cache, &report, err))
         return false;
-    hf_log_info("the keys of vault \"%s\" are destroyed: %u bundles, %u cached files",
-                hf_id_format(&followed->id, text), report.bundles, report.cache_files);
+    hf_log_info("the keys of vault \"%s\" are destroyed: %u bundles, %u cached files, %u journals",
+                hf_id_format(&followed->id, text), report.bundles, report.cache_files, report.journals);
     hf_vault_freep(&followed->vault);
     return hf_vault_open_any(records->repository, &followed->id, &followed->vault, err) &&
            hf_vault_read(followed->vault, NULL, NULL, &followed->state, err);

@@ -12,6 +12,7 @@
 
 static void refuse_connection(int fd, const struct hf_error *why);
 static void take_request(struct hf_daemon *daemon, struct hf_client *client, const json_t *request);
+static bool may_ask(const struct hf_daemon *daemon, uid_t uid, const char *command);
 static bool read_request(const json_t *request, const char **ret_command, const json_t **ret_arguments,
                          bool *ret_detach, struct hf_error *err);
 static bool serve(struct hf_daemon *daemon, struct hf_client *client, const char *command, const json_t *arguments,
@@ -186,13 +187,24 @@ take_request(struct hf_daemon *daemon, struct hf_client *client, const json_t *r
         client->leaving = true;
         return;
     }
-    if (client->uid != geteuid() && client->uid != 0 && (strcmp(command, "log get") != 0 || detach)) {
+    if (client->uid != geteuid() && client->uid != 0 && (!may_ask(daemon, client->uid, command) || detach)) {
         hf_fail(&err, HF_ERR_DENIED, "user %u may get log with \"wal-get\" and nothing else", (unsigned)client->uid);
+        if (!hf_peer_listed(daemon->settings->log_readers, client->uid))
+            hf_fail(&err, HF_ERR_DENIED, "user %u may confirm a \"vault shred\" and nothing else",
+                    (unsigned)client->uid);
         send_error(client, &err);
         return;
     }
     if (!serve(daemon, client, command, arguments, detach, &err))
         send_error(client, &err);
+}
+
+/* Of those who are neither ourselves nor root. */
+static bool
+may_ask(const struct hf_daemon *daemon, uid_t uid, const char *command)
+{
+    return (strcmp(command, "log get") == 0 && hf_peer_listed(daemon->settings->log_readers, uid)) ||
+           (strcmp(command, "vault shred") == 0 && hf_peer_listed(daemon->settings->shred_confirmers, uid));
 }
 
 static bool

@@ -10,10 +10,12 @@
 #include "server/job/log_serve.h"
 #include "server/job/evidence.h"
 #include "server/job/key_records.h"
+#include "server/job/peer.h"
 
 #define NAMES_MOST      (HF_EVIDENCE_MOST_TEXT - 1)
 #define KITS_MOST       400 // each also needs a sentence
 #define SHREDDED_REASON "shredded"
+#define ASKED_LASTS_MS  (7 * INT64_C(86400000)) // then the first person has to ask again
 
 /* A vault as the catalog has it, while it is looked for. */
 struct wanted {
@@ -29,8 +31,10 @@ static bool find_vault(struct hf_daemon *daemon, const char *text, struct wanted
 static bool match_vault(void *context, const struct hf_vault_row *row, struct hf_error *err);
 static bool check_shredding(struct hf_daemon *daemon, const struct wanted *vault, const char *confirm,
                             struct hf_error *err);
+static bool find_second_person(struct hf_daemon *daemon, const struct wanted *vault, const json_t *arguments,
+                               bool *ret_waits, json_t **ret_asked, struct hf_error *err);
 static bool begin_record(struct hf_daemon *daemon, const struct wanted *vault, const json_t *arguments,
-                         struct hf_error *err);
+                         const json_t *asked, struct hf_error *err);
 static bool end_sessions(struct hf_daemon *daemon, const struct hf_id *vault, struct hf_error *err);
 static bool append_shred(struct hf_daemon *daemon, const struct hf_id *vault, const json_t *record,
                          struct hf_error *err);
@@ -85,12 +89,23 @@ hf_vaults_shred(struct hf_daemon *daemon, const json_t *arguments, json_t **ret_
     static const struct hf_argument known[] = {{"vault", 's', true}, {"confirm", 's', false}, {"reason", 's', false}};
     struct wanted vault = {.found = false};
     char id[HF_ID_TEXT_BYTES], path[4096];
-    _cleanup_(hf_json_freep) json_t *records = NULL;
+    _cleanup_(hf_json_freep) json_t *records = NULL, *asked = NULL;
+    bool waits;
     if (!hf_arguments_check(arguments, known, HF_LENGTH(known), err) ||
         !find_vault(daemon, json_string_value(json_object_get(arguments, "vault")), &vault, err) ||
         !check_shredding(daemon, &vault, json_string_value(json_object_get(arguments, "confirm")), err) ||
-        !hf_key_records_follow(daemon, err) || !hf_pins_tidy(daemon, err) || !end_sessions(daemon, &vault.id, err) ||
-        !begin_record(daemon, &vault, arguments, err) || !hf_key_records_load(daemon, HF_RECORD_SHRED, &records, err))
+        !find_second_person(daemon, &vault, arguments, &waits, &asked, err))
+        return false;
+    if (waits) {
+        *ret_exit = HF_EXIT_BAD_NEWS;
+        *ret_result =
+            json_pack("{s:s, s:s, s:b, s:O, s:s}", "vault", hf_id_format(&vault.id, id), "name", vault.name, "waits", 1,
+                      "by", json_object_get(asked, "by"), "confirmers", daemon->settings->shred_confirmers);
+        return *ret_result != NULL || hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the answer");
+    }
+    if (!hf_key_records_follow(daemon, err) || !hf_pins_tidy(daemon, err) || !end_sessions(daemon, &vault.id, err) ||
+        !begin_record(daemon, &vault, arguments, asked, err) ||
+        !hf_key_records_load(daemon, HF_RECORD_SHRED, &records, err))
         return false;
     json_t *record = json_object_get(records, hf_id_format(&vault.id, id));
     // The entry; then, as soon as the log is read, its keys are destroyed (records.c); then the certificate.
@@ -196,27 +211,71 @@ check_shredding(struct hf_daemon *daemon, const struct wanted *vault, const char
     return true;
 }
 
+/*
+ * With shred_confirmers the first who asks is only noted.  Whoever of the confirmers asks after him, and is somebody else,
+ * is the second; *ret_asked is then what the first one said.
+ */
+static bool
+find_second_person(struct hf_daemon *daemon, const struct wanted *vault, const json_t *arguments, bool *ret_waits,
+                   json_t **ret_asked, struct hf_error *err)
+{
+    char id[HF_ID_TEXT_BYTES], person[HF_PERSON_BYTES];
+    unsigned uid;
+    _cleanup_(hf_json_freep) json_t *records = NULL;
+    *ret_waits = false;
+    if (daemon->settings->shred_confirmers == NULL)
+        return true;
+    if (sscanf(daemon->asker, "uid %u", &uid) != 1)
+        return hf_fail(err, HF_ERR_DENIED, "only a person may ask for that");
+    if (!hf_key_records_load(daemon, HF_RECORD_SHRED, &records, err))
+        return false;
+    json_t *before = json_object_get(records, hf_id_format(&vault->id, id));
+    const int64_t now = hf_daemon_now(daemon), age = now - number_of(before, "asked_at");
+    const bool asked = before != NULL && strcmp(text_of(before, "state"), "asked") == 0 && age >= 0 &&
+                       age <= ASKED_LASTS_MS && number_of(before, "uid") != (int64_t)uid;
+    if (asked && hf_peer_listed(daemon->settings->shred_confirmers, uid)) {
+        *ret_asked = json_incref(before);
+        return true;
+    }
+    _cleanup_(hf_json_freep) json_t *record =
+        json_pack("{s:s, s:s, s:s, s:I, s:O?, s:I, s:n}", "state", "asked", "name", vault->name, "by",
+                  hf_person_name(daemon->asker, person), "uid", (json_int_t)uid, "reason",
+                  json_object_get(arguments, "reason"), "asked_at", (json_int_t)now, "evidence");
+    if (record == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a record");
+    if (!hf_key_record_put(daemon, HF_RECORD_SHRED, &vault->id, record, err))
+        return false;
+    *ret_waits = true;
+    *ret_asked = HF_TAKE(record);
+    return true;
+}
+
 /* Sealed for the appliance: who did it and why is known after the vault's own records are noise. */
 static bool
-begin_record(struct hf_daemon *daemon, const struct wanted *vault, const json_t *arguments, struct hf_error *err)
+begin_record(struct hf_daemon *daemon, const struct wanted *vault, const json_t *arguments, const json_t *asked,
+             struct hf_error *err)
 {
     char person[HF_PERSON_BYTES];
     struct hf_vault *opened;
     const struct hf_vault_state *state;
     const struct hf_id evidence = hf_id_new();
     uint64_t bytes = 0, backups = 0;
+    const json_t *reason = json_object_get(asked, "reason");
+    if (!json_is_string(reason))
+        reason = json_object_get(arguments, "reason");
+    hf_person_name(daemon->asker, person);
     if (!hf_records_vault(daemon->records, &vault->id, &opened, err) || !hf_vault_read(opened, NULL, NULL, &state, err))
         return false;
     for (size_t i = 0; i < state->backup_count; i++)
         backups += !state->backups[i].pruned;
     for (size_t i = 0; i < state->pack_count; i++)
         bytes += state->packs[i].bytes;
-    _cleanup_(hf_json_freep) json_t *record =
-        json_pack("{s:s, s:s?, s:s?, s:s?, s:I, s:I, s:s, s:O?, s:I, s:n, s:o, s:I}", "state", "begun", "name",
-                  state->name, "engine", state->engine, "lineage", state->identity, "backups", (json_int_t)backups,
-                  "bytes", (json_int_t)bytes, "by", hf_person_name(daemon->asker, person), "reason",
-                  json_object_get(arguments, "reason"), "begun_at", (json_int_t)hf_daemon_now(daemon), "shredded_at",
-                  "evidence", hf_json_id_text(&evidence), "generation", (json_int_t)hf_vault_keys(opened)->generation);
+    _cleanup_(hf_json_freep) json_t *record = json_pack(
+        "{s:s, s:s?, s:s?, s:s?, s:I, s:I, s:s, s:s?, s:O?, s:I, s:n, s:o, s:I}", "state", "begun", "name", state->name,
+        "engine", state->engine, "lineage", state->identity, "backups", (json_int_t)backups, "bytes", (json_int_t)bytes,
+        "by", asked == NULL ? person : text_of(asked, "by"), "confirmed_by", asked == NULL ? NULL : person, "reason",
+        reason, "begun_at", (json_int_t)hf_daemon_now(daemon), "shredded_at", "evidence", hf_json_id_text(&evidence),
+        "generation", (json_int_t)hf_vault_keys(opened)->generation);
     if (record == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a record");
     return hf_key_record_put(daemon, HF_RECORD_SHRED, &vault->id, record, err);
@@ -365,7 +424,7 @@ write_certificate(struct hf_daemon *daemon, const struct wanted *vault, const js
     char now[HF_TIME_TEXT_BYTES];
     const struct hf_records *records = daemon->records;
     const char *name = text_of(record, "name"), *lineage = text_of(record, "lineage"),
-               *reason = text_of(record, "reason");
+               *reason = text_of(record, "reason"), *second = text_of(record, "confirmed_by");
     hf_time_format(hf_daemon_now(daemon), now);
     json_t *head = json_pack("{s:O, s:s, s:o, s:{s:s}, s:s, s:{}}", "evidence_id", json_object_get(record, "evidence"),
                              "kind", "shred", "appliance_id", hf_json_id_text(&hf_records_signing(records)->appliance),
@@ -388,7 +447,9 @@ write_certificate(struct hf_daemon *daemon, const struct wanted *vault, const js
               hf_evidence_set_unknown(json_object_get(head, "clock"), "source", "not asked", err) &&
               hf_evidence_set_unknown(json_object_get(head, "clock"), "offset_ns", "not asked", err) &&
               hf_evidence_set_unknown(people, "ticket", "not asked for", err) &&
-              hf_evidence_set_unknown(people, "approved_by", "the appliance has no accounts of several people", err);
+              (second[0] != '\0'
+                   ? hf_json_set(people, "approved_by", json_string(second), err)
+                   : hf_evidence_set_unknown(people, "approved_by", "the settings ask for one person's word", err));
     ok = ok && (reason[0] != '\0' ? hf_json_set(people, "reason", json_string(reason), err)
                                   : hf_evidence_set_unknown(people, "reason", "none was given", err));
     ok = ok && (name[0] != '\0' ? hf_json_set(shred, "vault_name", json_string(name), err)

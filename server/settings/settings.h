@@ -95,7 +95,8 @@ struct hf_settings {
     char *repository;
     char *state;
     char *socket;
-    char *log_readers; // users besides our own who may ask for log; NULL: none
+    char *log_readers;      // users besides our own who may ask for log; NULL: none
+    char *shred_confirmers; // users one of whom has to confirm that a vault is shredded; NULL: one person is enough
     int64_t jobs_at_once;
     int64_t workers; // threads of one backup; 0: one for each processor
     int64_t compression_level;

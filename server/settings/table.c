@@ -36,6 +36,9 @@ static const struct hf_setting table[] = {
      .sentence = "Unix socket on which holdfastd listens."},
     {APPLIANCE(log_readers), .name = "log_readers", .type = HF_SETTING_TEXT,
      .sentence = "Users of this host, separated by commas, who may get log with \"wal-get\", and nothing else."},
+    {APPLIANCE(shred_confirmers), .name = "shred_confirmers", .type = HF_SETTING_TEXT,
+     .sentence = "Users of this host, separated by commas: one of them, and not the one who asked, must give \"vault "
+                 "shred\" as well before a vault is shredded.  Without it one person is enough."},
     {APPLIANCE(jobs_at_once), .name = "jobs_at_once", .type = HF_SETTING_COUNT, .fallback = "2", .least = 1, .most = 64,
      .unit = "jobs", .sentence = "How many jobs may run at the same time; further ones wait."},
     {APPLIANCE(workers), .name = "workers", .type = HF_SETTING_COUNT, .fallback = "0", .least = 0, .most = 256,

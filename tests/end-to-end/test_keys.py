@@ -2,6 +2,7 @@
 """test_keys.py - keys as a person handles them: slots of every kind, drills, rotation, kits, and the end of a vault."""
 import json
 import os
+import pwd
 import re
 import shutil
 import subprocess
@@ -11,10 +12,12 @@ import time
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(here, "../support"))
 sys.path.insert(0, here)
-from appliance import HOLDFAST, SOURCE, Appliance, Cluster, folder, processes, write  # noqa: E402
+from appliance import BUILD, HOLDFAST, SOURCE, Appliance, Cluster, folder, processes, wait_for, write  # noqa: E402
 from tap import run, test  # noqa: E402
 
 READER = os.path.join(SOURCE, "tests/reader/holdfast_reader.py")
+HOLDFASTD = os.path.join(BUILD, "holdfastd")
+ME = pwd.getpwuid(os.geteuid()).pw_name
 
 source = Cluster()
 source.sql("CREATE TABLE people AS SELECT i AS id, md5(i::text) AS name FROM generate_series(1, 5000) i")
@@ -272,6 +275,12 @@ def no_secret_is_in_a_command_line_an_environment_or_a_log():
         write(main.settings, settings)
 
 
+def by_nobody(settings, *words):
+    return subprocess.run([HOLDFAST, "--json", "--settings", settings, *words], capture_output=True, text=True,
+                          stdin=subprocess.DEVNULL, timeout=120, user=pwd.getpwnam("nobody").pw_uid, group=65534,
+                          extra_groups=[], cwd="/")
+
+
 @test
 def a_shredded_vault_opens_no_more_and_leaves_a_certificate():
     other = Cluster()
@@ -284,7 +293,40 @@ def a_shredded_vault_opens_no_more_and_leaves_a_certificate():
     main.bad(2, "vault", "shred", "clinic", "--confirm", vault[::-1], says="must be confirmed")
     kept = os.listdir(os.path.join(main.repository, "vaults", vault))
     assert any(name.startswith("keys-") for name in kept)
-    shredded = main.good("vault", "shred", "clinic", "--confirm", vault, "--reason", "the contract ended")
+    journals = os.path.join(main.repository, "journal", vault)
+    os.makedirs(journals, exist_ok=True)
+    write(os.path.join(journals, "0000000000000001-" + 32 * "a"), "what was received and lies in no pack yet")
+    write(os.path.join(main.repository, "journal", "of-another"), "stays")
+
+    # Two persons: the one who asks, and another of those whom the settings name.
+    main.end_daemon()
+    settings = open(main.settings, encoding="utf-8").read()
+    place = folder("open", 0o755)
+    write(main.settings, f"socket: {place}/holdfastd.sock\nshred_confirmers: nobody\n" + settings)
+    daemon = subprocess.Popen([HOLDFASTD, "--settings", main.settings], stderr=subprocess.DEVNULL)
+    try:
+        wait_for("the daemon", lambda: os.path.exists(os.path.join(place, "holdfastd.sock")), 60)
+        # What a daemon does by itself when it begins, such as a scrub, keeps a shredding away.
+        wait_for("no job", lambda: all(job["state"] not in ("queued", "running")
+                                       for job in main.good("job", "list")["jobs"]), 60)
+        for _ in range(2):  # one person's word is one person's word, however often
+            asked = main.bad(3, "vault", "shred", "clinic", "--confirm", vault, "--reason", "the contract ended").json
+            assert asked["waits"] and asked["confirmers"] == "nobody", asked
+        assert kept == os.listdir(os.path.join(main.repository, "vaults", vault))
+        readable = write(os.path.join(place, "holdfast.yaml"), open(main.settings, encoding="utf-8").read(), 0o644)
+        assert "nothing else" in by_nobody(readable, "backups").stderr
+        assert by_nobody(readable, "vault", "shred", "clinic", "--confirm", vault[::-1]).returncode == 2
+        done = by_nobody(readable, "vault", "shred", vault, "--confirm", vault)
+        assert done.returncode == 0, done
+        shredded = json.loads(done.stdout)
+    finally:
+        daemon.terminate()
+        daemon.wait(60)
+        write(main.settings, settings)
+    assert not os.path.exists(journals) and os.listdir(os.path.join(main.repository, "journal")) == ["of-another"]
+    people = json.load(open(shredded["evidence_path"], encoding="utf-8"))["people"]
+    assert people["approved_by"] == "nobody" and people["requested_by"] == ME, people
+    assert people["reason"] == "the contract ended", people
     assert not any(name.startswith("keys-") for name in os.listdir(os.path.join(main.repository, "vaults", vault)))
     assert not any(name.startswith(vault) for name in os.listdir(os.path.join(main.state, "cache")))
 
