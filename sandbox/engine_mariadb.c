@@ -7,12 +7,15 @@
 
 #include "base/file.h"
 #include "base/process.h"
+#include "sandbox/build.h"
 
 #define EMPTY              "/empty"   // inside: where plugins would lie
 #define PLUGINS            "/plugins" // inside: where the one for keys lies
 #define KEY_PLUGIN         "file_key_management.so"
 #define KEY_FILE           "keys"
 #define KEY_PASSWORD       "key-password"
+#define KEY_OPTIONS        "prepare.cnf"      // what the prepare step takes from an option file alone
+#define KEY_OPTIONS_FLAT   "prepare-flat.cnf" // the same at L1
 #define VERSION_TIMEOUT_MS 10000
 #define SERVER_ID_OPTION   "--server-id=4294967295"
 #define COMPLETED          "completed OK!"
@@ -82,14 +85,19 @@ static bool list(const struct hf_mariadb_settings *settings, bool server, struct
                  struct hf_error *err);
 static bool list_keys(const struct hf_mariadb_settings *settings, const struct hf_mariadb_programs *programs,
                       struct hf_sandbox_root *root, struct hf_error *err);
+static bool put_key_options(const struct hf_mariadb_settings *settings, const char *places_settings, const char *name,
+                            struct hf_sandbox_root *root, struct hf_error *err);
 static bool command_prepare(const void *settings, const struct hf_sandbox_places *places,
                             struct hf_sandbox_command *command, struct hf_error *err);
 static bool command_server(const void *settings, const struct hf_sandbox_places *places,
                            struct hf_sandbox_command *command, struct hf_error *err);
-static bool add_program(const char *program, const struct hf_sandbox_places *places, struct hf_sandbox_command *command,
-                        struct hf_error *err);
+static bool add_program(const char *program, const char *options, const struct hf_sandbox_places *places,
+                        struct hf_sandbox_command *command, struct hf_error *err);
 static bool add_layout(const struct hf_mariadb_settings *settings, struct hf_sandbox_command *command,
                        struct hf_error *err);
+static bool add_plugin_folder(const struct hf_mariadb_settings *settings, const struct hf_mariadb_programs *programs,
+                              const struct hf_sandbox_places *places, struct hf_sandbox_command *command,
+                              struct hf_error *err);
 static bool add_plugins(const struct hf_mariadb_settings *settings, const struct hf_mariadb_programs *programs,
                         const struct hf_sandbox_places *places, struct hf_sandbox_command *command,
                         struct hf_error *err);
@@ -244,7 +252,30 @@ list_keys(const struct hf_mariadb_settings *settings, const struct hf_mariadb_pr
     return hf_sandbox_root_add(root, HF_LAUNCH_RUN, module, PLUGINS "/" KEY_PLUGIN, err) &&
            hf_sandbox_root_add_setting(root, KEY_FILE, settings->keys->file, err) &&
            (settings->keys->password == NULL ||
-            hf_sandbox_root_add_setting(root, KEY_PASSWORD, settings->keys->password, err));
+            hf_sandbox_root_add_setting(root, KEY_PASSWORD, settings->keys->password, err)) &&
+           put_key_options(settings, HF_SANDBOX_SETTINGS, KEY_OPTIONS, root, err) &&
+           put_key_options(settings, root->settings_folder, KEY_OPTIONS_FLAT, root, err);
+}
+
+/*
+ * mariadb-backup knows no options of plugins on its command line.  Which plugin to load it takes from the copy's
+ * backup-my.cnf (hf_mariadb_make_ready), and that only without --no-defaults; what the plugin is told, from here.
+ */
+static bool
+put_key_options(const struct hf_mariadb_settings *settings, const char *places_settings, const char *name,
+                struct hf_sandbox_root *root, struct hf_error *err)
+{
+    const struct hf_mariadb_keys *keys = settings->keys;
+    _cleanup_(hf_buf_done) struct hf_buf text = HF_BUF_INIT(16 * HF_KIB);
+    return hf_buf_printf(&text, err,
+                         "[mysqld]\n"
+                         "file_key_management_filename=%s/" KEY_FILE "\n",
+                         places_settings) &&
+           (keys->password == NULL ||
+            hf_buf_printf(&text, err, "file_key_management_filekey=FILE:%s/" KEY_PASSWORD "\n", places_settings)) &&
+           (keys->algorithm == NULL ||
+            hf_buf_printf(&text, err, "file_key_management_encryption_algorithm=%s\n", keys->algorithm)) &&
+           hf_sandbox_root_add_setting(root, name, hf_buf_text(&text), err);
 }
 
 static bool
@@ -258,6 +289,9 @@ command_prepare(const void *engine_settings, const struct hf_sandbox_places *pla
     const uint64_t memory = settings->buffer_pool_bytes == 0 ? USUAL_BUFFERS : settings->buffer_pool_bytes;
     return hf_mariadb_find(settings->series, settings->packages, &programs, err) &&
            add_program(programs.backup + (places->flat || settings->packages == NULL ? 0 : strlen(settings->packages)),
+                       settings->keys == NULL ? NULL
+                       : places->flat         ? KEY_OPTIONS_FLAT
+                                              : KEY_OPTIONS,
                        places, command, err) &&
            hf_sandbox_command_argument(command, err, "--prepare") &&
            hf_sandbox_command_argument(command, err, "--target-dir=%s", places->data) &&
@@ -267,7 +301,7 @@ command_prepare(const void *engine_settings, const struct hf_sandbox_places *pla
            hf_sandbox_command_argument(command, err, "--innodb-flush-method=%s",
                                        settings->durable ? "fsync" : "nosync") &&
            hf_sandbox_command_argument(command, err, "--open-files-limit=1000") && add_layout(settings, command, err) &&
-           add_plugins(settings, &programs, places, command, err) &&
+           add_plugin_folder(settings, &programs, places, command, err) &&
            hf_sandbox_command_variable(command, err, "TZ=UTC");
 }
 
@@ -281,7 +315,7 @@ command_server(const void *engine_settings, const struct hf_sandbox_places *plac
         return hf_fail(err, HF_ERR_USAGE, "MariaDB needs a data directory");
     if (!hf_mariadb_find(settings->series, settings->packages, &programs, err) ||
         !add_program(programs.server + (places->flat || settings->packages == NULL ? 0 : strlen(settings->packages)),
-                     places, command, err) ||
+                     NULL, places, command, err) ||
         !add_places(places, command, err))
         return false;
     for (size_t i = 0; i < HF_LENGTH(forced); i++) {
@@ -298,15 +332,16 @@ command_server(const void *engine_settings, const struct hf_sandbox_places *plac
     return hf_sandbox_command_variable(command, err, "TZ=UTC");
 }
 
-/* --no-defaults counts as the first argument only. */
+/* Where options come from counts as the first argument only; `options`: a file of our settings, NULL: no file at all. */
 static bool
-add_program(const char *program, const struct hf_sandbox_places *places, struct hf_sandbox_command *command,
-            struct hf_error *err)
+add_program(const char *program, const char *options, const struct hf_sandbox_places *places,
+            struct hf_sandbox_command *command, struct hf_error *err)
 {
-    (void)places;
     return hf_sandbox_command_program(command, program, err) &&
            hf_sandbox_command_argument(command, err, "%s", program) &&
-           hf_sandbox_command_argument(command, err, "--no-defaults");
+           (options == NULL
+                ? hf_sandbox_command_argument(command, err, "--no-defaults")
+                : hf_sandbox_command_argument(command, err, "--defaults-file=%s/%s", places->settings, options));
 }
 
 /* Another size of the log would make the server write a new one, as large as that. */
@@ -327,14 +362,24 @@ add_layout(const struct hf_mariadb_settings *settings, struct hf_sandbox_command
 
 /* At L1 there is no folder that holds nothing: ours with the settings holds no library. */
 static bool
+add_plugin_folder(const struct hf_mariadb_settings *settings, const struct hf_mariadb_programs *programs,
+                  const struct hf_sandbox_places *places, struct hf_sandbox_command *command, struct hf_error *err)
+{
+    if (settings->keys == NULL)
+        return hf_sandbox_command_argument(command, err, "--plugin-dir=%s", places->flat ? places->settings : EMPTY);
+    return hf_sandbox_command_argument(command, err, "--plugin-dir=%s", places->flat ? programs->plugins : PLUGINS);
+}
+
+static bool
 add_plugins(const struct hf_mariadb_settings *settings, const struct hf_mariadb_programs *programs,
             const struct hf_sandbox_places *places, struct hf_sandbox_command *command, struct hf_error *err)
 {
     const struct hf_mariadb_keys *keys = settings->keys;
+    if (!add_plugin_folder(settings, programs, places, command, err))
+        return false;
     if (keys == NULL)
-        return hf_sandbox_command_argument(command, err, "--plugin-dir=%s", places->flat ? places->settings : EMPTY);
-    return hf_sandbox_command_argument(command, err, "--plugin-dir=%s", places->flat ? programs->plugins : PLUGINS) &&
-           hf_sandbox_command_argument(command, err, "--plugin-load-add=" KEY_PLUGIN) &&
+        return true;
+    return hf_sandbox_command_argument(command, err, "--plugin-load-add=" KEY_PLUGIN) &&
            hf_sandbox_command_argument(command, err, "--file-key-management-filename=%s/" KEY_FILE, places->settings) &&
            (keys->password == NULL ||
             hf_sandbox_command_argument(command, err, "--file-key-management-filekey=FILE:%s/" KEY_PASSWORD,

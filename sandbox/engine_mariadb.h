@@ -20,12 +20,14 @@
 
 /*
  * How the source's InnoDB laid its files out, from the backup's backup-my.cnf.  Lines "name=value"; sections, comments
- * and names that are not here are passed over (plugin_load is one of them).
+ * and names that are not here are passed over.
  *   innodb_page_size          4096, 8192, 16384, 32768 or 65536
  *   innodb_data_file_path     name:size[:autoextend[:max:size]];... with plain names: no folder, no raw device
  *   innodb_log_file_size      bytes, 1 MiB to 512 GiB
  *   innodb_undo_tablespaces   0 to 127
  *   innodb_checksum_algorithm crc32, full_crc32, innodb, none, or one of these with strict_ in front
+ *   plugin_load               the part before '=' alone, which is never loaded by its name: the plugin that had the keys
+ *   file_key_management_encryption_algorithm   aes_cbc or aes_ctr
  */
 struct hf_mariadb_layout {
     uint32_t page_bytes;
@@ -33,6 +35,8 @@ struct hf_mariadb_layout {
     uint64_t log_file_bytes;
     char data_file_path[HF_MARIADB_PATHS_BYTES];
     char checksum_algorithm[32];
+    char key_plugin[64]; // of encrypted tables: [A-Za-z0-9_], "another" for what is no such name; "": none
+    bool key_counter;    // it enciphers with AES-CTR, not AES-CBC
 };
 
 #define HF_MARIADB_OPTIONS_MOST (64 * 1024) // bytes of a backup-my.cnf

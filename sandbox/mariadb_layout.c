@@ -39,6 +39,8 @@ static const char *const stale[] = {"master.info",
                                     "debian-10.11.flag",
                                     "xtrabackup_slave_info"};
 
+static const char plugin_letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_";
+
 static bool take_line(struct hf_mariadb_layout *layout, const char *line, size_t number, struct hf_error *err);
 static bool take_lsn(const char *text, uint64_t *ret);
 static bool parse_number(const char *text, uint64_t least, uint64_t most, uint64_t *ret);
@@ -111,6 +113,9 @@ hf_mariadb_make_ready(const char *data, const struct hf_mariadb_layout *layout, 
                          "innodb_undo_tablespaces=%u\n",
                          layout->checksum_algorithm, layout->data_file_path, (unsigned long long)layout->log_file_bytes,
                          layout->page_bytes, layout->undo_tablespaces) &&
+           // Which plugin, the tool reads here alone; what the plugin is told, from its own option file.
+           (strcmp(layout->key_plugin, "file_key_management") != 0 ||
+            hf_buf_add_text(&text, "plugin_load=file_key_management=file_key_management.so\n", err)) &&
            hf_file_publish(path, hf_buf_text(&text), text.length, 0600, HF_PUBLISH_EXCLUSIVE, err);
 }
 
@@ -166,6 +171,14 @@ take_line(struct hf_mariadb_layout *layout, const char *line, size_t number, str
         fine = is_checksum_algorithm(text);
         if (fine)
             snprintf(layout->checksum_algorithm, sizeof layout->checksum_algorithm, "%s", text);
+    } else if (length == 11 && memcmp(line, "plugin_load", 11) == 0) {
+        const size_t name = strspn(text, plugin_letters);
+        const bool plain = name > 0 && name < sizeof layout->key_plugin && text[name] == '=';
+        snprintf(layout->key_plugin, sizeof layout->key_plugin, "%.*s", plain ? (int)name : 7,
+                 plain ? text : "another");
+    } else if (length == 40 && memcmp(line, "file_key_management_encryption_algorithm", 40) == 0) {
+        layout->key_counter = strcmp(text, "aes_ctr") == 0;
+        fine = layout->key_counter || strcmp(text, "aes_cbc") == 0;
     }
     return fine || hf_fail(err, HF_ERR_CORRUPT, "line %zu of \"" OPTIONS "\" has a value that \"%.*s\" cannot have",
                            number, (int)length, line);

@@ -33,7 +33,7 @@ static const struct hf_sandbox_limits default_limits = {
 };
 
 static const struct hf_sandbox_places inside = {
-    .data = "/data", .socket = "/run/socket", .memory = "/tmp", .settings = "/settings"};
+    .data = "/data", .socket = "/run/socket", .memory = "/tmp", .settings = HF_SANDBOX_SETTINGS};
 
 static const char *const end_names[] = {"running",     "exited",    "stopped",  "over_wall",
                                         "over_memory", "over_disk", "over_log", "broken"};

@@ -24,6 +24,8 @@
 struct hf_sandbox;      // a running one
 struct hf_sandbox_root; // what an engine fills: the files and folders it needs
 
+#define HF_SANDBOX_SETTINGS "/settings" // places.settings, but at level L1
+
 /* Where things lie, as the engine sees them: inside, or on the host at level L1. */
 struct hf_sandbox_places {
     const char *data;     // the restored folder; writable

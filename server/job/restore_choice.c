@@ -18,7 +18,8 @@ hf_restore_choose(struct hf_daemon *daemon, struct hf_job *job, struct hf_restor
 {
     struct hf_restore_starts starts;
     enum hf_backup_state state;
-    _cleanup_(hf_json_freep) json_t *request = json_object(), *to_reach = NULL, *from = NULL;
+    _cleanup_(hf_json_freep) json_t *request = json_object(), *to_reach = NULL, *from = NULL, *source = NULL;
+    struct hf_error unknown;
     if (request == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
     if (!hf_restore_target_parse(hf_job_arguments(job), ret_moment, err) ||
@@ -26,6 +27,11 @@ hf_restore_choose(struct hf_daemon *daemon, struct hf_job *job, struct hf_restor
         !hf_restore_starts_to_json(&starts, &from, err) || !hf_restore_target_to_json(ret_moment, &to_reach, err) ||
         !hf_json_set(request, "target", HF_TAKE(to_reach), err) ||
         !hf_json_set(request, "starts", HF_TAKE(from), err) ||
+        // Of a source that was removed nothing is known but its backups.
+        !hf_json_set(request, "source",
+                     hf_daemon_describe_source(daemon, hf_job_subject(job), &source, &unknown) ? HF_TAKE(source)
+                                                                                               : json_null(),
+                     err) ||
         !hf_json_set(request, "vault", hf_json_id_text(&starts.vault), err) ||
         !hf_json_set(request, "state", json_string(hf_backup_state_name(state)), err))
         return false;

@@ -30,7 +30,8 @@ hf_restore_work_begin(struct hf_worker *worker, const json_t *request, struct hf
         return false;
     options->finish = write_rest;
     options->finish_context = work;
-    if (!hf_open_repository(worker, &work->vault, &work->opened, err) ||
+    if (!hf_job_table_keys(json_object_get(request, "source"), &work->table_keys, err) ||
+        !hf_open_repository(worker, &work->vault, &work->opened, err) ||
         !find_start(work, &starts, options, relay, err) ||
         !hf_restore_plan(work->opened.vault, &work->backup, options, &work->plan, &work->size, err))
         return false;
@@ -60,6 +61,7 @@ hf_restore_work_write(struct hf_worker *worker, struct hf_restore_work *work, co
         .target = target,
         .server_version = work->shared.server_version,
         .packages = (const char *const *)settings->sandbox.postgres_prefixes,
+        .table_keys = work->table_keys == NULL ? NULL : hf_table_keys_text(work->table_keys),
         .memory_bytes = (uint64_t)settings->sandbox.memory,
         .phase_ms = (uint64_t)settings->sandbox.phase_ms,
         .owner_uid = options->owner ? options->uid : geteuid(),
@@ -89,6 +91,7 @@ hf_restore_configuration(const char *target, char ret[static HF_RESTORE_BESIDE_B
 void
 hf_restore_work_done(struct hf_restore_work *work)
 {
+    hf_table_keys_freep(&work->table_keys);
     if (work->moments != NULL)
         work->moments->done(work);
     hf_archive_freep(&work->archive);

@@ -10,6 +10,7 @@
 #pragma once
 #include "server/job/open_repository.h"
 #include "server/job/restore_target.h"
+#include "server/job/table_keys.h"
 #include "server/restore/configure.h"
 #include "server/restore/engine.h"
 #include "server/restore/restore.h"
@@ -24,6 +25,7 @@ struct hf_restore_work {
     struct hf_shared_facts shared;
     const struct hf_restore_engine *engine;
     const struct hf_moments *moments;
+    struct hf_table_keys *table_keys; // of the source's encrypted tables; NULL: none are known
     struct hf_restore_target moment;
     bool proven; // the way to the moment is; false when none was asked for
     struct hf_restore_plan *plan;

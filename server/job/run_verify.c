@@ -17,6 +17,7 @@
 #include "server/job/evidence.h"
 #include "server/job/key_turns.h"
 #include "server/job/open_repository.h"
+#include "server/job/table_keys.h"
 #include "server/verify/verify.h"
 
 #define MEMORY_MOST (4 * HF_GIB) // of this process: whoever answers from the sandbox does not decide that
@@ -34,7 +35,8 @@ static bool find_backup(struct hf_daemon *daemon, struct hf_job *job, struct cho
 static bool limit_memory(struct hf_error *err);
 static void open_runner(struct hf_worker *worker, struct hf_runner **ret);
 static bool fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned processors,
-                         struct hf_verify_options *ret, struct hf_assertions *ret_assertions, struct hf_error *err);
+                         struct hf_verify_options *ret, struct hf_assertions *ret_assertions,
+                         struct hf_table_keys **ret_keys, struct hf_error *err);
 static bool unlock(struct hf_worker *worker, const json_t *request, struct hf_open_repository *ret, json_t **ret_failed,
                    struct hf_error *err);
 static bool answer_unopened(struct hf_worker *worker, const struct hf_error *why, json_t **ret, struct hf_error *err);
@@ -87,6 +89,7 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
     struct hf_verify_options options;
     struct hf_verify_outcome outcome;
     struct hf_assertions assertions;
+    _cleanup_(hf_table_keys_freep) struct hf_table_keys *table_keys = NULL;
     struct hf_error unopened;
     _cleanup_(hf_open_repository_done) struct hf_open_repository opened = {0};
     struct hf_id backup, vault;
@@ -112,7 +115,7 @@ hf_verify_job_run(struct hf_worker *worker, const json_t *request, json_t **ret_
         return answer_unopened(worker, &unopened, ret_result, err);
     if (!hf_vault_open(opened.repository, &vault, &opened.vault, err) || !limit_memory(err) ||
         !hf_uid_claim(&uid, &uid_lock, err) ||
-        !fill_options(worker, source, uid, (unsigned)processors, &options, &assertions, err))
+        !fill_options(worker, source, uid, (unsigned)processors, &options, &assertions, &table_keys, err))
         return false;
     _cleanup_(hf_progress_relay_stop) struct hf_progress_relay relay;
     hf_progress_relay_start(&relay, worker);
@@ -290,7 +293,8 @@ open_runner(struct hf_worker *worker, struct hf_runner **ret)
 
 static bool
 fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned processors,
-             struct hf_verify_options *ret, struct hf_assertions *ret_assertions, struct hf_error *err)
+             struct hf_verify_options *ret, struct hf_assertions *ret_assertions, struct hf_table_keys **ret_keys,
+             struct hf_error *err)
 {
     const struct hf_settings *settings = hf_worker_settings(worker);
     const json_t *of_source = json_object_get(source, "settings");
@@ -299,9 +303,10 @@ fill_options(struct hf_worker *worker, const json_t *source, uid_t uid, unsigned
     const char *name;
     if (!hf_json_string(source, "name", "the request", &name, err) ||
         !hf_source_settings_from_json(name, of_source, &own, err) ||
-        !hf_assertions_parse(own->assertions, ret_assertions, err))
+        !hf_assertions_parse(own->assertions, ret_assertions, err) || !hf_job_table_keys(source, ret_keys, err))
         return false;
     *ret = (struct hf_verify_options){
+        .table_keys = *ret_keys,
         .streamed = own->stream,
         .catch_up_ms = (uint64_t)own->catch_up_ms,
         .scratch_folder = settings->scratch.folder,

@@ -206,6 +206,8 @@ hf_worker_source_open(const json_t *described, struct hf_worker_source *ret, str
                                               .tool = source.settings->backup_tool,
                                               .tool_host = source.settings->ssh,
                                               .tool_conninfo = source.settings->tool_connection,
+                                              .table_keys = source.settings->table_keys,
+                                              .table_keys_password = source.settings->table_keys_password,
                                               .longest_outage_ms = source.settings->longest_outage_ms};
     const char *identity = json_string_value(json_object_get(described, "identity"));
     snprintf(source.identity, sizeof source.identity, "%s", identity == NULL ? "" : identity);

@@ -33,6 +33,7 @@ struct hf_restore_completion {
     const char *target;         // where the files will lie at last: for that option file
     const char *server_version; // as the backup's facts have it
     const char *const *packages; // more folders with server binaries, ends with NULL; NULL: the host's only
+    const char *table_keys;      // of encrypted tables, as the engine's plugin takes them; or NULL
     const char *launcher;        // holdfast-sandbox; NULL: found
     enum hf_sandbox_level lowest;
     uint64_t memory_bytes; // of the sandbox; 0: its default

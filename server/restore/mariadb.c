@@ -15,9 +15,12 @@
 #define LOG_MOST      (32 * HF_MIB)
 #define LOOK_EVERY_MS 100
 #define WORDS_BYTES   200
+#define KEY_PLUGIN    "file_key_management"
 
 static bool able(const struct hf_restore_completion *completion, struct hf_error *err);
 static bool complete(const struct hf_restore_completion *completion, struct hf_error *err);
+static bool check_keys(const struct hf_restore_completion *completion, const struct hf_mariadb_layout *layout,
+                       struct hf_error *err);
 static bool put_configuration(const struct hf_restore_completion *completion, const struct hf_mariadb_layout *layout,
                               struct hf_error *err);
 static bool apply_log(const struct hf_restore_completion *completion, const struct hf_mariadb_settings *settings,
@@ -56,13 +59,34 @@ complete(const struct hf_restore_completion *completion, struct hf_error *err)
     struct hf_mariadb_settings settings = {.series = series, .buffer_pool_bytes = BUFFER_POOL, .durable = true};
     if (!hf_mariadb_series(completion->server_version, series))
         return hf_fail(err, HF_ERR_CORRUPT, "the backup is of no version of MariaDB");
-    return hf_mariadb_find_among(series, completion->packages, &settings.packages, err) &&
-           hf_mariadb_read_layout(completion->folder, &settings.layout, err) &&
-           hf_mariadb_read_last_lsn(completion->folder, &last_lsn, err) &&
+    const struct hf_mariadb_keys keys = {.file = completion->table_keys, .algorithm = "aes_ctr"};
+    const struct hf_mariadb_keys block_keys = {.file = completion->table_keys, .algorithm = "aes_cbc"};
+    if (!hf_mariadb_find_among(series, completion->packages, &settings.packages, err) ||
+        !hf_mariadb_read_layout(completion->folder, &settings.layout, err) ||
+        !check_keys(completion, &settings.layout, err))
+        return false;
+    if (settings.layout.key_plugin[0] != '\0')
+        settings.keys = settings.layout.key_counter ? &keys : &block_keys;
+    return hf_mariadb_read_last_lsn(completion->folder, &last_lsn, err) &&
            put_configuration(completion, &settings.layout, err) &&
            hf_mariadb_make_ready(completion->folder, &settings.layout, err) &&
            apply_log(completion, &settings, last_lsn, err) && clean(completion->folder, err) &&
            (completion->replay == NULL || replay(completion, &settings, err));
+}
+
+/* Wrong ones are found out by the tool, which cannot apply the log then. */
+static bool
+check_keys(const struct hf_restore_completion *completion, const struct hf_mariadb_layout *layout, struct hf_error *err)
+{
+    if (layout->key_plugin[0] == '\0' ||
+        (strcmp(layout->key_plugin, KEY_PLUGIN) == 0 && completion->table_keys != NULL))
+        return true;
+    if (strcmp(layout->key_plugin, KEY_PLUGIN) != 0)
+        return hf_fail(err, HF_ERR_USAGE,
+                       "the source had the keys of its tables from the plugin \"%s\": only \"" KEY_PLUGIN "\" is known",
+                       layout->key_plugin);
+    hf_fail(err, HF_ERR_USAGE, "the source had keys of encrypted tables, and its settings name no file with them");
+    return hf_fail_hint(err, "Set table_keys of the source to the file that file_key_management_filename named there.");
 }
 
 /*
@@ -96,6 +120,14 @@ put_configuration(const struct hf_restore_completion *completion, const struct h
                          "event-scheduler=OFF\n",
                          completion->configuration, completion->target, layout->page_bytes, layout->data_file_path,
                          layout->undo_tablespaces) &&
+           (layout->key_plugin[0] == '\0' ||
+            hf_buf_printf(
+                &text, err,
+                "plugin_load_add=" KEY_PLUGIN "\n"
+                "file_key_management_encryption_algorithm=%s\n"
+                "# The keys are not in the backup: set this to their file, which the server's user can read.\n"
+                "#file_key_management_filename=\n",
+                layout->key_counter ? "aes_ctr" : "aes_cbc")) &&
            hf_file_publish(options, hf_buf_text(&text), text.length, 0644, HF_PUBLISH_EXCLUSIVE, err) &&
            (geteuid() != 0 ||
             hf_tree_give(completion->configuration, completion->owner_uid, completion->owner_gid, err));

@@ -78,6 +78,8 @@ struct hf_source_settings {
     char *backup_tool;         // its name or path there; NULL: the engine's usual one
     char *ssh;                 // [user@]host[:port] of that host; NULL: the program runs here
     char *tool_connection;     // how the program reaches the server from there; NULL: as "connection"
+    char *table_keys;          // file with the keys of encrypted tables (mariadb/table_keys.h); or NULL
+    char *table_keys_password; // file with the password of that file; NULL: it is not sealed
     int64_t longest_outage_ms; // the server's log must wait for us that long; 0: nobody looks
 };
 

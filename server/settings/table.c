@@ -216,6 +216,11 @@ static const struct hf_setting table[] = {
      .sentence = "Name or path of the program that copies the files of MariaDB or MySQL."},
     {SOURCE(tool_connection), .name = "tool_connection", .type = HF_SETTING_TEXT, .computed = "the same as connection",
      .sentence = "How that program reaches the server from the host where it runs: host, port, socket, user."},
+    {SOURCE(table_keys), .name = "table_keys", .type = HF_SETTING_PATH,
+     .sentence = "File with the keys of MariaDB's encrypted tables, as file_key_management_filename of the server, "
+                 "readable only by the user who runs holdfastd: proofs and restores need it, backups do not hold it."},
+    {SOURCE(table_keys_password), .name = "table_keys_password", .type = HF_SETTING_PATH,
+     .sentence = "File that holds the password of table_keys alone (the server's file_key_management_filekey)."},
     {SOURCE(longest_outage_ms), .name = "longest_outage", .type = HF_SETTING_DURATION, .can_be_off = true,
      .fallback = "1d", .least = MINUTE_MS, .most = 366 * DAY_MS,
      .sentence = "Longest time this appliance may be away without a gap: the doctor looks whether the server keeps its "

@@ -40,9 +40,10 @@ struct hf_source_target {
     const char *stream_slot;          // slot of its stream; NULL: its log is not received as it is written
     uint32_t newest_timeline;         // of its log that we have; a server on an older one was left behind; 0: not known
     /* For engines whose backups are made by a program on the database's host. */
-    const char *tool;          // its name or path there; NULL: the engine's usual one
-    const char *tool_host;     // [user@]host[:port] to reach by ssh; NULL: it runs here
-    const char *tool_conninfo; // how the program reaches the server from there; NULL: conninfo
+    const char *tool;                             // its name or path there; NULL: the engine's usual one
+    const char *tool_host;                        // [user@]host[:port] to reach by ssh; NULL: it runs here
+    const char *tool_conninfo;                    // how the program reaches the server from there; NULL: conninfo
+    const char *table_keys, *table_keys_password; // files with the keys of encrypted tables, for the doctor; or NULL
     int64_t longest_outage_ms; // the log must wait for us that long; 0: nothing is asked of the server
 };
 

@@ -47,6 +47,7 @@ struct hf_verify_options {
     bool streamed;                          // the source's log is received as it is written
     const struct hf_source_target *live;    // the source itself, to ask where it stands; NULL: nobody may be asked
     uint64_t catch_up_ms;                   // how long the copy may take to get there; 0: it is not asked for
+    const struct hf_table_keys *table_keys; // of encrypted tables, as their owner keeps them; or NULL
     const struct hf_assertions *assertions; // or NULL; borrowed until the outcome is done
     const atomic_bool *cancel;              // or NULL
     const char *_Atomic *phase;             // for progress; or NULL

@@ -22,6 +22,7 @@ LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     assert(layout.page_bytes >= 4096 && layout.page_bytes <= 65536 && layout.undo_tablespaces <= 127);
     assert(strpbrk(layout.data_file_path, "/ \t=,'\"\\\n") == NULL &&
            strpbrk(layout.checksum_algorithm, "/ =") == NULL);
+    assert(strlen(layout.key_plugin) < sizeof layout.key_plugin && strpbrk(layout.key_plugin, "/= .\"'\n") == NULL);
     assert(strstr(layout.data_file_path, "raw") == NULL || strchr(layout.data_file_path, ':') != NULL);
     const int length = snprintf(
         text, sizeof text,

@@ -47,6 +47,7 @@ HF_TEST(full_crc32_holds_for_whole_and_for_compressed_pages)
 {
     const struct hf_innodb_space space = space_of(0x15);
     fill(3, 7);
+    put_u32(0, 0);
     seal_full(PAGE);
     assert_int_equal(hf_innodb_page_verdict(&space, 3, page), HF_PAGE_OK);
     assert_int_equal(hf_innodb_page_verdict(&space, 4, page), HF_PAGE_BAD); // at another's place
@@ -54,8 +55,15 @@ HF_TEST(full_crc32_holds_for_whole_and_for_compressed_pages)
     assert_int_equal(hf_innodb_page_verdict(&space, 3, page), HF_PAGE_BAD);
     page[9000] ^= 1;
     put_u32(34, 8);
+    put_u32(0, 0);
     seal_full(PAGE);
     assert_int_equal(hf_innodb_page_verdict(&space, 3, page), HF_PAGE_BAD); // of another table
+
+    put_u32(0, 1); // encrypted: the place of the tablespace's id holds sealed bytes
+    seal_full(PAGE);
+    assert_int_equal(hf_innodb_page_verdict(&space, 3, page), HF_PAGE_OK);
+    page[9000] ^= 1;
+    assert_int_equal(hf_innodb_page_verdict(&space, 3, page), HF_PAGE_BAD);
 
     fill(3, 99);
     page[24] = 0x80;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "server/source/mariadb/identify.h"
+#include "server/source/mariadb/table_keys.h"
 #include "server/source/mariadb/tool.h"
 
 #define RIGHTS_MOST (64 * HF_KIB)
@@ -319,22 +320,33 @@ check_encryption(struct doctor *doctor)
         find_error(check, HF_CHECK_NOT_DETERMINABLE, &why);
         return;
     }
-    if (strcmp(count, "0") == 0 || count[0] == '\0') {
+    if ((strcmp(count, "0") == 0 || count[0] == '\0') && plugin[0] == '\0') {
         find(check, HF_CHECK_OK, "no tablespace is encrypted");
         return;
     }
-    if (strcmp(plugin, "file_key_management") != 0) {
+    if (strcmp(plugin, HF_TABLE_KEYS_PLUGIN) != 0) {
         find(check, HF_CHECK_FAILED, "%s tablespaces are encrypted, with the keys of %s", count,
              plugin[0] == '\0' ? "no plugin that runs" : plugin);
         mend(check, "Backups of them can be taken, and cannot be proven here: only the plugin file_key_management is "
                     "known.");
         return;
     }
-    find(check, HF_CHECK_WARNING,
-         "%s tablespaces are encrypted; the keys are in the file of file_key_management, which "
-         "is not in the backup",
-         count);
-    mend(check, "Keep that file where it outlives the server: without it no restore can be opened.");
+    _cleanup_(hf_table_keys_freep) struct hf_table_keys *keys = NULL;
+    if (doctor->target->table_keys == NULL) {
+        find(check, HF_CHECK_FAILED,
+             "%s tablespaces are encrypted, and no file with their keys is known here: no backup of them can be proven "
+             "or restored",
+             count);
+        mend(check,
+             "Copy the file that file_key_management_filename names on the server, readable only by the user who "
+             "runs holdfastd, and set table_keys to it; it is in no backup.");
+        return;
+    }
+    if (!hf_table_keys_read(doctor->target->table_keys, doctor->target->table_keys_password, &keys, &why)) {
+        find_error(check, HF_CHECK_FAILED, &why);
+        return;
+    }
+    find(check, HF_CHECK_OK, "%s tablespaces are encrypted; table_keys is there, and each proof tries it", count);
 }
 
 static void

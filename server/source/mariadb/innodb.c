@@ -68,8 +68,9 @@ hf_innodb_page_verdict(const struct hf_innodb_space *space, uint32_t number, con
         return HF_PAGE_NEW;
     if (is_doublewrite(space, number))
         return HF_PAGE_UNJUDGED;
-    // What a compressed page of full_crc32 is made of begins before the place of the tablespace's id.
-    const bool has_id = !space->full_crc32 || (get_u16(page + HEADER_TYPE) & FLAG_COMPRESSED) == 0;
+    // What a compressed or encrypted page of full_crc32 is made of begins before the place of the tablespace's id.
+    const bool has_id =
+        !space->full_crc32 || ((get_u16(page + HEADER_TYPE) & FLAG_COMPRESSED) == 0 && get_u32(page) == 0);
     if (get_u32(page + 4) != number || (has_id && get_u32(page + 34) != space->id))
         return HF_PAGE_BAD;
     if (space->full_crc32)

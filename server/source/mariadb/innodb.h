@@ -28,7 +28,7 @@
  *     page compressed, old form (type 34354, 37401; MySQL 14, 17)   nothing that holds without unpacking it: not judged
  *
  * A page of zeros was never written, and is legal.  Each page names its number and its tablespace (but a
- * compressed one of full_crc32 not that): both must be right.
+ * compressed or encrypted one of full_crc32 not that): both must be right.
  * Pages of the first tablespace in which copies lie while they are written (doublewrite: the second and third extent)
  * are not judged: the backup tool leaves them out, and recovery does not read them in a copy.
  *

@@ -11,9 +11,11 @@
 #include "sandbox/engine_mariadb.h"
 #include "server/source/mariadb/corrections.h"
 #include "server/source/mariadb/facts.h"
+#include "server/source/mariadb/table_keys.h"
 #include "server/verify/mariadb/archive.h"
 #include "server/verify/mariadb/ask.h"
 #include "server/verify/mariadb/files.h"
+#include "server/verify/mariadb/keys.h"
 #include "server/verify/mariadb/live.h"
 #include "server/verify/mariadb/pages.h"
 #include "server/verify/mariadb/query.h"
@@ -37,6 +39,7 @@ struct mariadb {
     char prepared_to[BINLOG_BYTES]; // the binary log position of InnoDB's last commit, "bin.000007 12765"; "" for none
     char socket[4096];
     MYSQL *conn;
+    struct hf_mariadb_keys keys;         // of encrypted tables
     struct hf_mariadb_settings settings; // of the server; its texts are those of this struct or of the options
     struct hf_binlog_copy *log;          // NULL: there is none
 };
@@ -75,6 +78,7 @@ static void last_words(const char *log, struct hf_last_words *ret);
 static const struct hf_verify_check_row checks[] = {
     {"files_complete", "Every table has all of its files", true, "names_and_definitions"},
     {"renamed_tables", "No table of Aria was renamed while the backup was taken", true, "names_taken_back_by_the_tool"},
+    {"table_keys", "The keys of encrypted tables open them", true, "first_page_of_an_index_deciphered"},
     {"page_checksums", "No stored page is damaged", true, "page_checksum"},
     {"replay", "The redo log is applied, to its last record", true, "mariadb_backup_prepare_to_last_lsn"},
     {"start", "The copy starts", true, "start_in_sandbox"},
@@ -173,8 +177,10 @@ check_restored(struct hf_attempt *attempt, struct hf_error *err)
         return true;
     if (!hf_mariadb_check_files(attempt, err) || !read_backup(attempt, err))
         return false;
+    // Without keys the attempt ends, but pages can be judged: checksums are of what lies on the disk.
     if (!attempt->over &&
-        !hf_mariadb_check_pages(attempt, &mariadb->layout, hf_attempt_check(attempt, "page_checksums"), err))
+        (!hf_mariadb_check_keys(attempt, &mariadb->layout, err) ||
+         !hf_mariadb_check_pages(attempt, &mariadb->layout, hf_attempt_check(attempt, "page_checksums"), err)))
         return false;
     if (hf_attempt_check(attempt, "files_complete")->verdict == HF_VERDICT_NOT_DETERMINABLE)
         attempt->over = true;
@@ -246,6 +252,12 @@ start(struct hf_attempt *attempt, struct hf_error *err)
         .series = mariadb->series, .layout = mariadb->layout, .buffer_pool_bytes = BUFFER_POOL};
     if (!find_programs(attempt, settings))
         return true;
+    const struct hf_table_keys *table_keys = attempt->options->table_keys;
+    if (mariadb->layout.key_plugin[0] != '\0' && table_keys != NULL) {
+        mariadb->keys = (struct hf_mariadb_keys){.file = hf_table_keys_text(table_keys),
+                                                 .algorithm = mariadb->layout.key_counter ? "aes_ctr" : "aes_cbc"};
+        settings->keys = &mariadb->keys;
+    }
     hf_attempt_phase(attempt, "apply_log");
     if (!apply_redo(attempt, settings, err))
         return false;
