@@ -87,6 +87,10 @@ hf_vault_collect(struct hf_vault *vault, const struct hf_collect_options *option
     }
     add_pass(report, &pass);
     mark_done(&collection.mark);
+    if (!ok && err != NULL && err->kind == HF_ERR_NO_SPACE)
+        hf_fail_hint(err,
+                     "A collection needs some room itself: for log entries, and for packs that it moves.  Free some "
+                     "MiB on that disk and run it again; what it has freed stays free.");
     return ok;
 }
 

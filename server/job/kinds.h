@@ -77,6 +77,7 @@ bool hf_inspect_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **r
 bool hf_inspect_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_dump_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_dump_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
+bool hf_check_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_request, struct hf_error *err);
 bool hf_check_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err);
 bool hf_check_conclude(struct hf_daemon *daemon, struct hf_job *job, json_t **result, const struct hf_error *why,
                        struct hf_error *err);

@@ -79,9 +79,16 @@ class Bench:
         pages = self.read_state(None)
         for tool in tools:
             self.measure_backup(tool, "first", (number, 0))
+        for _ in range(self.options.earlier):
+            self.update()
+            for tool in tools:
+                with Window(tool.environment) as window:
+                    tool.backup(window, False)
+        if self.options.earlier > 0:
+            print(f"  {self.options.earlier} backups of 10000 updated rows each were taken by every tool", flush=True)
+            pages = self.read_state(pages)
         for step in (1, 2):
-            self.updates += 1
-            self.cluster.update(f"{self.options.seed}.{self.updates}")
+            self.update()
             pages = self.read_state(pages)
             self.references.append(((number, step), pages))
             print(f"  10000 rows updated: {pages.changed} of {pages.pages} pages changed ({pages.changed_wal} of them WAL), "
@@ -98,6 +105,10 @@ class Bench:
                 self.sandbox_ms.append(tool.verify())
                 print(f"  {'verify':8} {tool.name:14} sandbox created and torn down in {self.sandbox_ms[-1]:.1f} ms", flush=True)
             tool.remove()
+
+    def update(self):
+        self.updates += 1
+        self.cluster.update(f"{self.options.seed}.{self.updates}")
 
     def read_state(self, before):
         stream = subprocess.Popen(stream_command(), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
@@ -119,6 +130,9 @@ class Bench:
         # pg_basebackup keeps nothing from before: what it adds is the whole file.
         added = bytes_below(tool.repository) - (0 if tool.name == BaseBackup.name else before)
         self.note(tool.name, operation, state, window, added)
+        if isinstance(tool, Holdfast) and operation == "next":
+            print(f"           of these {tool.aged} pages, {megabytes(tool.aged * 8192)} before compression, were stored again "
+                  "since their slabs were thin: the ageing budget", flush=True)
 
     def measure_stream(self, state):
         warm(self.cluster.data)
@@ -272,6 +286,8 @@ def parse_options():
                                      epilog=f"Tools: {', '.join(names)}.")
     parser.add_argument("--scale", type=int, default=2700, metavar="MB", help="size of the data, WAL not counted (default: 2700)")
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="interleaved rounds (default: 3)")
+    parser.add_argument("--earlier", type=int, default=0, metavar="N",
+                        help="backups after the first one that are taken and not measured (default: 0)")
     parser.add_argument("--only", default=",".join(names), metavar="TOOL,...", help="measure only these")
     parser.add_argument("--seed", type=int, default=1, help="of data and updates (default: 1)")
     parser.add_argument("--folder", help="put everything below this new folder (default: a fresh one below /var/tmp)")

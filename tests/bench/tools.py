@@ -70,7 +70,8 @@ class Holdfast(Tool):
 
     def backup(self, window, first):
         said = window.run([self.command, "backup", "clinic", "--json"], user=self.user)
-        self.newest = json.loads(said)["backup"]
+        told = json.loads(said)
+        self.newest, self.aged = told["backup"], told["pages_aged"]
 
     def restore(self, window, target):
         window.run([self.command, "restore", "clinic", "--backup", self.newest, "--to", target], user=self.user)

@@ -186,6 +186,20 @@ def bytes_that_are_back_heal_every_backup_that_lacked_them():
 
 
 @test
+def a_check_records_what_is_whole_again_as_a_scrub_does():
+    flip(damaged["pack"], damaged["at"])
+    main.bad(3, "repo", "check")
+    assert {row["state"] for row in main.backups() if row["backup"] in damaged["affected"]} == {"damaged"}
+    flip(damaged["pack"], damaged["at"])
+    assert main.good("repo", "check", "--level", "0")["sound"] == []  # reads no pack, and says nothing of it
+    assert "damaged" in {row["state"] for row in main.backups()}
+    answer = main.good("repo", "check")
+    assert os.path.basename(damaged["pack"]) in answer["sound"], answer
+    assert "damaged" not in {row["state"] for row in main.backups()}
+    assert main.bad(3, "status").json["damages"] == []
+
+
+@test
 def the_next_backup_heals_itself_and_the_older_ones_still_say_what_they_lack():
     flip(damaged["pack"], damaged["at"])
     main.bad(3, "repo", "scrub", "--all", "--rate", "0")

@@ -7,6 +7,7 @@
 
 #include "base/file.h"
 #include "server/care/check.h"
+#include "tests/support/collecting.h"
 #include "tests/support/disk.h"
 #include "tests/support/model.h"
 
@@ -118,6 +119,59 @@ HF_TEST(a_full_repository_aborts_the_backup_frees_its_packs_and_says_what_to_do)
     hf_assert_ok(hf_repository_check(small.vault.repository, &check, &report, &err), &err);
     assert_int_equal(report.damages, 0);
     assert_int_equal(report.orphans, 0);
+    small_done(&small);
+}
+
+/*
+ * Pruning and collecting, with so much room left.  What must be true after each failure: it says that the disk is full, nearly
+ * nothing of it stays behind, and what is kept restores.
+ */
+HF_TEST(pruning_and_collecting_on_a_full_disk_fail_clearly_lose_nothing_and_go_on_when_there_is_room)
+{
+    struct small small;
+    struct hf_error err;
+    struct hf_session_outcome outcome;
+    struct hf_collect_report report;
+    size_t refused_prunes = 0, failed = 0;
+    bool pruned = false, freed = false, done = false;
+    if (!small_make(&small))
+        HF_TEST_SKIP("this host lets us mount nothing");
+    struct hf_session_options options = model_options(&small.vault);
+    options.ageing_percent = 1;
+    // Half of the first backup's pages live on in the second: its packs are worth moving.
+    memcpy(small.after.files[0].bytes, small.before.files[0].bytes, small.before.files[0].size / 2);
+    hf_assert_ok(model_back_up(&small.after, small.vault.vault, &options, &outcome, &err), &err);
+
+    for (size_t room = 0; !done; room += room < ROOM_BLOCKS * BLOCK ? BLOCK : HF_MIB) {
+        test_disk_resize(small.disk, used_bytes(small.disk) + room);
+        const uint64_t used = used_bytes(small.disk);
+        test_vault_reopen(&small.vault);
+        const struct hf_collect_options how = collecting_options(&small.vault);
+        const bool tried = pruned;
+        pruned = pruned || collecting_prune(&small.vault, &small.first, &err);
+        done = pruned && collecting_run(&small.vault, &how, &report, &err);
+        if (!done) {
+            print_message("# %zu bytes left, %s: %s\n", room, pruned ? "collecting" : "pruning", err.message);
+            assert_int_equal(err.kind, HF_ERR_NO_SPACE);
+            assert_non_null(strstr(err.message, "No space left on device"));
+            assert_true(!pruned || strstr(err.hint, "run it again; what it has freed stays free") != NULL);
+            assert_true(used_bytes(small.disk) <= used + ENTRIES_BYTES);
+        }
+        refused_prunes += !pruned;
+        failed += tried && !done;
+        freed = freed || used_bytes(small.disk) < used;
+        model_assert_restores(&small.after, small.vault.vault, &outcome.backup, small.folder);
+        assert_true(room < PLENTY);
+    }
+    assert_true(refused_prunes > 0 && failed > 0 && freed);
+    assert_true(report.containers > 0);
+
+    test_disk_resize(small.disk, PLENTY);
+    test_vault_reopen(&small.vault);
+    const struct hf_collect_options how = collecting_options(&small.vault);
+    hf_assert_ok(collecting_run(&small.vault, &how, &report, &err), &err);
+    collecting_assert_whole(&small.vault, 0);
+    model_assert_restores(&small.after, small.vault.vault, &outcome.backup, small.folder);
     small_done(&small);
 }
 
