@@ -257,7 +257,7 @@ static bool
 parse_secret_file(const char *path, const struct hf_secret *text, struct hf_signer *signer, struct hf_error *err)
 {
     _cleanup_(hf_secret_done) struct hf_secret seed = {0}, hex = {0};
-    const char *at = (const char *)text->bytes, *end = at + text->length;
+    const char *at = text->length > 0 ? (const char *)text->bytes : "", *end = at + text->length;
     char head[sizeof FILE_HEAD], id[HF_KEY_ID_TEXT_BYTES], expected[HF_KEY_ID_TEXT_BYTES];
 
     if (!hf_secret_init(&seed, crypto_sign_SEEDBYTES, err) ||

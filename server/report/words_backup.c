@@ -399,7 +399,9 @@ plain_step(const char *phase)
                                            {"replay_log", "Replaying the stream"},
                                            {"apply_log", "Replaying the binary log"},
                                            {"start", "Starting the server"},
-                                           {"catch_up", "Catching up with the source"},
+                                           {"prove_log", "Looking over the stored stream"},
+                                           {"wait_log", "Waiting for the stream (not counted)"},
+                                           {"catch_up", "Catching up (not counted)"},
                                            {"assert", "Asking the owner's questions"},
                                            {"check", "Reading and checking all data"},
                                            {"check_files", "Checking the files at rest"}};

@@ -665,7 +665,8 @@ time_to_recover(struct hf_attempt *attempt)
     int64_t ms = (int64_t)((hf_monotonic_ns() - attempt->began_ns) / 1000000);
     end_phase(attempt);
     for (size_t i = 0; i < outcome->phase_count; i++)
-        if (strcmp(outcome->phases[i].name, HF_VERIFY_CATCH_UP) == 0)
+        if (strcmp(outcome->phases[i].name, HF_VERIFY_CATCH_UP) == 0 ||
+            strcmp(outcome->phases[i].name, HF_VERIFY_WAIT) == 0)
             ms -= (int64_t)outcome->phases[i].duration_ms;
     return ms;
 }

@@ -61,6 +61,7 @@ struct hf_verify_phase {
 };
 
 #define HF_VERIFY_CATCH_UP     "catch_up" // the phase in which the copy follows the source
+#define HF_VERIFY_WAIT         "wait_log" // in which a receiver is waited for: no restore in earnest would
 #define HF_VERIFY_PHASES_MOST  16
 #define HF_VERIFY_DAMAGES_MOST 64
 

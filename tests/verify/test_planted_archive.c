@@ -511,6 +511,9 @@ HF_TEST(a_copy_that_does_not_get_there_in_time_is_no_proof)
     expect(&outcome, HF_ATTEMPT_INCONCLUSIVE, "caught_up", HF_VERDICT_NOT_DETERMINABLE, "the source stood at");
     assert_int_equal(check_of(&outcome, "archive")->verdict, HF_VERDICT_PASSED);
     assert_false(outcome.caught_up.reached);
+    /* A restore in earnest does not follow the source: the time for that is none of recovery. */
+    assert_true(outcome.recovery_ms > 0 && outcome.caught_up.waited_ms >= 1500);
+    assert_true((uint64_t)outcome.recovery_ms + outcome.caught_up.waited_ms <= outcome.duration_ms);
     hf_verify_outcome_done(&outcome);
     planted_stop(&planted, conn);
 

@@ -32,7 +32,7 @@ struct hf_copy_log {
     char timeline[16]; // "": the newest
 };
 
-static bool wait_for_own_end(struct hf_copy_log *log, struct hf_error *err);
+static bool wait_for_own_end(struct hf_copy_log *log, bool *ret_waited, struct hf_error *err);
 static bool reaches_own_end(struct hf_copy_log *log, char *ret_end, struct hf_error *err);
 static bool prove(struct hf_copy_log *log, struct hf_error *err);
 static bool prove_on(struct hf_copy_log *log, uint32_t timeline, struct hf_error *err);
@@ -116,10 +116,12 @@ hf_copy_log_room(const struct hf_copy_log *log, uint64_t bytes)
 bool
 hf_copy_log_place(struct hf_copy_log *log, struct hf_error *err)
 {
-    bool goes_on;
+    bool goes_on, waited;
     hf_check_begin(log->check);
-    if (!wait_for_own_end(log, err))
+    if (!wait_for_own_end(log, &waited, err))
         return false;
+    if (waited)
+        hf_attempt_phase(log->attempt, "recover");
     if (log->check->verdict == HF_VERDICT_NOT_RUN && !prove(log, err))
         return false;
     if (log->replay == NULL)
@@ -214,16 +216,20 @@ hf_copy_log_follow(struct hf_copy_log *log, PGconn *conn, struct hf_error *err)
 
 /* A receiver seals what it has, and a backup can be faster than it. */
 static bool
-wait_for_own_end(struct hf_copy_log *log, struct hf_error *err)
+wait_for_own_end(struct hf_copy_log *log, bool *ret_waited, struct hf_error *err)
 {
     const uint64_t asked_ms = log->attempt->options->catch_up_ms;
     const uint64_t bound_ms = !log->attempt->options->streamed ? 0 : asked_ms > 0 ? asked_ms : OWN_END_MS;
     const uint64_t began_ms = now_ms();
     char end[HF_LSN_TEXT_BYTES] = "", own[HF_LSN_TEXT_BYTES];
     struct hf_error failure;
+    *ret_waited = false;
     while (!reaches_own_end(log, end, &failure)) {
         if (failure.kind != HF_ERR_NOT_FOUND)
             return settle_proof(log, &failure, err);
+        if (!*ret_waited && bound_ms > 0)
+            hf_attempt_phase(log->attempt, HF_VERIFY_WAIT);
+        *ret_waited = bound_ms > 0;
         if (!hf_attempt_goes_on(log->attempt, err))
             return false;
         if (now_ms() - began_ms >= bound_ms) {
