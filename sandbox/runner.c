@@ -15,6 +15,7 @@
 struct hf_runner {
     int fd;
     uid_t uid;
+    char socket[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 };
 
 static bool ask(struct hf_runner *runner, char what, const int *fds, size_t count, struct hf_error *err);
@@ -33,6 +34,7 @@ hf_runner_open(const char *socket_path, struct hf_runner **ret, struct hf_error 
     if (strlen(socket_path) >= sizeof address.sun_path)
         return hf_fail(err, HF_ERR_USAGE, "\"%s\" is too long a name for a socket", socket_path);
     memcpy(address.sun_path, socket_path, strlen(socket_path));
+    memcpy(runner->socket, address.sun_path, sizeof runner->socket);
     if (connect(runner->fd, (struct sockaddr *)&address, sizeof address) != 0)
         return hf_fail_errno(err, HF_ERR_NONE, "could not reach the runner at \"%s\"", socket_path);
     if (!ask(runner, HF_RUNNER_ASK_UID, NULL, 0, err))
@@ -55,6 +57,12 @@ uid_t
 hf_runner_uid(const struct hf_runner *runner)
 {
     return runner->uid;
+}
+
+const char *
+hf_runner_socket(const struct hf_runner *runner)
+{
+    return runner->socket;
 }
 
 bool

@@ -55,6 +55,8 @@ struct hf_runner;
 HF_MUST_CHECK bool hf_runner_open(const char *socket, struct hf_runner **ret, struct hf_error *err);
 void hf_runner_freep(struct hf_runner **runner);
 uid_t hf_runner_uid(const struct hf_runner *runner);
+const char *
+hf_runner_socket(const struct hf_runner *runner); // where it was reached: for another connection, another uid
 
 HF_MUST_CHECK bool hf_runner_give(struct hf_runner *runner, const char *folder, struct hf_error *err);
 HF_MUST_CHECK bool hf_runner_take(struct hf_runner *runner, const char *folder, struct hf_error *err);

@@ -357,7 +357,9 @@ make_folder(struct hf_sandbox *sandbox, const struct hf_sandbox_spec *spec, stru
     snprintf(sandbox->socket, sizeof sandbox->socket, "%.*s/socket", (int)sizeof address.sun_path, path);
     if (chmod(path, open_to_find) != 0) // its uid has to find the way to the socket where mounts are made by path
         return hf_fail_errno(err, HF_ERR_NONE, "could not open the folder \"%s\" to the sandbox", path);
-    return make_subfolder(sandbox, "socket", spec->runner == NULL ? 0700 : 0711, uid, gid, err) &&
+    // With root a group that nobody else is in lets another sandbox of ours in (spec.host_gid).
+    const mode_t of_socket = spec->runner != NULL ? 0711 : root ? 0710 : 0700;
+    return make_subfolder(sandbox, "socket", of_socket, uid, gid, err) &&
            make_subfolder(sandbox, "settings", 0755, geteuid(), getegid(), err) &&
            (spec->lowest != HF_SANDBOX_L1 || make_subfolder(sandbox, "memory", 0700, uid, gid, err));
 }

@@ -31,6 +31,7 @@ struct hf_live_copy {
     char value[HF_WAL_POINT_BYTES + 64]; // of the target
     char timeline[16];
     struct hf_sandbox *sandbox;
+    struct hf_asker *asker;
 };
 
 static bool open_scratch(struct hf_live_copy *copy, const struct hf_live_copy_options *options, struct hf_error *err);
@@ -38,8 +39,8 @@ static bool start(struct hf_live_copy *copy, struct hf_error *err);
 static bool aim(struct hf_live_copy *copy, struct hf_postgres_settings *settings, struct hf_error *err);
 static bool find_server(struct hf_live_copy *copy, struct hf_postgres_settings *settings, struct hf_error *err);
 static bool become_ready(struct hf_live_copy *copy, struct hf_error *err);
-static bool reach_target(struct hf_live_copy *copy, PGconn *conn, struct hf_error *err);
-static bool is_there(const struct hf_live_copy *copy, PGconn *conn, uint64_t *ret_position, bool *ret,
+static bool reach_target(struct hf_live_copy *copy, struct hf_asker_conn *conn, struct hf_error *err);
+static bool is_there(const struct hf_live_copy *copy, struct hf_asker_conn *conn, uint64_t *ret_position, bool *ret,
                      struct hf_query_refusal *refusal);
 static bool stops_at_a_target(const struct hf_live_copy *copy);
 
@@ -90,6 +91,7 @@ hf_live_copy_freep(struct hf_live_copy **copy)
     if (gone == NULL)
         return;
     hf_progress_relay_stop(&gone->relay);
+    hf_asker_freep(&gone->asker);
     hf_sandbox_freep(&gone->sandbox);
     hf_restore_work_done(&gone->work);
     hf_scratch_freep(&gone->scratch);
@@ -121,7 +123,8 @@ struct hf_query_target
 hf_live_copy_target(const struct hf_live_copy *copy)
 {
     const struct hf_recovery_facts *facts = &copy->work.facts;
-    return (struct hf_query_target){.folder = hf_sandbox_socket_path(copy->sandbox),
+    return (struct hf_query_target){.asker = copy->asker,
+                                    .folder = hf_sandbox_socket_path(copy->sandbox),
                                     .port = HF_POSTGRES_PORT,
                                     .user = facts->superuser[0] != 0 ? facts->superuser : "postgres",
                                     .options = copy->options};
@@ -194,7 +197,8 @@ start(struct hf_live_copy *copy, struct hf_error *err)
     spec.engine = &hf_engine_postgres;
     spec.settings = &settings;
     spec.data = copy->data;
-    return hf_sandbox_start(&spec, &copy->sandbox, err);
+    return hf_sandbox_start(&spec, &copy->sandbox, err) &&
+           hf_asker_start(&spec, hf_sandbox_socket_path(copy->sandbox), &copy->asker, err);
 }
 
 static bool
@@ -255,7 +259,7 @@ static bool
 become_ready(struct hf_live_copy *copy, struct hf_error *err)
 {
     const uint64_t until = hf_monotonic_ns() + copy->phase_ms * 1000000;
-    _cleanup_(hf_query_closep) PGconn *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     while (!hf_sandbox_wait_ready(copy->sandbox, 200)) {
         if (!hf_worker_go_on(copy->worker, err) || !hf_live_copy_lives(copy, err))
             return false;
@@ -271,7 +275,7 @@ become_ready(struct hf_live_copy *copy, struct hf_error *err)
 }
 
 static bool
-reach_target(struct hf_live_copy *copy, PGconn *conn, struct hf_error *err)
+reach_target(struct hf_live_copy *copy, struct hf_asker_conn *conn, struct hf_error *err)
 {
     const uint64_t until = hf_monotonic_ns() + copy->phase_ms * 1000000;
     uint64_t reached = 0, moved_ns = hf_monotonic_ns();
@@ -303,7 +307,7 @@ reach_target(struct hf_live_copy *copy, PGconn *conn, struct hf_error *err)
 
 /* Paused, where there is a target to pause at; else at the end of all the log it has. */
 static bool
-is_there(const struct hf_live_copy *copy, PGconn *conn, uint64_t *ret_position, bool *ret,
+is_there(const struct hf_live_copy *copy, struct hf_asker_conn *conn, uint64_t *ret_position, bool *ret,
          struct hf_query_refusal *refusal)
 {
     char position[32], paused[32];

@@ -24,10 +24,12 @@ struct tables {
 };
 
 static bool check_words(const json_t *arguments, struct hf_error *err);
-static bool find_database(const struct hf_live_copy *copy, const char *database, PGconn **ret, struct hf_error *err);
-static bool find_tables(PGconn *conn, const json_t *names, struct tables *ret, struct hf_error *err);
-static bool find_table(PGconn *conn, const char *name, char **ret, struct hf_error *err);
-static bool refuse(PGconn *conn, const char *what, const char *name, const char *sql, struct hf_error *err);
+static bool find_database(const struct hf_live_copy *copy, const char *database, struct hf_asker_conn **ret,
+                          struct hf_error *err);
+static bool find_tables(struct hf_asker_conn *conn, const json_t *names, struct tables *ret, struct hf_error *err);
+static bool find_table(struct hf_asker_conn *conn, const char *name, char **ret, struct hf_error *err);
+static bool refuse(struct hf_asker_conn *conn, const char *what, const char *name, const char *sql,
+                   struct hf_error *err);
 static bool dump(struct hf_worker *worker, struct hf_live_copy *copy, const char *database, const struct tables *tables,
                  const char *folder, unsigned *ret_major, struct hf_error *err);
 static bool make_folder(const struct hf_sandbox_spec *spec, const char *folder, struct hf_error *err);
@@ -60,7 +62,7 @@ bool
 hf_dump_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
 {
     _cleanup_(hf_live_copy_freep) struct hf_live_copy *copy = NULL;
-    _cleanup_(hf_query_closep) PGconn *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     _cleanup_(tables_done) struct tables tables = {0};
     _cleanup_(hf_json_freep) json_t *result = json_object();
     const char *database, *to;
@@ -77,7 +79,7 @@ hf_dump_run(struct hf_worker *worker, const json_t *request, json_t **ret_result
     if (!hf_live_copy_open(worker, request, &options, &copy, err) || !find_database(copy, database, &conn, err) ||
         !find_tables(conn, names, &tables, err))
         return false;
-    hf_query_closep(&conn);
+    hf_asker_conn_freep(&conn);
     conn = NULL;
     _cleanup_(hf_freep) char *folder = hf_path_join(hf_live_copy_scratch(copy), "dump");
     if (folder == NULL)
@@ -125,11 +127,11 @@ check_words(const json_t *arguments, struct hf_error *err)
 }
 
 static bool
-find_database(const struct hf_live_copy *copy, const char *database, PGconn **ret, struct hf_error *err)
+find_database(const struct hf_live_copy *copy, const char *database, struct hf_asker_conn **ret, struct hf_error *err)
 {
     static const char exists[] = "SELECT count(*) FROM pg_database WHERE datname = $1";
     const struct hf_query_target target = hf_live_copy_target(copy);
-    _cleanup_(hf_query_closep) PGconn *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     const char *const parameters[] = {database};
     struct hf_query_refusal refusal;
     int64_t count;
@@ -145,7 +147,7 @@ find_database(const struct hf_live_copy *copy, const char *database, PGconn **re
 }
 
 static bool
-find_tables(PGconn *conn, const json_t *names, struct tables *ret, struct hf_error *err)
+find_tables(struct hf_asker_conn *conn, const json_t *names, struct tables *ret, struct hf_error *err)
 {
     const json_t *name;
     size_t index;
@@ -160,7 +162,7 @@ find_tables(PGconn *conn, const json_t *names, struct tables *ret, struct hf_err
 
 /* The first dot parts schema and table, unless the copy has a table for a later one. */
 static bool
-find_table(PGconn *conn, const char *name, char **ret, struct hf_error *err)
+find_table(struct hf_asker_conn *conn, const char *name, char **ret, struct hf_error *err)
 {
     static const char find[] =
         "SELECT '\"' || replace(n.nspname, '\"', '\"\"') || '\".\"' || replace(c.relname, '\"', '\"\"') || '\"'"
@@ -192,7 +194,7 @@ consider(void *context, char *const *values, int count)
 }
 
 static bool
-refuse(PGconn *conn, const char *what, const char *name, const char *sql, struct hf_error *err)
+refuse(struct hf_asker_conn *conn, const char *what, const char *name, const char *sql, struct hf_error *err)
 {
     struct hf_near_names near = {.wanted = name};
     struct hf_query_refusal ignored;

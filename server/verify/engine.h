@@ -38,6 +38,7 @@
  * sandbox, or let a value of a row into a reason, a finding or the outcome; names of objects may stand there.
  */
 #pragma once
+#include "server/verify/asker/asker.h"
 #include "server/verify/verify.h"
 
 /* What an attempt has in hand.  Engines read it; of it they write `over` and `own` alone. */
@@ -54,6 +55,7 @@ struct hf_attempt {
     struct hf_scratch *scratch;
     char *data;                 // the copy's folder: absolute, a part of the scratch; from check_restored on
     struct hf_sandbox *sandbox; // from start on; NULL again in check_stopped and end
+    struct hf_asker *asker;     // with it: who asks the copy, since we hold keys
     bool over;                  // the attempt goes no further; its checks say why
     void *own;                  // the engine's, made by begin(), freed by end()
     uint64_t phase_began_ns;
@@ -141,7 +143,7 @@ void hf_attempt_phase(struct hf_attempt *attempt, const char *name);
 struct hf_sandbox_spec hf_attempt_sandbox_spec(const struct hf_attempt *attempt);
 
 /*
- * Starts the server, attempt->sandbox.  When this host cannot, the check "start" says so and the attempt is over.
+ * Starts the server, attempt->sandbox, and for one that takes connections attempt->asker.  When this host cannot, the check "start" says so and the attempt is over.
  * `settings` is what the sandbox's engine takes, borrowed for the call.
  */
 HF_MUST_CHECK bool hf_attempt_start_sandbox(struct hf_attempt *attempt, const struct hf_sandbox_engine *engine,

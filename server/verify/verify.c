@@ -89,6 +89,7 @@ hf_verify_run(struct hf_vault *vault, const struct hf_id *backup, const struct h
 
     const bool ok = read_facts(&attempt, err) && (attempt.over || restore_copy(&attempt, err)) &&
                     (attempt.over || run_copy(&attempt, err));
+    hf_asker_freep(&attempt.asker);
     hf_sandbox_freep(&attempt.sandbox);
     if (attempt.plan != NULL)
         ret->suites = hf_pack_reader_suites(hf_backup_packs(hf_restore_plan_backup(attempt.plan)));
@@ -188,7 +189,11 @@ hf_attempt_start_sandbox(struct hf_attempt *attempt, const struct hf_sandbox_eng
     struct hf_error failure;
     spec.engine = engine;
     spec.settings = settings;
-    if (hf_sandbox_start(&spec, &attempt->sandbox, &failure))
+    const bool takes_connections = engine->socket_name != NULL;
+    hf_asker_freep(&attempt->asker); // of a server that was there before
+    if (hf_sandbox_start(&spec, &attempt->sandbox, &failure) &&
+        (!takes_connections ||
+         hf_asker_start(&spec, hf_sandbox_socket_path(attempt->sandbox), &attempt->asker, &failure)))
         return true;
     if (hf_attempt_is_fatal(&failure)) {
         *err = failure;
@@ -222,7 +227,10 @@ hf_attempt_judge_end(struct hf_attempt *attempt, struct hf_verify_check *check)
         end.end = HF_SANDBOX_BROKEN;
     if (hf_sandbox_log_copy(attempt->sandbox, &log, &ignored))
         attempt->engine->last_words(hf_buf_text(&log), &words);
-    if (end.end == HF_SANDBOX_RUNNING)
+    const enum hf_sandbox_end asking = attempt->asker != NULL ? hf_asker_end(attempt->asker) : HF_SANDBOX_RUNNING;
+    if (end.end == HF_SANDBOX_RUNNING && asking != HF_SANDBOX_RUNNING)
+        hf_check_cannot_tell(check, "the process that asks the copy was ended: %s", hf_sandbox_end_name(asking));
+    else if (end.end == HF_SANDBOX_RUNNING)
         hf_check_cannot_tell(check, "the connection to the copy was lost: %s", words.line);
     else if (end.end != HF_SANDBOX_EXITED || words.killed)
         hf_check_cannot_tell(check, "the copy was ended at a limit of its sandbox: %s",
@@ -521,6 +529,15 @@ run_copy(struct hf_attempt *attempt, struct hf_error *err)
     return ok;
 }
 
+/* Who asks may have been taken over, and then would wait for ever by itself. */
+static void
+end_everything(struct hf_attempt *attempt)
+{
+    (void)!hf_sandbox_signal(attempt->sandbox, SIGKILL, NULL);
+    if (attempt->asker != NULL)
+        hf_asker_kill(attempt->asker);
+}
+
 static void *
 watch_deadline(void *context)
 {
@@ -535,7 +552,7 @@ watch_deadline(void *context)
     const bool passed = deadline->passed && !deadline->stopped;
     pthread_mutex_unlock(&deadline->lock);
     if (passed)
-        (void)!hf_sandbox_signal(deadline->attempt->sandbox, SIGKILL, NULL); // those who wait for it hear of its end
+        end_everything(deadline->attempt); // those who wait for an answer hear of it
     return NULL;
 }
 
@@ -679,6 +696,7 @@ stop_copy(struct hf_attempt *attempt, struct hf_error *err)
     struct hf_error ignored;
     _cleanup_(hf_buf_done) struct hf_buf log = HF_BUF_INIT(32 * HF_MIB);
     attempt->engine->disconnect(attempt);
+    hf_asker_freep(&attempt->asker);
     if (hf_sandbox_signal(attempt->sandbox, attempt->engine->stop_signal, &ignored))
         (void)!hf_sandbox_wait_exit(attempt->sandbox, SHUTDOWN_MS, &end, &ignored);
     if (!hf_sandbox_stop(attempt->sandbox, &end, err))

@@ -282,7 +282,7 @@ class Appliance:
         self.program, self.become = HOLDFAST, {}
         if uid is not None:
             programs = folder("programs")
-            for name in ("holdfast", "holdfastd", "holdfast-sandbox"):
+            for name in ("holdfast", "holdfastd", "holdfast-sandbox", "holdfast-ask"):
                 shutil.copy(os.path.join(BUILD, name), programs)
             self.program = os.path.join(programs, "holdfast")
             self.become = {"user": uid, "group": uid, "extra_groups": []}

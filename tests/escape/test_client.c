@@ -1,13 +1,15 @@
 /*
  * A server that was taken over answers what it likes.  Whatever comes, asking it ends: with a refusal or with rows
- * within their limits, soon, and without the memory it would like to be given.
+ * within their limits, soon, and without the memory it would like to be given.  The process that asks is the real one.
  */
 #include <pthread.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "tests/sandbox/restored.h"
 #include "tests/support/test.h"
 #include "base/buf.h"
 #include "base/time.h"
@@ -22,6 +24,7 @@ struct server {
     char folder[64];
     int listener;
     pthread_t thread;
+    struct hf_asker *asker; // asks it
     const struct hf_buf *greeting, *answer;
     uint64_t repeat; // of the answer; then the connection is closed
 };
@@ -39,6 +42,7 @@ static void describe(struct hf_buf *out, uint16_t columns);
 static struct answer ask(const struct hf_buf *answer, uint64_t repeat);
 static void assert_refused(const struct hf_buf *answer, uint64_t repeat, const char *word);
 static void start(struct server *server);
+static void finish(struct server *server);
 static void *serve(void *context);
 static bool send_all(int fd, const struct hf_buf *bytes);
 static bool take_row(void *context, char *const *values, int count);
@@ -122,7 +126,7 @@ HF_TEST(case_76_rows_without_end_are_cut_off_at_their_limit)
     /* The description comes again and again, which is a mistake of its own; each is a fresh beginning or an error. */
     struct answer got = ask(&all, 500);
     assert_false(got.ok);
-    assert_true(got.rows <= HF_QUERY_ROWS_MOST + 1);
+    assert_true(got.rows <= HF_ASK_ROWS_MOST + 1);
 }
 
 HF_TEST(case_76_an_answer_that_is_a_copy_ends_the_question)
@@ -191,15 +195,14 @@ HF_TEST(case_76_a_greeting_that_never_ends_is_given_up)
         struct server server = {.greeting = &greeting};
         start(&server);
         const struct hf_query_target target = {
-            .folder = server.folder, .port = PORT, .user = "postgres", .options = ""};
-        _cleanup_(hf_query_closep) PGconn *conn = NULL;
+            .asker = server.asker, .folder = server.folder, .port = PORT, .user = "postgres", .options = ""};
+        _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
         struct hf_error err;
         const uint64_t began = hf_monotonic_ns();
         assert_false(hf_query_connect(&target, "postgres", 2, &conn, &err));
         assert_int_equal(err.kind, HF_ERR_UNAVAILABLE);
         assert_true(hf_monotonic_ns() - began < SOON_NS);
-        pthread_join(server.thread, NULL);
-        close(server.listener);
+        finish(&server);
     }
 }
 
@@ -252,8 +255,9 @@ ask(const struct hf_buf *bytes, uint64_t repeat)
     greet(&greeting);
     struct server server = {.greeting = &greeting, .answer = bytes, .repeat = repeat};
     start(&server);
-    const struct hf_query_target target = {.folder = server.folder, .port = PORT, .user = "postgres", .options = ""};
-    PGconn *conn = NULL;
+    const struct hf_query_target target = {
+        .asker = server.asker, .folder = server.folder, .port = PORT, .user = "postgres", .options = ""};
+    struct hf_asker_conn *conn = NULL;
     struct hf_error err;
     struct answer answer = {0};
     struct rusage before, after;
@@ -261,12 +265,11 @@ ask(const struct hf_buf *bytes, uint64_t repeat)
     const uint64_t began = hf_monotonic_ns();
     hf_assert_ok(hf_query_connect(&target, "postgres", 10, &conn, &err), &err);
     answer.ok = hf_query_run(conn, "SELECT 1", NULL, 0, take_row, &answer.rows, &answer.refusal);
-    hf_query_closep(&conn);
+    hf_asker_conn_freep(&conn);
     getrusage(RUSAGE_SELF, &after);
     assert_true(hf_monotonic_ns() - began < SOON_NS);
     assert_true(after.ru_maxrss - before.ru_maxrss < MEMORY_MOST);
-    pthread_join(server.thread, NULL);
-    close(server.listener);
+    finish(&server);
     return answer;
 }
 
@@ -285,10 +288,26 @@ start(struct server *server)
     struct sockaddr_un address = {.sun_family = AF_UNIX};
     snprintf(server->folder, sizeof server->folder, "%s", hf_test_folder());
     snprintf(address.sun_path, sizeof address.sun_path, "%s/.s.PGSQL.%d", server->folder, PORT);
+    const struct hf_sandbox_spec copy = {.folder = hf_test_run_folder(),
+                                         .host_uid = hf_test_sandbox_uid(),
+                                         .host_gid = hf_test_sandbox_gid(),
+                                         .limits = {.wall_ms = 120000}};
+    struct hf_error err;
     server->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
     if (server->listener < 0 || bind(server->listener, (struct sockaddr *)&address, sizeof address) != 0 ||
-        listen(server->listener, 1) != 0 || pthread_create(&server->thread, NULL, serve, server) != 0)
+        chmod(server->folder, 0711) != 0 || chmod(address.sun_path, 0777) != 0 || listen(server->listener, 1) != 0)
         fail_msg("no server to ask");
+    hf_assert_ok(hf_asker_start(&copy, server->folder, &server->asker, &err), &err);
+    if (pthread_create(&server->thread, NULL, serve, server) != 0)
+        fail_msg("no server to ask");
+}
+
+static void
+finish(struct server *server)
+{
+    pthread_join(server->thread, NULL);
+    close(server->listener);
+    hf_asker_freep(&server->asker);
 }
 
 static void *

@@ -106,7 +106,6 @@ hf_mariadb_replay(const char *data, const struct hf_sandbox_spec *spec, const st
     struct hf_mariadb_settings replaying = *settings;
     struct hf_sandbox_spec started = *spec;
     struct hf_mariadb_refusal refusal;
-    char socket[4096];
     replaying.applies_relay_log = true;
     started.engine = &hf_engine_mariadb;
     started.settings = &replaying;
@@ -114,11 +113,13 @@ hf_mariadb_replay(const char *data, const struct hf_sandbox_spec *spec, const st
     _cleanup_(hf_sandbox_freep) struct hf_sandbox *sandbox = NULL;
     if (!hf_sandbox_start(&started, &sandbox, err) || !wait_ready(sandbox, apply, err))
         return false;
-    snprintf(socket, sizeof socket, "%s/" HF_MARIADB_SOCKET, hf_sandbox_socket_path(sandbox));
-    if (!hf_mariadb_connect(socket, apply->phase_ms, &apply->conn, &refusal))
+    _cleanup_(hf_asker_freep) struct hf_asker *asker = NULL;
+    if (!hf_asker_start(&started, hf_sandbox_socket_path(sandbox), &asker, err))
+        return false;
+    if (!hf_mariadb_connect(asker, apply->phase_ms, &apply->conn, &refusal))
         return hf_fail(err, HF_ERR_UNAVAILABLE, "the copy refuses connections: error %u", refusal.code);
     const bool applied = hf_mariadb_apply(apply, err);
-    hf_mariadb_closep(&apply->conn);
+    hf_asker_conn_freep(&apply->conn);
     return applied && shut_down(sandbox, err) && hf_mariadb_apply_clean(data, err);
 }
 

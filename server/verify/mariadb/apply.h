@@ -12,7 +12,7 @@
 #include "server/verify/mariadb/query.h"
 
 struct hf_mariadb_apply {
-    MYSQL *conn;                      // to a server that was started with settings.applies_relay_log
+    struct hf_asker_conn *conn;       // to a server that was started with settings.applies_relay_log
     const struct hf_gtid_set *start;  // what the copy has
     const struct hf_gtid_set *wanted; // what it has at the end, exactly
     uint64_t phase_ms;                // for all of it

@@ -35,7 +35,8 @@ static bool make_plan(struct hf_binlog_copy *copy, const struct hf_gtid_set *sta
 static bool settle_plan(struct hf_binlog_copy *copy, const struct hf_error *failure, struct hf_error *err);
 static bool lay_down(struct hf_binlog_copy *copy, struct hf_verify_check *check, struct hf_error *err);
 static bool give(const struct hf_binlog_copy *copy, const char *name, struct hf_error *err);
-static bool apply(struct hf_binlog_copy *copy, struct hf_verify_check *check, MYSQL *conn, struct hf_error *err);
+static bool apply(struct hf_binlog_copy *copy, struct hf_verify_check *check, struct hf_asker_conn *conn,
+                  struct hf_error *err);
 static bool is_recorded(const struct hf_binlog_copy *copy, bool *ret, struct hf_error *err);
 static bool judge_archive(struct hf_binlog_copy *copy, struct hf_error *err);
 static bool tell_stream(struct hf_binlog_copy *copy, struct hf_error *err);
@@ -133,7 +134,7 @@ hf_binlog_copy_is_placed(const struct hf_binlog_copy *copy)
 }
 
 bool
-hf_binlog_copy_replay(struct hf_binlog_copy *copy, MYSQL *conn, struct hf_error *err)
+hf_binlog_copy_replay(struct hf_binlog_copy *copy, struct hf_asker_conn *conn, struct hf_error *err)
 {
     if (!copy->planned || copy->check->verdict != HF_VERDICT_NOT_RUN)
         return true;
@@ -182,7 +183,7 @@ hf_binlog_copy_place_more(struct hf_binlog_copy *copy, struct hf_error *err)
 }
 
 bool
-hf_binlog_copy_replay_more(struct hf_binlog_copy *copy, MYSQL *conn, struct hf_error *err)
+hf_binlog_copy_replay_more(struct hf_binlog_copy *copy, struct hf_asker_conn *conn, struct hf_error *err)
 {
     struct hf_verify_caught_up *outcome = &copy->attempt->outcome->caught_up;
     if (!apply(copy, copy->caught_up, conn, err) || !tell_stream(copy, err))
@@ -273,7 +274,7 @@ give(const struct hf_binlog_copy *copy, const char *name, struct hf_error *err)
 }
 
 static bool
-apply(struct hf_binlog_copy *copy, struct hf_verify_check *check, MYSQL *conn, struct hf_error *err)
+apply(struct hf_binlog_copy *copy, struct hf_verify_check *check, struct hf_asker_conn *conn, struct hf_error *err)
 {
     struct hf_attempt *attempt = copy->attempt;
     struct hf_error failure;

@@ -43,11 +43,12 @@ HF_MUST_CHECK bool hf_binlog_copy_place(struct hf_binlog_copy *copy, struct hf_e
 bool hf_binlog_copy_is_placed(const struct hf_binlog_copy *copy);
 
 /* Settles "archive", unless place() has.  The attempt is over when the copy does not go on. */
-HF_MUST_CHECK bool hf_binlog_copy_replay(struct hf_binlog_copy *copy, MYSQL *conn, struct hf_error *err);
+HF_MUST_CHECK bool hf_binlog_copy_replay(struct hf_binlog_copy *copy, struct hf_asker_conn *conn, struct hf_error *err);
 /*
  * Asks the source, and waits for the archive to have that.  *ret_more: that is to be laid down with
  * hf_binlog_copy_place_more(), while no server runs, and replayed with hf_binlog_copy_replay_more().
  */
 HF_MUST_CHECK bool hf_binlog_copy_sample(struct hf_binlog_copy *copy, bool *ret_more, struct hf_error *err);
 HF_MUST_CHECK bool hf_binlog_copy_place_more(struct hf_binlog_copy *copy, struct hf_error *err);
-HF_MUST_CHECK bool hf_binlog_copy_replay_more(struct hf_binlog_copy *copy, MYSQL *conn, struct hf_error *err);
+HF_MUST_CHECK bool hf_binlog_copy_replay_more(struct hf_binlog_copy *copy, struct hf_asker_conn *conn,
+                                              struct hf_error *err);

@@ -13,19 +13,19 @@ struct only_value {
     size_t rows;
 };
 
+static bool use(struct hf_asker_conn *conn, const char *database);
 static bool take_value(void *context, char *const *values, const unsigned long *lengths, unsigned count);
 static bool is_damage(unsigned code);
 
 bool
-hf_mariadb_ask_copy(const char *socket, const struct hf_assertion *assertion, struct hf_answer *ret)
+hf_mariadb_ask_copy(struct hf_asker *asker, const struct hf_assertion *assertion, struct hf_answer *ret)
 {
     static const char limits[] =
         "SET SESSION max_statement_time=60, SESSION time_zone='+00:00', SESSION tx_read_only=1";
     struct hf_mariadb_refusal refusal = {0};
     struct only_value only = {ret, 0};
-    _cleanup_(hf_mariadb_closep) MYSQL *conn = NULL;
-    if (!hf_mariadb_connect(socket, ANSWER_MS, &conn, &refusal) ||
-        (assertion->database[0] != 0 && mysql_select_db(conn, assertion->database) != 0)) {
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
+    if (!hf_mariadb_connect(asker, ANSWER_MS, &conn, &refusal) || !use(conn, assertion->database)) {
         *ret = (struct hf_answer){.kind = HF_ANSWER_REFUSED, .state = "no connection to its database"};
         return true;
     }
@@ -38,6 +38,15 @@ hf_mariadb_ask_copy(const char *socket, const struct hf_assertion *assertion, st
     if (only.rows == 0)
         ret->kind = HF_ANSWER_NOTHING;
     return true;
+}
+
+static bool
+use(struct hf_asker_conn *conn, const char *database)
+{
+    _cleanup_(hf_buf_done) struct hf_buf sql = HF_BUF_INIT(HF_KIB);
+    struct hf_mariadb_refusal refusal;
+    return database[0] == '\0' || (hf_buf_add_text(&sql, "USE ", NULL) && hf_mariadb_add_name(&sql, database, NULL) &&
+                                   hf_mariadb_run(conn, hf_buf_text(&sql), NULL, NULL, &refusal));
 }
 
 static bool

@@ -4,5 +4,6 @@
 #pragma once
 #include "server/verify/engine.h"
 
-/* To the server behind a socket.  Times are told in UTC. */
-HF_MUST_CHECK bool hf_mariadb_ask_copy(const char *socket, const struct hf_assertion *assertion, struct hf_answer *ret);
+/* Times are told in UTC. */
+HF_MUST_CHECK bool hf_mariadb_ask_copy(struct hf_asker *asker, const struct hf_assertion *assertion,
+                                       struct hf_answer *ret);

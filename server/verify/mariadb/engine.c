@@ -37,8 +37,7 @@ struct mariadb {
     struct hf_mariadb_layout layout;
     uint64_t last_lsn;              // to which the backup's redo log reaches
     char prepared_to[BINLOG_BYTES]; // the binary log position of InnoDB's last commit, "bin.000007 12765"; "" for none
-    char socket[4096];
-    MYSQL *conn;
+    struct hf_asker_conn *conn;
     struct hf_mariadb_keys keys;         // of encrypted tables
     struct hf_mariadb_settings settings; // of the server; its texts are those of this struct or of the options
     struct hf_binlog_copy *log;          // NULL: there is none
@@ -371,9 +370,7 @@ connect_or_say(struct hf_attempt *attempt, struct hf_verify_check *check)
 {
     struct mariadb *mariadb = attempt->own;
     struct hf_mariadb_refusal refusal;
-    snprintf(mariadb->socket, sizeof mariadb->socket, "%s/" HF_MARIADB_SOCKET,
-             hf_sandbox_socket_path(attempt->sandbox));
-    if (hf_mariadb_connect(mariadb->socket, attempt->phase_ms, &mariadb->conn, &refusal) &&
+    if (hf_mariadb_connect(attempt->asker, attempt->phase_ms, &mariadb->conn, &refusal) &&
         hf_mariadb_text(mariadb->conn, "SELECT VERSION()", attempt->outcome->engine_version,
                         sizeof attempt->outcome->engine_version, &refusal))
         return;
@@ -448,6 +445,7 @@ stop_server(struct hf_attempt *attempt, struct hf_error *err)
 {
     struct hf_sandbox_exit end;
     disconnect(attempt);
+    hf_asker_freep(&attempt->asker);
     if (attempt->sandbox == NULL)
         return true;
     if (!hf_sandbox_signal(attempt->sandbox, SIGTERM, err) ||
@@ -538,7 +536,7 @@ static bool
 check_relations(struct hf_attempt *attempt, struct hf_error *err)
 {
     const struct mariadb *mariadb = attempt->own;
-    const struct hf_mariadb_look look = {.attempt = attempt, .socket = mariadb->socket, .conn = mariadb->conn};
+    const struct hf_mariadb_look look = {.attempt = attempt, .conn = mariadb->conn};
     return hf_mariadb_check_tables(&look, err);
 }
 
@@ -548,7 +546,7 @@ ask(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live,
 {
     const struct mariadb *mariadb = attempt->own;
     return live ? hf_mariadb_ask_live(attempt->options->live, assertion, ret, err)
-                : hf_mariadb_ask_copy(mariadb->socket, assertion, ret);
+                : hf_mariadb_ask_copy(attempt->asker, assertion, ret);
 }
 
 static bool
@@ -562,7 +560,7 @@ static void
 disconnect(struct hf_attempt *attempt)
 {
     struct mariadb *mariadb = attempt->own;
-    hf_mariadb_closep(&mariadb->conn);
+    hf_asker_conn_freep(&mariadb->conn);
 }
 
 /*

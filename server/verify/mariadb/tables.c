@@ -54,11 +54,11 @@ static bool take_undefined(void *context, char *const *values, const unsigned lo
 static bool look_at_all(struct tables *tables, struct hf_error *err);
 static void *work(void *context);
 static bool take_next(struct tables *tables, size_t *ret);
-static bool look_at(struct tables *tables, MYSQL *conn, struct table *table);
-static bool read_table(struct tables *tables, MYSQL *conn, struct table *table);
-static bool count_indexes(struct tables *tables, MYSQL *conn, const struct table *table);
+static bool look_at(struct tables *tables, struct hf_asker_conn *conn, struct table *table);
+static bool read_table(struct tables *tables, struct hf_asker_conn *conn, struct table *table);
+static bool count_indexes(struct tables *tables, struct hf_asker_conn *conn, const struct table *table);
 static bool take_index(void *context, char *const *values, const unsigned long *lengths, unsigned count);
-static bool check_table(struct tables *tables, MYSQL *conn, const struct table *table);
+static bool check_table(struct tables *tables, struct hf_asker_conn *conn, const struct table *table);
 static bool take_opinion(void *context, char *const *values, const unsigned long *lengths, unsigned count);
 static void note_index(struct opinion *opinion, const char *message);
 static bool statement(struct hf_buf *sql, const char *before, const struct table *table, const char *behind);
@@ -233,10 +233,9 @@ work(void *context)
     struct tables *tables = context;
     const struct hf_attempt *attempt = tables->look->attempt;
     struct hf_mariadb_refusal refusal;
-    _cleanup_(hf_mariadb_closep) MYSQL *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     size_t at;
-    mysql_thread_init();
-    if (!hf_mariadb_connect(tables->look->socket, attempt->phase_ms, &conn, &refusal)) {
+    if (!hf_mariadb_connect(attempt->asker, attempt->phase_ms, &conn, &refusal)) {
         pthread_mutex_lock(&tables->lock);
         tables->lost = true;
         pthread_mutex_unlock(&tables->lock);
@@ -247,8 +246,7 @@ work(void *context)
         if (attempt->options->done != NULL)
             atomic_fetch_add(attempt->options->done, tables->items[at].bytes);
     }
-    hf_mariadb_closep(&conn);
-    mysql_thread_end();
+    hf_asker_conn_freep(&conn);
     return NULL;
 }
 
@@ -265,14 +263,14 @@ take_next(struct tables *tables, size_t *ret)
 }
 
 static bool
-look_at(struct tables *tables, MYSQL *conn, struct table *table)
+look_at(struct tables *tables, struct hf_asker_conn *conn, struct table *table)
 {
     return read_table(tables, conn, table) && check_table(tables, conn, table);
 }
 
 /* A sequence is one row that says where it stands; CHECKSUM TABLE does not take it. */
 static bool
-read_table(struct tables *tables, MYSQL *conn, struct table *table)
+read_table(struct tables *tables, struct hf_asker_conn *conn, struct table *table)
 {
     struct hf_mariadb_refusal refusal;
     int64_t rows = 0;
@@ -309,7 +307,7 @@ read_table(struct tables *tables, MYSQL *conn, struct table *table)
  * rows of the table itself.
  */
 static bool
-count_indexes(struct tables *tables, MYSQL *conn, const struct table *table)
+count_indexes(struct tables *tables, struct hf_asker_conn *conn, const struct table *table)
 {
     struct hf_mariadb_refusal refusal;
     struct hf_error ignored;
@@ -360,7 +358,7 @@ take_index(void *context, char *const *values, const unsigned long *lengths, uns
 }
 
 static bool
-check_table(struct tables *tables, MYSQL *conn, const struct table *table)
+check_table(struct tables *tables, struct hf_asker_conn *conn, const struct table *table)
 {
     struct hf_mariadb_refusal refusal;
     struct opinion opinion = {0};

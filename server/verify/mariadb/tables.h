@@ -21,8 +21,7 @@
 
 struct hf_mariadb_look {
     struct hf_attempt *attempt;
-    const char *socket;
-    MYSQL *conn; // one that is open; each thread opens its own
+    struct hf_asker_conn *conn; // one that is open; each thread opens its own
 };
 
 /*

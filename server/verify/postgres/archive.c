@@ -41,10 +41,11 @@ static bool settle_hole(struct hf_copy_log *log, bool *ret_settled, struct hf_er
 static void tell_stream(struct hf_copy_log *log);
 static bool feed_to(struct hf_copy_log *log, uint64_t until, struct hf_verify_check *check, bool *ret_goes_on,
                     struct hf_error *err);
-static bool ask_position(struct hf_copy_log *log, PGconn *conn, struct hf_verify_check *check, uint64_t *ret);
+static bool ask_position(struct hf_copy_log *log, struct hf_asker_conn *conn, struct hf_verify_check *check,
+                         uint64_t *ret);
 static void judge_archive(struct hf_copy_log *log, uint64_t reached);
 static bool sample_source(struct hf_copy_log *log, uint64_t *ret, struct hf_error *err);
-static bool chase(struct hf_copy_log *log, PGconn *conn, uint64_t wanted, struct hf_error *err);
+static bool chase(struct hf_copy_log *log, struct hf_asker_conn *conn, uint64_t wanted, struct hf_error *err);
 static uint64_t now_ms(void);
 
 bool
@@ -144,7 +145,7 @@ hf_copy_log_own_end(const struct hf_copy_log *log)
 }
 
 bool
-hf_copy_log_replay(struct hf_copy_log *log, PGconn *conn, struct hf_error *err)
+hf_copy_log_replay(struct hf_copy_log *log, struct hf_asker_conn *conn, struct hf_error *err)
 {
     char reached[HF_LSN_TEXT_BYTES], wanted[HF_LSN_TEXT_BYTES];
     uint64_t at = 0, last = 0, moved_ms = now_ms();
@@ -182,7 +183,7 @@ hf_copy_log_replay(struct hf_copy_log *log, PGconn *conn, struct hf_error *err)
 }
 
 bool
-hf_copy_log_follow(struct hf_copy_log *log, PGconn *conn, struct hf_error *err)
+hf_copy_log_follow(struct hf_copy_log *log, struct hf_asker_conn *conn, struct hf_error *err)
 {
     struct hf_verify_check *check = log->caught_up;
     uint64_t wanted;
@@ -399,7 +400,7 @@ feed_to(struct hf_copy_log *log, uint64_t until, struct hf_verify_check *check, 
 
 /* False: the copy does not answer any more, and the check says so. */
 static bool
-ask_position(struct hf_copy_log *log, PGconn *conn, struct hf_verify_check *check, uint64_t *ret)
+ask_position(struct hf_copy_log *log, struct hf_asker_conn *conn, struct hf_verify_check *check, uint64_t *ret)
 {
     char text[32];
     struct hf_query_refusal refusal;
@@ -458,7 +459,7 @@ sample_source(struct hf_copy_log *log, uint64_t *ret, struct hf_error *err)
 }
 
 static bool
-chase(struct hf_copy_log *log, PGconn *conn, uint64_t wanted, struct hf_error *err)
+chase(struct hf_copy_log *log, struct hf_asker_conn *conn, uint64_t wanted, struct hf_error *err)
 {
     struct hf_verify_caught_up *outcome = &log->attempt->outcome->caught_up;
     struct hf_verify_check *check = log->caught_up;

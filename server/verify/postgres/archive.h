@@ -44,5 +44,5 @@ const char *hf_copy_log_timeline(const struct hf_copy_log *log);
 uint64_t hf_copy_log_own_end(const struct hf_copy_log *log);
 
 /* Settle "archive" and "caught_up".  The attempt is over when the copy does not go on. */
-HF_MUST_CHECK bool hf_copy_log_replay(struct hf_copy_log *log, PGconn *conn, struct hf_error *err);
-HF_MUST_CHECK bool hf_copy_log_follow(struct hf_copy_log *log, PGconn *conn, struct hf_error *err);
+HF_MUST_CHECK bool hf_copy_log_replay(struct hf_copy_log *log, struct hf_asker_conn *conn, struct hf_error *err);
+HF_MUST_CHECK bool hf_copy_log_follow(struct hf_copy_log *log, struct hf_asker_conn *conn, struct hf_error *err);

@@ -27,7 +27,7 @@ hf_postgres_ask_copy(const struct hf_query_target *target, const struct hf_asser
     struct hf_query_target limited = *target;
     struct hf_query_refusal refusal;
     struct hf_error failure;
-    _cleanup_(hf_query_closep) PGconn *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     snprintf(options, sizeof options, "%s" LIMITS, target->options);
     limited.options = options;
     struct only_value only = {ret, 0};

@@ -67,7 +67,7 @@ take_object(void *context, char *const *values, int count)
 
 /* By reading the catalog's tables: what is asked must not depend on the indexes that may be wrong. */
 void
-hf_look_at_catalog(struct look *look, PGconn *conn)
+hf_look_at_catalog(struct look *look, struct hf_asker_conn *conn)
 {
     static const char *const before[] = {"SET enable_indexscan = off", "SET enable_indexonlyscan = off",
                                          "SET enable_bitmapscan = off"};

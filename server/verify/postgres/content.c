@@ -21,7 +21,7 @@ struct listing {
  * own.
  */
 bool
-hf_references_list(struct look *look, PGconn *conn, struct hf_references *ret, struct hf_error *err)
+hf_references_list(struct look *look, struct hf_asker_conn *conn, struct hf_references *ret, struct hf_error *err)
 {
     static const char until_17[] = "true", since_18[] = "k.conenforced AND NOT k.conperiod";
     char sql[2600];
@@ -46,7 +46,7 @@ hf_references_list(struct look *look, PGconn *conn, struct hf_references *ret, s
         "WHERE k.contype = 'f' AND k.convalidated AND k.conparentid = 0 AND a.attrelid = c.oid AND fa.attrelid = f.oid "
         "  AND c.relkind IN ('r', 'p') AND f.relkind IN ('r', 'p') AND c.relpersistence <> 'u' AND %s "
         "GROUP BY k.oid, c.relkind, n.nspname, c.relname, f.relkind, fn.nspname, f.relname, k.conname",
-        PQserverVersion(conn) >= 180000 ? since_18 : until_17);
+        hf_asker_conn_version(conn) >= 180000 ? since_18 : until_17);
     if (!hf_query_run(conn, sql, NULL, 0, take_reference, &listing, &refusal))
         return hf_fail(err, hf_query_is_no_verdict(&refusal) ? HF_ERR_NONE : HF_ERR_CORRUPT,
                        "the foreign keys of database \"%s\" cannot be listed: %s", look->database->name,
@@ -100,7 +100,7 @@ hf_references_done(struct hf_references *references)
  * off, holds them so.  But nobody can tell those from a table in an older copy, whose own indexes agree with it.
  */
 void
-hf_reference_check(struct look *look, PGconn *conn, const struct hf_reference *reference)
+hf_reference_check(struct look *look, struct hf_asker_conn *conn, const struct hf_reference *reference)
 {
     /* What a count before has set stays; here the planner is free. */
     static const char settings[] =
@@ -128,7 +128,7 @@ hf_reference_check(struct look *look, PGconn *conn, const struct hf_reference *r
  * gives numbers that are taken.  It may stand so at the source: no row is wrong, and the attempt can pass.
  */
 void
-hf_look_at_sequences(struct look *look, PGconn *conn)
+hf_look_at_sequences(struct look *look, struct hf_asker_conn *conn)
 {
     static const char list[] =
         "SELECT sn.nspname || '.' || s.relname, "

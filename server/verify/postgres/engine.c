@@ -26,8 +26,8 @@
 struct postgres {
     struct hf_recovery_facts facts;
     struct hf_pages_watch *pages;
-    struct hf_copy_log *log; // NULL: there is none
-    PGconn *conn;            // from connect to open
+    struct hf_copy_log *log;    // NULL: there is none
+    struct hf_asker_conn *conn; // from connect to open
     uint32_t oldest_xid, next_xid, oldest_multi, next_multi;
 };
 
@@ -51,7 +51,7 @@ static bool start(struct hf_attempt *attempt, struct hf_error *err);
 static bool connect_to_copy(struct hf_attempt *attempt, struct hf_error *err);
 static bool reach_end(struct hf_attempt *attempt, struct hf_error *err);
 static bool replay_archive(struct hf_attempt *attempt, struct hf_error *err);
-static bool replay(struct hf_attempt *attempt, PGconn *conn, struct hf_error *err);
+static bool replay(struct hf_attempt *attempt, struct hf_asker_conn *conn, struct hf_error *err);
 static void ask_transactions(struct postgres *postgres);
 static bool promote(struct hf_attempt *attempt, struct hf_error *err);
 static bool check_relations(struct hf_attempt *attempt, struct hf_error *err);
@@ -293,7 +293,7 @@ connect_to_copy(struct hf_attempt *attempt, struct hf_error *err)
             hf_check_fail(replayed, "%s", failure.message);
         return true;
     }
-    const int version = PQserverVersion(postgres->conn);
+    const int version = (int)hf_asker_conn_version(postgres->conn);
     snprintf(attempt->outcome->engine_version, sizeof attempt->outcome->engine_version, "%d.%d", version / 10000,
              version % 10000);
     return true;
@@ -324,7 +324,7 @@ replay_archive(struct hf_attempt *attempt, struct hf_error *err)
 
 /* The end is known from the log that was stored, not from what the server believes. */
 static bool
-replay(struct hf_attempt *attempt, PGconn *conn, struct hf_error *err)
+replay(struct hf_attempt *attempt, struct hf_asker_conn *conn, struct hf_error *err)
 {
     struct hf_verify_check *check = hf_attempt_check(attempt, "replay");
     const struct postgres *postgres = attempt->own;
@@ -398,7 +398,7 @@ static bool
 promote(struct hf_attempt *attempt, struct hf_error *err)
 {
     struct hf_verify_check *check = hf_attempt_check(attempt, "promote");
-    PGconn *conn = ((struct postgres *)attempt->own)->conn;
+    struct hf_asker_conn *conn = ((struct postgres *)attempt->own)->conn;
     char text[16], sql[64];
     struct hf_query_refusal refusal;
     (void)err;
@@ -466,7 +466,7 @@ static void
 disconnect(struct hf_attempt *attempt)
 {
     struct postgres *postgres = attempt->own;
-    hf_query_closep(&postgres->conn);
+    hf_asker_conn_freep(&postgres->conn);
 }
 
 static void
@@ -489,7 +489,8 @@ static struct hf_query_target
 target_of(const struct hf_attempt *attempt)
 {
     const struct hf_recovery_facts *facts = &((struct postgres *)attempt->own)->facts;
-    return (struct hf_query_target){.folder = hf_sandbox_socket_path(attempt->sandbox),
+    return (struct hf_query_target){.asker = attempt->asker,
+                                    .folder = hf_sandbox_socket_path(attempt->sandbox),
                                     .port = HF_POSTGRES_PORT,
                                     .user = facts->superuser[0] != 0 ? facts->superuser : "postgres",
                                     .options = hf_postgres_connection_options(facts->server_version_num / 10000)};

@@ -27,20 +27,20 @@ static bool check_database(struct look *look, const struct database *database, s
 static void count_relation(struct look *look, const struct relation *relation, struct hf_database_facts *ret);
 static void judge_unreachable(struct look *look, const char *message);
 static void leave_unexamined(struct look *look, const char *why);
-static void find_amcheck(struct look *look, PGconn *conn);
-static bool list_relations(struct look *look, PGconn *conn, struct hf_error *err);
+static void find_amcheck(struct look *look, struct hf_asker_conn *conn);
+static bool list_relations(struct look *look, struct hf_asker_conn *conn, struct hf_error *err);
 static bool take_relation(void *context, char *const *values, int count);
 static void *check_work(void *context);
-static void check_relation(struct look *look, PGconn *conn, const struct relation *relation);
-static void check_sequence(struct look *look, PGconn *conn, const struct relation *relation);
-static bool count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index,
-                        int64_t *ret, int64_t *ret_twice);
+static void check_relation(struct look *look, struct hf_asker_conn *conn, const struct relation *relation);
+static void check_sequence(struct look *look, struct hf_asker_conn *conn, const struct relation *relation);
+static bool count_table(struct look *look, struct hf_asker_conn *conn, const struct relation *relation,
+                        bool through_index, int64_t *ret, int64_t *ret_twice);
 static bool take_counts(void *context, char *const *values, int count);
-static void check_heap(struct look *look, PGconn *conn, const struct relation *relation);
+static void check_heap(struct look *look, struct hf_asker_conn *conn, const struct relation *relation);
 static bool take_heap_fault(void *context, char *const *values, int count);
-static void check_btree(struct look *look, PGconn *conn, const struct relation *relation);
-static bool lend_search_path(PGconn *conn, const struct relation *relation);
-static bool ask_amcheck(const struct look *look, PGconn *conn, const struct relation *relation,
+static void check_btree(struct look *look, struct hf_asker_conn *conn, const struct relation *relation);
+static bool lend_search_path(struct hf_asker_conn *conn, const struct relation *relation);
+static bool ask_amcheck(const struct look *look, struct hf_asker_conn *conn, const struct relation *relation,
                         struct hf_query_refusal *refusal);
 static int64_t block_in(const char *message);
 
@@ -154,7 +154,7 @@ list_databases(struct look *look, struct database **ret, size_t *ret_count, stru
         "FROM pg_database d ORDER BY d.oid";
     static const char without[] =
         "SELECT d.datname, d.oid, NULL, NULL, d.datallowconn FROM pg_database d ORDER BY d.oid";
-    _cleanup_(hf_query_closep) PGconn *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     struct hf_query_refusal refusal;
     if (!hf_query_connect(&look->options->target, "template1", CONNECT_SECONDS, &conn, err))
         return false;
@@ -163,8 +163,8 @@ list_databases(struct look *look, struct database **ret, size_t *ret_count, stru
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the list of databases");
     if (!hf_query_run(conn, "UPDATE pg_database SET datallowconn = true WHERE NOT datallowconn", NULL, 0, NULL, NULL,
                       &refusal) ||
-        !hf_query_run(conn, PQserverVersion(conn) >= 150000 ? with_version : without, NULL, 0, take_database, &list,
-                      &refusal)) {
+        !hf_query_run(conn, hf_asker_conn_version(conn) >= 150000 ? with_version : without, NULL, 0, take_database,
+                      &list, &refusal)) {
         free(list.items);
         return hf_fail(err, hf_query_is_no_verdict(&refusal) ? HF_ERR_NONE : HF_ERR_CORRUPT,
                        "the list of databases cannot be read: %s", refusal.message);
@@ -183,7 +183,7 @@ list_databases(struct look *look, struct database **ret, size_t *ret_count, stru
 static bool
 check_database(struct look *look, const struct database *database, struct hf_database_facts *ret, struct hf_error *err)
 {
-    _cleanup_(hf_query_closep) PGconn *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     pthread_t threads[JOBS_MOST];
     snprintf(ret->name, sizeof ret->name, "%s", database->name);
     look->database = database;
@@ -281,7 +281,7 @@ leave_unexamined(struct look *look, const char *why)
 
 /* Where amcheck is, or put it there: the copy is ours to change. */
 static void
-find_amcheck(struct look *look, PGconn *conn)
+find_amcheck(struct look *look, struct hf_asker_conn *conn)
 {
     static const char where[] =
         "SELECT quote_ident(n.nspname) || '.' FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
@@ -300,7 +300,7 @@ find_amcheck(struct look *look, PGconn *conn)
 }
 
 static bool
-list_relations(struct look *look, PGconn *conn, struct hf_error *err)
+list_relations(struct look *look, struct hf_asker_conn *conn, struct hf_error *err)
 {
     /*
      * Temporary tables of dead sessions are nobody's; a materialized view that was never filled cannot be read.
@@ -395,7 +395,7 @@ check_work(void *context)
 {
     struct look *look = context;
     struct hf_error err;
-    _cleanup_(hf_query_closep) PGconn *conn = NULL;
+    _cleanup_(hf_asker_conn_freep) struct hf_asker_conn *conn = NULL;
     for (;;) {
         pthread_mutex_lock(&look->lock);
         struct hf_references *references = &look->foreign_keys;
@@ -406,8 +406,8 @@ check_work(void *context)
         if ((relation == NULL && reference == NULL) ||
             (look->options->cancel != NULL && atomic_load(look->options->cancel)))
             return NULL;
-        if ((conn == NULL || PQstatus(conn) != CONNECTION_OK)) {
-            hf_query_closep(&conn);
+        if ((conn == NULL || !hf_asker_conn_is_open(conn))) {
+            hf_asker_conn_freep(&conn);
             if (!hf_query_connect(&look->options->target, look->database->name, CONNECT_SECONDS, &conn, &err)) {
                 pthread_mutex_lock(&look->lock);
                 judge_unreachable(look, err.message);
@@ -426,7 +426,7 @@ check_work(void *context)
 }
 
 static void
-check_relation(struct look *look, PGconn *conn, const struct relation *relation)
+check_relation(struct look *look, struct hf_asker_conn *conn, const struct relation *relation)
 {
     if (relation->kind == 'i') {
         check_btree(look, conn, relation);
@@ -462,7 +462,7 @@ check_relation(struct look *look, PGconn *conn, const struct relation *relation)
 
 /* One row, on a page that says it is a sequence's: the server checks that when it is asked for the last value. */
 static void
-check_sequence(struct look *look, PGconn *conn, const struct relation *relation)
+check_sequence(struct look *look, struct hf_asker_conn *conn, const struct relation *relation)
 {
     char oid[16];
     const char *const parameters[] = {oid};
@@ -481,8 +481,8 @@ check_sequence(struct look *look, PGconn *conn, const struct relation *relation)
  * a primary key's index equal keys stand side by side, so that those that are there twice are seen on the way.
  */
 static bool
-count_table(struct look *look, PGconn *conn, const struct relation *relation, bool through_index, int64_t *ret,
-            int64_t *ret_twice)
+count_table(struct look *look, struct hf_asker_conn *conn, const struct relation *relation, bool through_index,
+            int64_t *ret, int64_t *ret_twice)
 {
     char sql[1400];
     struct hf_query_refusal refusal;
@@ -529,7 +529,7 @@ struct heap_faults {
 };
 
 static void
-check_heap(struct look *look, PGconn *conn, const struct relation *relation)
+check_heap(struct look *look, struct hf_asker_conn *conn, const struct relation *relation)
 {
     char sql[300], oid[16];
     struct hf_query_refusal refusal;
@@ -541,10 +541,10 @@ check_heap(struct look *look, PGconn *conn, const struct relation *relation)
         pthread_mutex_unlock(&look->lock);
         return;
     }
-    if (PQserverVersion(conn) < 140000) {
+    if (hf_asker_conn_version(conn) < 140000) {
         pthread_mutex_lock(&look->lock);
         look->heap->required = false; // no release of it can: said by name, and the other checks decide
-        hf_check_cannot_tell(look->heap, "PostgreSQL %d has no verify_heapam", PQserverVersion(conn) / 10000);
+        hf_check_cannot_tell(look->heap, "PostgreSQL %d has no verify_heapam", hf_asker_conn_version(conn) / 10000);
         pthread_mutex_unlock(&look->lock);
         return;
     }
@@ -575,7 +575,7 @@ take_heap_fault(void *context, char *const *values, int count)
 }
 
 static void
-check_btree(struct look *look, PGconn *conn, const struct relation *relation)
+check_btree(struct look *look, struct hf_asker_conn *conn, const struct relation *relation)
 {
     const char *differs = relation->collation[0] != 0                                 ? relation->collation
                           : relation->sorts_text && look->database->collation_differs ? look->database->collation_why
@@ -609,7 +609,7 @@ check_btree(struct look *look, PGconn *conn, const struct relation *relation)
  * pg_catalog only.  In the copy they may have a path of their own.
  */
 static bool
-lend_search_path(PGconn *conn, const struct relation *relation)
+lend_search_path(struct hf_asker_conn *conn, const struct relation *relation)
 {
     static const char find[] =
         "SELECT format('ALTER FUNCTION %s SET search_path = pg_catalog, %s, public', refobjid::regprocedure, $2::text) "
@@ -631,7 +631,8 @@ lend_search_path(PGconn *conn, const struct relation *relation)
 }
 
 static bool
-ask_amcheck(const struct look *look, PGconn *conn, const struct relation *relation, struct hf_query_refusal *refusal)
+ask_amcheck(const struct look *look, struct hf_asker_conn *conn, const struct relation *relation,
+            struct hf_query_refusal *refusal)
 {
     char sql[200], oid[16], ignored[8];
     const char *const parameters[] = {oid};

@@ -71,10 +71,11 @@ void hf_look_refused(struct look *look, struct hf_verify_check *check, const cha
 bool hf_query_is_no_verdict(const struct hf_query_refusal *refusal);
 
 /* Of the whole database, by one connection; each settles nothing and notes what it finds. */
-void hf_look_at_catalog(struct look *look, PGconn *conn);
-void hf_look_at_zero_blocks(struct look *look, PGconn *conn);
+void hf_look_at_catalog(struct look *look, struct hf_asker_conn *conn);
+void hf_look_at_zero_blocks(struct look *look, struct hf_asker_conn *conn);
 /* Foreign keys are asked by several connections at once: take the next until there is none. */
-HF_MUST_CHECK bool hf_references_list(struct look *look, PGconn *conn, struct hf_references *ret, struct hf_error *err);
-void hf_reference_check(struct look *look, PGconn *conn, const struct hf_reference *reference);
+HF_MUST_CHECK bool hf_references_list(struct look *look, struct hf_asker_conn *conn, struct hf_references *ret,
+                                      struct hf_error *err);
+void hf_reference_check(struct look *look, struct hf_asker_conn *conn, const struct hf_reference *reference);
 void hf_references_done(struct hf_references *references);
-void hf_look_at_sequences(struct look *look, PGconn *conn);
+void hf_look_at_sequences(struct look *look, struct hf_asker_conn *conn);

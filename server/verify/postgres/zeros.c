@@ -4,10 +4,11 @@
 #include "server/verify/postgres/relations_internal.h"
 
 static bool belongs_here(const struct look *look, const struct hf_zero_block *zero);
-static void check_zeros_of_file(struct look *look, PGconn *conn, const struct hf_zero_block *zeros, size_t count);
+static void check_zeros_of_file(struct look *look, struct hf_asker_conn *conn, const struct hf_zero_block *zeros,
+                                size_t count);
 
 void
-hf_look_at_zero_blocks(struct look *look, PGconn *conn)
+hf_look_at_zero_blocks(struct look *look, struct hf_asker_conn *conn)
 {
     const struct hf_relations_options *options = look->options;
     bool prepared = false;
@@ -64,7 +65,7 @@ take_used_block(void *context, char *const *values, int count)
  * the table points into was used, and its rows are gone.  The indexes are read once for all blocks of the table.
  */
 static void
-check_zeros_of_file(struct look *look, PGconn *conn, const struct hf_zero_block *zeros, size_t count)
+check_zeros_of_file(struct look *look, struct hf_asker_conn *conn, const struct hf_zero_block *zeros, size_t count)
 {
     static const char find[] = "SELECT c.oid::text FROM pg_class c WHERE c.relkind IN ('r', 'm', 't') AND "
                                "pg_relation_filenode(c.oid) = $1::oid";
