@@ -426,7 +426,7 @@ BOMBS = {  # what the function does, and a word of the reason
                   "could not establish connection"),
     "time": ("LOOP PERFORM pg_sleep(1); END LOOP", f"took longer than the {PHASE_SECONDS} s"),
     "stack": ("PERFORM public.bomb(i)", "stack depth limit exceeded"),
-    "kill": ("PERFORM pg_terminate_backend(pid) FROM pg_stat_activity", "terminating connection"),
+    "kill": ("PERFORM pg_terminate_backend(pid) FROM pg_stat_activity", "the copy went away"),
 }
 
 
