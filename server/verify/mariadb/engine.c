@@ -544,7 +544,6 @@ static bool
 ask(struct hf_attempt *attempt, const struct hf_assertion *assertion, bool live, struct hf_answer *ret,
     struct hf_error *err)
 {
-    const struct mariadb *mariadb = attempt->own;
     return live ? hf_mariadb_ask_live(attempt->options->live, assertion, ret, err)
                 : hf_mariadb_ask_copy(attempt->asker, assertion, ret);
 }
