@@ -335,7 +335,7 @@ behind_gap(const struct hf_timeline_path *path, const struct hf_vault_gap *gap, 
 {
     const struct hf_timeline_step *first = hf_timeline_path_find(path, gap->from_timeline);
     const struct hf_timeline_step *last = hf_timeline_path_find(path, gap->timeline);
-    if (first == NULL || last == NULL || gap->from >= first->end || gap->from > position)
+    if (first == NULL || last == NULL || gap->from > first->end || gap->from > position)
         return position;
     const uint64_t to = gap->to < last->end ? gap->to : last->end;
     return to > position ? to : position;

@@ -310,6 +310,16 @@ HF_TEST(a_moment_before_what_the_copy_has_or_behind_the_archive_is_refused_with_
     assert_false(plan_from(&c, third, (struct hf_binlog_target){.stop = HF_BINLOG_TO_END}, &plan, &err));
     assert_int_equal(err.kind, HF_ERR_NOT_FOUND);
     assert_non_null(strstr(err.message, "ends before"));
+
+    mariadb_sql(c.conn, "FLUSH BINARY LOGS");
+    write_visits(c.conn, 1);
+    snprintf(third, sizeof third, "%s", mariadb_text(c.conn, "SELECT @@gtid_binlog_pos"));
+    write_visits(c.conn, 1);
+    catch_up(&c);
+    target = (struct hf_binlog_target){.stop = HF_BINLOG_TO_FILE, .file = file, .file_position = at[0]};
+    assert_false(plan_from(&c, third, target, &plan, &err)); // in a file that the copy has all of
+    assert_int_equal(err.kind, HF_ERR_USAGE);
+    assert_string_equal(err.hint, "Name an earlier backup.");
     end(&c);
 }
 

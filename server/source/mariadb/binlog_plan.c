@@ -9,8 +9,9 @@
 struct planning {
     const struct hf_binlog_target *target;
     struct hf_binlog_plan *plan;
-    uint64_t group; // where the transaction begins that is being read
-    bool skip;      // the start has it
+    uint64_t group;    // where the transaction begins that is being read
+    bool skip;         // the start has it
+    bool file_skipped; // the target's file has transactions that the start has
     bool file_seen;
     char start_file[HF_BINLOG_NAME_BYTES]; // the server's name for the place where the start ends
     uint64_t start_position;
@@ -149,8 +150,8 @@ skip_group(struct planning *planning, const struct hf_binlog_record *record)
     planning->start_position = end_in_file(record);
     if (record->step->commit_ms > planning->newest_skipped_ms)
         planning->newest_skipped_ms = record->step->commit_ms;
-    if (strcmp(record->before->file, planning->target->file != NULL ? planning->target->file : "") == 0)
-        planning->file_seen = true;
+    if (planning->target->stop == HF_BINLOG_TO_FILE && strcmp(record->before->file, planning->target->file) == 0)
+        planning->file_skipped = true;
     return true;
 }
 
@@ -203,11 +204,13 @@ refuse_before_start(const struct planning *planning, struct hf_error *err)
                        hf_time_format(planning->newest_skipped_ms, newest),
                        hf_time_format(target->time_ms, target_time)) ||
                hf_fail_hint(err, "Name an earlier backup.");
-    if (target->stop != HF_BINLOG_TO_FILE || strcmp(planning->start_file, target->file) != 0 ||
-        planning->start_position <= target->file_position)
+    if (target->stop != HF_BINLOG_TO_FILE)
         return true;
-    return hf_fail(err, HF_ERR_USAGE, "the backup reaches to position %" PRIu64 " of \"%.128s\", behind %" PRIu64,
-                   planning->start_position, target->file, target->file_position) ||
+    const bool same = strcmp(planning->start_file, target->file) == 0;
+    if (same ? planning->start_position <= target->file_position : !planning->file_skipped)
+        return true;
+    return hf_fail(err, HF_ERR_USAGE, "the backup reaches to \"%.128s:%" PRIu64 "\", behind \"%.128s:%" PRIu64 "\"",
+                   planning->start_file, planning->start_position, target->file, target->file_position) ||
            hf_fail_hint(err, "Name an earlier backup.");
 }
 
