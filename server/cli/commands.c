@@ -131,6 +131,9 @@ const struct hf_cli_command hf_cli_commands[] = {
           {"--backup", "ID", "backup", HF_CLI_TEXT, "This backup; without it the newest proven one."},
           {"--owner", "USER", "owner", HF_CLI_TEXT,
            "Gives it to this user, such as postgres or mysql: a server does not start on a folder of root's."},
+          {"--tablespace", "OLD=NEW", "tablespaces", HF_CLI_TEXTS,
+           "Puts the tablespace that lies at OLD at the source into the folder NEW, with a link to it; without it a "
+           "tablespace becomes a folder of the copy.  May be repeated."},
           {"--allow-damage", NULL, "allow_damage", HF_CLI_FLAG,
            "Restores what is left of a damaged backup; lost pages are filled with a mark and listed beside it."},
           DETACH},

@@ -8,6 +8,7 @@ static const struct only_for {
 } only_for[] = {
     {"minutes", "--minutes", "inspect"},           {"table", "--table", "dump"},      {"owner", "--owner", "restore"},
     {"allow_damage", "--allow-damage", "restore"}, {"action", "--action", "restore"}, {"delta", "--delta", "restore"},
+    {"tablespaces", "--tablespace", "restore"},
 };
 
 bool

@@ -23,6 +23,8 @@ struct lost_list {
 };
 
 static bool add_owner(const json_t *arguments, json_t *request, struct hf_error *err);
+static bool add_moves(const json_t *arguments, json_t *request, struct hf_error *err);
+static bool read_moves(const json_t *request, struct hf_tablespace_move **ret, size_t *ret_count, struct hf_error *err);
 static bool add_beside(const struct hf_restore_work *work, const char *target, json_t *result, struct hf_error *err);
 static bool add_delta(json_t *result, const struct hf_restore_outcome *outcome, struct hf_error *err);
 static bool refuse_damage(bool allow_damage, struct hf_error *err);
@@ -46,8 +48,13 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
                        "a restore needs the absolute path of a folder to restore to, or ssh://[user@]host[:port]/path");
     if (elsewhere && !hf_ssh_place_parse(target, &place, err))
         return false;
-    if (elsewhere && (allow_damage || delta || json_object_get(hf_job_arguments(job), "owner") != NULL)) {
-        hf_fail(err, HF_ERR_USAGE, "a restore to another host goes without --allow-damage, --delta and --owner");
+    const bool moves = json_object_get(hf_job_arguments(job), "tablespaces") != NULL;
+    if (moves && delta)
+        return hf_fail(err, HF_ERR_USAGE,
+                       "tablespaces stay where the copy has them: --delta goes without --tablespace");
+    if (elsewhere && (allow_damage || delta || moves || json_object_get(hf_job_arguments(job), "owner") != NULL)) {
+        hf_fail(err, HF_ERR_USAGE,
+                "a restore to another host goes without --allow-damage, --delta, --owner and --tablespace");
         return hf_fail_hint(err, "The copy belongs to whom the place names: ssh://postgres@host/path.");
     }
     if (!hf_restore_choose(daemon, job, &moment, &request, err))
@@ -58,7 +65,8 @@ hf_restore_prepare(struct hf_daemon *daemon, struct hf_job *job, json_t **ret_re
         return hf_fail(err, HF_ERR_USAGE, "what is left of a damaged backup goes into an empty folder: no --delta");
     if (!hf_json_set(request, "allow_damage", json_boolean(allow_damage), err) ||
         !hf_json_set(request, "delta", json_boolean(delta), err) ||
-        !hf_json_set(request, "to", json_string(target), err) || !add_owner(hf_job_arguments(job), request, err))
+        !hf_json_set(request, "to", json_string(target), err) || !add_owner(hf_job_arguments(job), request, err) ||
+        !add_moves(hf_job_arguments(job), request, err))
         return false;
     *ret_request = HF_TAKE(request);
     return true;
@@ -83,6 +91,51 @@ add_owner(const json_t *arguments, json_t *request, struct hf_error *err)
                        json_pack("{s:I, s:I}", "uid", (json_int_t)user.pw_uid, "gid", (json_int_t)user.pw_gid), err);
 }
 
+/* "tablespaces": [[location at the source, folder], ...] of texts "OLD=NEW". */
+static bool
+add_moves(const json_t *arguments, json_t *request, struct hf_error *err)
+{
+    json_t *moves = json_array();
+    const json_t *given = json_object_get(arguments, "tablespaces");
+    if (!hf_json_set(request, "tablespaces", moves, err))
+        return false;
+    if (given != NULL && !json_is_array(given))
+        return hf_fail(err, HF_ERR_USAGE, "argument \"tablespaces\" is of the wrong type");
+    if (json_array_size(given) > HF_TABLESPACE_MOVES_MOST)
+        return hf_fail(err, HF_ERR_USAGE, "at most %d tablespaces can be moved at once", HF_TABLESPACE_MOVES_MOST);
+    for (size_t i = 0; i < json_array_size(given); i++) {
+        const char *text = json_string_value(json_array_get(given, i));
+        const char *sign = text == NULL ? NULL : strchr(text, '=');
+        if (sign == NULL || text[0] != '/' || sign[1] != '/' || strchr(sign + 1, '=') != NULL)
+            return hf_fail(err, HF_ERR_USAGE, "\"%.200s\" is not OLD=NEW, two absolute paths",
+                           text == NULL ? "" : text);
+        if (json_array_append_new(moves, json_pack("[s%, s]", text, (size_t)(sign - text), sign + 1)) != 0)
+            return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a request");
+    }
+    return true;
+}
+
+/* Its texts are borrowed from the request. */
+static bool
+read_moves(const json_t *request, struct hf_tablespace_move **ret, size_t *ret_count, struct hf_error *err)
+{
+    json_t *rows;
+    if (!hf_json_array(request, "tablespaces", "the request", &rows, err))
+        return false;
+    *ret_count = json_array_size(rows);
+    *ret = calloc(*ret_count + 1, sizeof **ret);
+    if (*ret == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for tablespaces");
+    for (size_t i = 0; i < *ret_count; i++) {
+        const json_t *row = json_array_get(rows, i);
+        (*ret)[i] = (struct hf_tablespace_move){json_string_value(json_array_get(row, 0)),
+                                                json_string_value(json_array_get(row, 1))};
+        if ((*ret)[i].from == NULL || (*ret)[i].to == NULL)
+            return hf_fail(err, HF_ERR_CORRUPT, "the request's tablespaces cannot be read");
+    }
+    return true;
+}
+
 bool
 hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_result, struct hf_error *err)
 {
@@ -100,9 +153,11 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
         return false;
     if (hf_restore_is_elsewhere(target))
         return hf_restore_send_run(worker, request, target, ret_result, err);
+    _cleanup_(hf_freep) struct hf_tablespace_move *moves = NULL;
+    size_t move_count;
     if (!hf_json_boolean(request, "allow_damage", "the request", &allow_damage, err) ||
         !hf_json_boolean(request, "delta", "the request", &delta, err) ||
-        (allow_damage && !lost_list_begin(&list, target, err)))
+        !read_moves(request, &moves, &move_count, err) || (allow_damage && !lost_list_begin(&list, target, err)))
         return false;
 
     hf_worker_progress(worker, "plan", 0, 0);
@@ -116,15 +171,20 @@ hf_restore_run(struct hf_worker *worker, const json_t *request, json_t **ret_res
                                          .gid = (gid_t)json_integer_value(json_object_get(owner, "gid")),
                                          .lost = allow_damage ? lost_list_take : NULL,
                                          .lost_context = &list,
+                                         .moves = moves,
+                                         .move_count = move_count,
                                          .existing = delta ? &existing : NULL,
                                          .cancel = hf_worker_cancel(worker),
                                          .done = &relay.done,
                                          .total = &relay.total};
     if (!hf_restore_work_begin(worker, request, &options, &relay, &work, err))
         return refuse_damage(allow_damage, err);
-    if (work.engine->complete != NULL && (allow_damage || delta))
+    if (work.engine->complete != NULL && (allow_damage || delta || move_count > 0))
         return hf_fail(err, HF_ERR_USAGE, "backups of %s are restored whole, into an empty folder: no %s",
-                       work.engine->product, allow_damage ? "--allow-damage" : "--delta");
+                       work.engine->product,
+                       allow_damage ? "--allow-damage"
+                       : delta      ? "--delta"
+                                    : "--tablespace");
     atomic_store(&relay.phase, "write");
     snprintf(identity, sizeof identity, "%" PRIu64, work.facts.system_identifier);
     if (!hf_restore_work_write(worker, &work, &options, &relay, target, &outcome, err))

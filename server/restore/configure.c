@@ -77,11 +77,14 @@ has_tablespaces(struct hf_restore_plan *plan)
 {
     static const char below[] = "pg_tblspc/";
     const struct hf_manifest_root *root = hf_backup_root(hf_restore_plan_backup(plan));
-    for (size_t i = 0; i < root->folder_count; i++)
-        if (strncmp(root->folders[i].path, below, sizeof below - 1) == 0)
-            return true;
     for (size_t i = 0; i < root->link_count; i++)
-        if (strncmp(root->links[i].path, below, sizeof below - 1) == 0)
+        if (strncmp(root->links[i].path, below, sizeof below - 1) == 0 &&
+            !hf_restore_plan_is_moved(plan, root->links[i].path))
+            return true;
+    for (size_t i = 0; i < root->folder_count; i++) // perhaps in place at the source too
+        if (strncmp(root->folders[i].path, below, sizeof below - 1) == 0 &&
+            strchr(root->folders[i].path + sizeof below - 1, '/') == NULL &&
+            !hf_restore_plan_is_moved(plan, root->folders[i].path))
             return true;
     return false;
 }

@@ -83,6 +83,13 @@ hf_restore_plan_file(const struct hf_restore_plan *plan, const char *path)
 }
 
 bool
+hf_restore_plan_is_moved(const struct hf_restore_plan *plan, const char *path)
+{
+    return hf_tablespaces_find(hf_backup_root(plan->backup), path, plan->options.moves, plan->options.move_count) !=
+           NULL;
+}
+
+bool
 hf_restore_give(const struct hf_restore_plan *plan, int fd, const char *path, struct hf_error *err)
 {
     return !plan->options.owner || fchown(fd, plan->options.uid, plan->options.gid) == 0 ||

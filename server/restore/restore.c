@@ -32,6 +32,7 @@ struct task {
 
 static bool open_target(struct hf_restore_plan *plan, const char *target, struct hf_error *err);
 static bool make_folders(struct hf_restore_plan *plan, struct hf_error *err);
+static bool make_moved(struct hf_restore_plan *plan, const struct hf_manifest_root *root, struct hf_error *err);
 static bool make_folder(struct hf_restore_plan *plan, const char *path, uint32_t mode, struct hf_error *err);
 static bool write_files(struct hf_restore_plan *plan, size_t from, size_t to, struct hf_error *err);
 static void *write_work(void *context);
@@ -100,6 +101,8 @@ open_target(struct hf_restore_plan *plan, const char *target, struct hf_error *e
 {
     const struct hf_restore_existing *existing = plan->options.existing;
     bool empty = true;
+    if (!hf_tablespaces_check(hf_backup_root(plan->backup), target, plan->options.moves, plan->options.move_count, err))
+        return false;
     if (existing == NULL && (!hf_dir_make(target, 0700, err) || !hf_dir_is_empty(target, &empty, err)))
         return hf_fail_within(err, "restore to \"%s\"", target);
     if (!empty) {
@@ -119,12 +122,30 @@ static bool
 make_folders(struct hf_restore_plan *plan, struct hf_error *err)
 {
     const struct hf_manifest_root *root = hf_backup_root(plan->backup);
+    if (!make_moved(plan, root, err))
+        return false;
     for (size_t i = 0; i < root->folder_count; i++)
         if (!make_folder(plan, root->folders[i].path, root->folders[i].mode, err))
             return false;
     for (size_t i = 0; i < root->link_count; i++) // a tablespace that holds nothing
         if (!make_folder(plan, root->links[i].path, DEFAULT_FOLDER_MODE, err))
             return false;
+    return true;
+}
+
+/* The links to tablespaces elsewhere: what the manifest has below them is then written through them. */
+static bool
+make_moved(struct hf_restore_plan *plan, const struct hf_manifest_root *root, struct hf_error *err)
+{
+    const uid_t uid = plan->options.owner ? plan->options.uid : (uid_t)-1;
+    if (plan->options.move_count > 0 && !make_folder(plan, "pg_tblspc", DEFAULT_FOLDER_MODE, err))
+        return false;
+    for (size_t i = 0; i < root->link_count; i++) {
+        const struct hf_tablespace_move *move =
+            hf_tablespaces_find(root, root->links[i].path, plan->options.moves, plan->options.move_count);
+        if (move != NULL && !hf_tablespaces_link(plan->target, root->links[i].path, move, uid, plan->options.gid, err))
+            return false;
+    }
     return true;
 }
 
@@ -565,7 +586,9 @@ sync_folders(struct hf_restore_plan *plan, struct hf_error *err)
     const struct hf_manifest_root *root = hf_backup_root(plan->backup);
     for (size_t i = root->folder_count; i-- > 0;) {
         const char *path = root->folders[i].path[0] != 0 ? root->folders[i].path : ".";
-        _cleanup_(hf_closep) int fd = openat(plan->target, path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        const bool moved = hf_tablespaces_find(root, path, plan->options.moves, plan->options.move_count) != NULL;
+        _cleanup_(hf_closep) int fd =
+            openat(plan->target, path, O_RDONLY | O_DIRECTORY | (moved ? 0 : O_NOFOLLOW) | O_CLOEXEC);
         if (fd < 0 || fsync(fd) != 0)
             return hf_fail_errno(err, HF_ERR_NONE, "could not sync folder \"%s\"", path);
     }

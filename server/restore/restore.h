@@ -13,11 +13,13 @@
  *
  * What is written is bytes from a database that may be hostile: names pass hf_path_check, files are
  * made O_EXCL | O_NOFOLLOW below the target's descriptor, permissions lose set-id bits, and tablespaces
- * become folders inside the target (pg_tblspc/<oid>), never links to where they once lay.
+ * become folders inside the target (pg_tblspc/<oid>), never links to where they once lay: links only to folders that
+ * the caller names (tablespaces.h).
  */
 #pragma once
 #include <stdatomic.h>
 #include "server/care/lost.h"
+#include "server/restore/tablespaces.h"
 
 /* Looks at whole pages on their way to the disk, on worker threads; first_page counts from the file's start. */
 typedef void hf_restore_page_check(void *context, const char *path, uint64_t file_size, uint64_t first_page,
@@ -53,6 +55,8 @@ struct hf_restore_options {
     void *context;
     hf_lost_visitor *lost; // NULL: a loss fails the restore; else it is told, after writing and in order
     void *lost_context;
+    const struct hf_tablespace_move *moves; // borrowed; not together with `existing`
+    size_t move_count;
     const struct hf_restore_existing *existing; // NULL: the target is empty; not together with `lost`; borrowed
     hf_restore_finish *finish; // called before global/pg_control is there: a server starts on all of it or not at all
     void *finish_context;
@@ -81,6 +85,9 @@ void hf_restore_plan_freep(struct hf_restore_plan **plan);
 struct hf_backup *hf_restore_plan_backup(struct hf_restore_plan *plan);
 /* What the manifest says of a file; NULL when the backup has none of that path.  Its name is NULL. */
 const struct hf_manifest_file *hf_restore_plan_file(const struct hf_restore_plan *plan, const char *path);
+
+/* Whether the tablespace of this path is restored elsewhere. */
+bool hf_restore_plan_is_moved(const struct hf_restore_plan *plan, const char *path);
 
 /* Gives a file beside those of the backup to the owner that the options name, if they name one. */
 HF_MUST_CHECK bool hf_restore_give(const struct hf_restore_plan *plan, int fd, const char *path, struct hf_error *err);
