@@ -342,6 +342,7 @@ hf_session_abort(struct hf_session **session, const char *reason)
     for (size_t i = 0; i < taken->slab_count; i++)
         if (taken->all_slabs[i].finish)
             session_open_pack_freep(&taken->all_slabs[i].pack);
+    session_forget_note(taken); // of packs that go
     /* Nobody but our COMMIT can refer to the packs.  They go first: on a full disk that makes the room for ABORT. */
     if (!taken->commit_tried)
         remove_packs(taken);

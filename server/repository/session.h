@@ -46,6 +46,7 @@ struct hf_session_options {
     int zstd_level;                    // 0: 1
     bool prove_slabs;                  // open each slab again before it counts
     size_t memory_bytes;               // for spans and slabs in flight; 0: 64 MiB
+    uint64_t note_bytes;               // stored since the last note of what is there (session_partial.h); 0: 256 MiB
     unsigned ageing_percent;           // pages in slabs below this live share are stored again; 0: 40
     unsigned ageing_budget_percent;    // of the backup's pages at most; 0: 10
     hf_session_page_check *page_check; // or NULL
@@ -57,7 +58,7 @@ struct hf_session_options {
 
 /*
  * Begins: reads the log, chooses the parent (the newest counting backup of the vault, NULL parent when
- * there is none), builds on what a suspended session left, ends other sessions this appliance left open (ABORT),
+ * there is none), builds on what a suspended or killed session left, ends other sessions this appliance left open (ABORT),
  * writes INTENT.
  * CONFLICT: another process of this host writes to the vault.  The lock lies in the cache folder: without one
  * nobody is kept out, and what was left open stays open.

@@ -158,6 +158,9 @@ struct hf_session {
     struct parent partial;    // [once]
     struct hf_id builds_on;   // [once] the session that left the partial; or none
     uint64_t builds_on_bytes; // [once] how far it got
+    uint64_t looked_bytes;    // [assembler] stored when it was last noted, or tried to note, what is there
+    bool noted;               // [assembler] the note at hand is ours
+    bool notes_failed;        // [assembler] and are not tried again
     size_t adopted_count;
     struct session_pack *adopted; // its packs, and those it had adopted itself; at COMMIT: those that are used
     struct hf_pack_reader *packs;
@@ -241,6 +244,8 @@ struct span *session_take_span(struct hf_session *session); // waits; NULL: fail
 /* Gives an open file's pages so far their leaf, and the tag cache what is known of it.  [assembler] */
 HF_MUST_CHECK bool session_keep_unfinished(struct hf_session *session, struct hf_session_file *file,
                                            struct hf_error *err);
+/* The leaves of an open file that are finished: borrowed, until it goes on.  False: there is none.  [assembler] */
+bool session_finished_leaves(const struct hf_session_file *file, struct hf_cached_file *ret);
 void session_submit_span(struct hf_session *session, struct span *span);
 /*
  * Tags what has come into a span while it lies in the cache of the thread that brought it [caller].  That costs half of

@@ -5,12 +5,15 @@
 #include <unistd.h>
 
 #include "base/file.h"
+#include "base/log.h"
 #include "base/time.h"
 #include "server/repository/vault_state.h"
 
 #define VERSION    1
 #define FILE_MOST  HF_LOG_ENTRY_MOST // it lists what COMMIT lists
 #define SEAL_LABEL "holdfast partial"
+#define NOTE_BYTES (256 * (uint64_t)HF_MIB)
+#define NOTE_SHARE 8 // a note copies all tags so far: together not more than a few times all of them
 
 static bool read_partial(struct hf_session *session, const struct hf_vault_state *state, struct hf_error *err);
 static bool parse_partial(struct hf_session *session, const struct hf_buf *text, struct hf_error *err);
@@ -22,6 +25,9 @@ static void remove_files(const struct hf_session *session);
 static bool was_built_on(const struct hf_vault_state *state, const struct hf_id *session);
 static bool close_session(struct hf_session *session, const struct hf_id *left, enum hf_log_kind kind, uint64_t epoch,
                           struct hf_error *err);
+static bool note_partial(struct hf_session *session, struct hf_error *err);
+static bool gather_open_files(struct hf_session *session, struct hf_cached_file **ret, size_t *ret_count,
+                              uint64_t *ret_bytes, struct hf_error *err);
 static bool keep_open_files(struct hf_session *session, struct hf_error *err);
 static uint64_t bytes_so_far(const struct hf_session *session);
 static bool write_partial(struct hf_session *session, uint64_t bytes, struct hf_error *err);
@@ -85,6 +91,29 @@ session_leave_partial(struct hf_session *session, struct hf_error *err)
 }
 
 void
+session_note_partial(struct hf_session *session)
+{
+    const uint64_t stored = atomic_load(&session->counts.stored_bytes), since = stored - session->looked_bytes;
+    const uint64_t each = session->options.note_bytes > 0 ? session->options.note_bytes : NOTE_BYTES;
+    if (since < each || since < stored / NOTE_SHARE || session->notes_failed || session->cache == NULL ||
+        session->vault_lock < 0)
+        return;
+    struct hf_error why;
+    if (!note_partial(session, &why) && why.kind != HF_ERR_CONFLICT) {
+        session->notes_failed = true;
+        hf_log_warning(&why, "what is stored of this backup is not noted: if it is killed, it is stored again");
+    }
+    session->looked_bytes = atomic_load(&session->counts.stored_bytes); // closing the packs stored some
+}
+
+void
+session_forget_note(struct hf_session *session)
+{
+    if (session->noted)
+        remove_files(session);
+}
+
+void
 session_keep_used_packs(struct hf_session *session)
 {
     size_t kept = 0;
@@ -99,6 +128,7 @@ session_end_partial(struct hf_session *session)
 {
     struct hf_error ignored;
     const struct hf_vault_state *state;
+    session_forget_note(session);
     if (session->partial.cache == NULL || !hf_vault_read(session->vault, NULL, NULL, &state, &ignored))
         return;
     for (size_t i = state->session_count; i-- > 0;) {
@@ -108,6 +138,51 @@ session_end_partial(struct hf_session *session)
             return;
     }
     remove_files(session);
+}
+
+/* First the packs, then the tags of what is in them, then the note that says so. */
+static bool
+note_partial(struct hf_session *session, struct hf_error *err)
+{
+    _cleanup_(hf_freep) struct hf_cached_file *open = NULL;
+    _cleanup_(hf_freep) char *path = NULL;
+    size_t count;
+    uint64_t bytes;
+    if (!gather_open_files(session, &open, &count, &bytes, err))
+        return false;
+    if (bytes <= session->builds_on_bytes)
+        return hf_fail(err, HF_ERR_CONFLICT, "a session that was cut off before got as far");
+    if (!session_close_packs(session, err) || !hf_backend_barrier(hf_vault_backend(session->vault), err) ||
+        !session_cache_path(session, ".partial", &path, err))
+        return false;
+    session->noted = true; // also when it comes to half of it: the two files are then of no use to anybody
+    return hf_tag_cache_writer_copy(session->cache, path, open, count, session->census, err) &&
+           write_partial(session, bytes, err);
+}
+
+/* Also how far the session got.  The caller may add files meanwhile; those have no leaf yet. */
+static bool
+gather_open_files(struct hf_session *session, struct hf_cached_file **ret, size_t *ret_count, uint64_t *ret_bytes,
+                  struct hf_error *err)
+{
+    size_t count = 0;
+    uint64_t bytes = 0;
+    pthread_mutex_lock(&session->lock);
+    struct hf_cached_file *open = calloc(session->open_files + session->spans_in_flight + 1, sizeof *open);
+    const size_t room = session->open_files + session->spans_in_flight;
+    for (size_t i = 0; open != NULL && i < session->file_count; i++) {
+        const struct hf_session_file *file = session->files[i];
+        bytes += file->size;
+        if (!file->done && count < room && session_finished_leaves(file, &open[count]))
+            count++;
+    }
+    pthread_mutex_unlock(&session->lock);
+    if (open == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a note");
+    *ret = open;
+    *ret_count = count;
+    *ret_bytes = bytes;
+    return true;
 }
 
 static bool

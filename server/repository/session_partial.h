@@ -1,6 +1,11 @@
 /*
  * session_partial.h - what a session that was cut off leaves to the next one
  *
+ * Suspended or killed: one that is killed cannot leave anything, so a session notes what is there each time it has
+ * stored another 256 MiB, and an eighth of all it has stored, in the same two files.  For a note the packs are closed
+ * and synced; of open files it has the leaves that are finished.  What was stored behind the last note is stored again.
+ * A note is the session's own until it ends: COMMIT and ABORT remove it.
+ *
  * A source that goes away in the middle has cost hours; what is stored by then need not be stored again.  A suspended
  * session stays open in the log, which keeps its packs from collection, and leaves two files in the cache folder:
  *
@@ -37,6 +42,13 @@ HF_MUST_CHECK bool session_end_leftovers(struct hf_session *session, const struc
                                          struct hf_error *err);
 /* After hf_session_flush().  False: nothing was left behind, abort. */
 HF_MUST_CHECK bool session_leave_partial(struct hf_session *session, struct hf_error *err);
+/*
+ * In the assembler, between two spans: notes what is there, when enough has been stored since the last note.  What keeps it
+ * from being noted costs the notes and not the backup.
+ */
+void session_note_partial(struct hf_session *session);
+/* The session ends, and its packs with it or by its COMMIT: its own note goes. */
+void session_forget_note(struct hf_session *session);
 /* Before our COMMIT: of the packs that were left, session->adopted keeps those that this backup uses. */
 void session_keep_used_packs(struct hf_session *session);
 /* After our COMMIT: what we were built on has served.  What cannot be done the next session does. */

@@ -1,4 +1,4 @@
-#include "server/repository/session_internal.h"
+#include "server/repository/session_partial.h"
 
 #include <errno.h>
 #include <string.h>
@@ -148,6 +148,20 @@ session_keep_unfinished(struct hf_session *session, struct hf_session_file *file
     return true;
 }
 
+bool
+session_finished_leaves(const struct hf_session_file *file, struct hf_cached_file *ret)
+{
+    const struct file_work *work = file->work;
+    if (work == NULL || work->cached_count == 0)
+        return false;
+    *ret = (struct hf_cached_file){.path = file->path,
+                                   .page_log2 = file->page_log2,
+                                   .size = (uint64_t)work->cached_count * HF_LEAF_PAGES << file->page_log2,
+                                   .leaf_count = work->cached_count,
+                                   .leaves = work->cached};
+    return true;
+}
+
 /* Sealing goes first: it frees memory that the assembler waits for. */
 static void *
 worker_main(void *context)
@@ -210,6 +224,8 @@ assembler_main(void *context)
         pthread_mutex_unlock(&session->lock);
         if (!assemble(session, span, &err))
             session_fail(session, &err);
+        else
+            session_note_partial(session);
         give_back_span(session, span);
         pthread_mutex_lock(&session->lock);
     }

@@ -83,6 +83,11 @@ static bool flush(struct hf_tag_cache_writer *writer, struct hf_error *err);
 static void seal_frame(uint8_t *frame, const uint8_t *plain, size_t length, const struct hf_secret *key,
                        const struct hf_id *backup, uint64_t offset);
 static void frame_nonce(uint64_t offset, uint8_t nonce[static FRAME_NONCE]);
+static bool copy_told(const struct hf_tag_cache_writer *writer, const struct told_file *told,
+                      struct hf_tag_cache_writer *copy, struct hf_error *err);
+static bool copy_file(const struct hf_tag_cache_writer *writer, const struct hf_cached_file *file,
+                      struct hf_tag_cache_writer *copy, struct hf_error *err);
+static bool parse_leaf(struct hf_reader *reader, struct hf_cached_leaf *leaf);
 static const char *file_fault(const struct hf_cached_file *file, uint64_t frames_end);
 static bool put_entry(struct hf_buf *entries, const struct hf_cached_file *file, size_t *ret_body,
                       struct hf_error *err);
@@ -228,6 +233,22 @@ hf_tag_cache_writer_finish(struct hf_tag_cache_writer **writer, const struct hf_
         return hf_fail_errno(err, HF_ERR_NONE, "could not put tag cache \"%s\" in its place", mine->path);
     hf_closep(&mine->fd); // the temporary name is gone
     return true;
+}
+
+bool
+hf_tag_cache_writer_copy(struct hf_tag_cache_writer *writer, const char *path, const struct hf_cached_file *more,
+                         size_t more_count, const struct hf_census *census, struct hf_error *err)
+{
+    _cleanup_(hf_tag_cache_writer_freep) struct hf_tag_cache_writer *copy = NULL;
+    if (!flush(writer, err) || !hf_tag_cache_writer_new(path, writer->keys, &writer->backup, &copy, err))
+        return false;
+    for (size_t i = 0; i < writer->file_count; i++)
+        if (!copy_told(writer, &writer->files[i], copy, err))
+            return false;
+    for (size_t i = 0; i < more_count; i++)
+        if (!copy_file(writer, &more[i], copy, err))
+            return false;
+    return hf_tag_cache_writer_finish(&copy, census, err);
 }
 
 bool
@@ -410,6 +431,48 @@ put_entry(struct hf_buf *entries, const struct hf_cached_file *file, size_t *ret
             return false;
     }
     return true;
+}
+
+/* As put_entry() wrote it. */
+static bool
+copy_told(const struct hf_tag_cache_writer *writer, const struct told_file *told, struct hf_tag_cache_writer *copy,
+          struct hf_error *err)
+{
+    struct hf_reader reader = HF_READER(writer->entries.data + told->body, told->end - told->body);
+    struct hf_cached_file file = {.path = (const char *)writer->entries.data + told->path,
+                                  .page_log2 = hf_reader_u8(&reader),
+                                  .size = hf_reader_varint(&reader),
+                                  .leaf_count = (size_t)hf_reader_varint(&reader)};
+    _cleanup_(hf_freep) struct hf_cached_leaf *leaves = calloc(file.leaf_count + 1, sizeof *leaves);
+    if (leaves == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a tag cache");
+    for (size_t i = 0; i < file.leaf_count; i++)
+        if (!parse_leaf(&reader, &leaves[i]))
+            return hf_fail(err, HF_ERR_CORRUPT, "an entry of a tag cache cannot be read");
+    file.leaves = leaves;
+    return copy_file(writer, &file, copy, err);
+}
+
+/* Its tags are sealed anew: a frame's nonce is its place, and two files must not share key and nonce. */
+static bool
+copy_file(const struct hf_tag_cache_writer *writer, const struct hf_cached_file *file, struct hf_tag_cache_writer *copy,
+          struct hf_error *err)
+{
+    const struct hf_tag_cache view = {
+        .path = writer->temporary, .fd = writer->fd, .backup = writer->backup, .key = writer->key};
+    struct hf_cached_file copied = *file;
+    _cleanup_(hf_freep) struct hf_cached_leaf *leaves = calloc(file->leaf_count + 1, sizeof *leaves);
+    _cleanup_(hf_freep) uint8_t *tags = malloc((size_t)HF_LEAF_PAGES * HF_TAG_BYTES);
+    if (leaves == NULL || tags == NULL)
+        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a tag cache");
+    for (size_t i = 0; i < file->leaf_count; i++) {
+        leaves[i] = file->leaves[i];
+        if (!hf_tag_cache_tags(&view, &file->leaves[i], tags, err) ||
+            !hf_tag_cache_writer_tags(copy, tags, leaves[i].pages, &leaves[i].frame, err))
+            return false;
+    }
+    copied.leaves = leaves;
+    return hf_tag_cache_writer_file(copy, &copied, err);
 }
 
 /* The whole index frame, sealed for the place behind what is written. */
@@ -666,19 +729,25 @@ parse_file(struct hf_tag_cache *cache, struct hf_reader *reader, struct index_me
     file->size = hf_reader_varint(reader);
     file->leaf_count = (size_t)hf_reader_varint(reader);
     file->leaves = memory->leaves;
-    for (size_t i = 0; i < file->leaf_count; i++) {
-        struct hf_cached_leaf *leaf = memory->leaves++;
-        leaf->frame = hf_reader_varint(reader);
-        const uint64_t tags_length = hf_reader_varint_max(reader, HF_LEAF_PAGES * HF_TAG_BYTES);
-        const uint8_t *pack = hf_reader_bytes(reader, HF_ID_BYTES);
-        leaf->ref.slab = (uint32_t)hf_reader_varint_max(reader, UINT32_MAX);
-        leaf->ref.index = (uint32_t)hf_reader_varint_max(reader, UINT32_MAX);
-        if (!hf_reader_ok(reader) || tags_length % HF_TAG_BYTES != 0)
+    for (size_t i = 0; i < file->leaf_count; i++)
+        if (!parse_leaf(reader, memory->leaves++))
             return false;
-        leaf->pages = (uint32_t)(tags_length / HF_TAG_BYTES);
-        memcpy(leaf->ref.pack.bytes, pack, HF_ID_BYTES);
-    }
     return hf_reader_ok(reader) && hf_path_check(file->path, NULL) && file_fault(file, cache->index_offset) == NULL;
+}
+
+static bool
+parse_leaf(struct hf_reader *reader, struct hf_cached_leaf *leaf)
+{
+    leaf->frame = hf_reader_varint(reader);
+    const uint64_t tags_length = hf_reader_varint_max(reader, HF_LEAF_PAGES * HF_TAG_BYTES);
+    const uint8_t *pack = hf_reader_bytes(reader, HF_ID_BYTES);
+    leaf->ref.slab = (uint32_t)hf_reader_varint_max(reader, UINT32_MAX);
+    leaf->ref.index = (uint32_t)hf_reader_varint_max(reader, UINT32_MAX);
+    if (!hf_reader_ok(reader) || tags_length % HF_TAG_BYTES != 0)
+        return false;
+    leaf->pages = (uint32_t)(tags_length / HF_TAG_BYTES);
+    memcpy(leaf->ref.pack.bytes, pack, HF_ID_BYTES);
+    return true;
 }
 
 static bool

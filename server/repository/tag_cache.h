@@ -56,10 +56,18 @@ HF_MUST_CHECK bool hf_tag_cache_writer_file(struct hf_tag_cache_writer *writer, 
                                             struct hf_error *err);
 
 /*
+ * Writes a whole cache of its own at `path`, sealed with another key, of what was told so far and of `more` files; their
+ * frames are this writer's, which goes on as if nothing had been.
+ */
+struct hf_census;
+HF_MUST_CHECK bool hf_tag_cache_writer_copy(struct hf_tag_cache_writer *writer, const char *path,
+                                            const struct hf_cached_file *more, size_t more_count,
+                                            const struct hf_census *census, struct hf_error *err);
+
+/*
  * How many pages of each slab are live in the newest backup, of how many it holds: 2 bytes a slab in
  * memory, both counts stick at 255.  Not thread safe.
  */
-struct hf_census;
 HF_MUST_CHECK bool hf_census_new(struct hf_census **ret, struct hf_error *err);
 void hf_census_freep(struct hf_census **census);
 /* How many pages a slab holds; told once for each slab that add_live will meet or may meet. */

@@ -652,6 +652,110 @@ HF_TEST(a_writer_may_be_killed_while_it_suspends)
     test_vault_done(&place.vault);
 }
 
+#define NOTE_EACH (4 * HF_MIB)
+
+/* Hands over the first `percent` of a model, noting what it has every few megabytes, and is killed. */
+static void
+kill_at(struct place *place, const struct model *model, unsigned percent)
+{
+    int status;
+    test_vault_close(&place->vault);
+    fflush(NULL);
+    const pid_t pid = fork();
+    if (pid == 0) {
+        struct hf_error err;
+        struct hf_session *session;
+        struct hf_session_file *file;
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
+        test_vault_reopen(&place->vault);
+        struct hf_session_options options = model_options(&place->vault);
+        options.note_bytes = NOTE_EACH;
+        size_t left = model_bytes(model) / 100 * percent;
+        if (!hf_session_begin(place->vault.vault, &options, &session, &err))
+            _exit(1);
+        for (size_t i = 0; i < MODEL_FILES && left > 0; i++) {
+            const size_t part = left < model->files[i].size ? left : model->files[i].size;
+            if (!model_hand_over_file(&model->files[i], part, session, &file, &err))
+                _exit(1);
+            left -= part;
+        }
+        if (!hf_session_flush(session, &err))
+            _exit(1);
+        kill(getpid(), SIGKILL);
+        _exit(1);
+    }
+    assert_int_equal(waitpid(pid, &status, 0), pid);
+    assert_true(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+    test_vault_reopen(&place->vault);
+}
+
+HF_TEST(of_a_session_that_was_killed_the_next_one_stores_only_what_came_behind_its_last_note)
+{
+    struct place place;
+    struct model model;
+    place_make(&place);
+    model_make(&model, LARGE, 0);
+    const uint64_t whole = pages_of(&model);
+    kill_at(&place, &model, 90);
+    assert_int_equal(access(in_cache(&place, ".partial.json"), F_OK), 0);
+    ASSERT_SESSIONS(&place, HF_SESSION_OPEN);
+    const uint64_t again = back_up(&place, &model, NULL);
+    print_message("# %llu of %llu pages were stored again\n", (unsigned long long)again, (unsigned long long)whole);
+    assert_true(again < whole / 2); // the leaf of 4,096 pages that was being filled, and what came behind the note
+    ASSERT_SESSIONS(&place, HF_SESSION_ENDED, HF_SESSION_COMMITTED);
+    assert_tidy(&place);
+    model_done(&model);
+    test_vault_done(&place.vault);
+}
+
+HF_TEST(what_was_killed_again_and_again_comes_to_its_end)
+{
+    struct place place;
+    struct model model;
+    place_make(&place);
+    model_make(&model, LARGE, 0);
+    const uint64_t whole = pages_of(&model);
+    const unsigned at[] = {30, 60, 20, 95, 90};
+    for (size_t i = 0; i < HF_LENGTH(at); i++)
+        kill_at(&place, &model, at[i]);
+    assert_true(back_up(&place, &model, NULL) < whole / 3);
+    assert_tidy(&place);
+    model_done(&model);
+    test_vault_done(&place.vault);
+}
+
+HF_TEST(a_note_goes_with_the_session_that_wrote_it)
+{
+    struct place place;
+    struct model model;
+    struct hf_error err;
+    struct hf_session *session;
+    struct hf_session_outcome outcome;
+    _cleanup_(hf_json_freep) json_t *facts = json_object();
+    place_make(&place);
+    model_make(&model, LARGE, 0);
+    for (unsigned i = 0; i < 2; i++) {
+        struct hf_session_options options = model_options(&place.vault);
+        options.note_bytes = NOTE_EACH;
+        hf_assert_ok(hf_session_begin(place.vault.vault, &options, &session, &err), &err);
+        hf_assert_ok(model_hand_over(&model, session, &err), &err);
+        hf_assert_ok(hf_session_flush(session, &err), &err);
+        assert_int_equal(access(in_cache(&place, ".partial.json"), F_OK), 0);
+        if (i == 0)
+            hf_session_abort(&session, "tested");
+        else
+            hf_assert_ok(hf_session_commit(&session, facts, &outcome, &err), &err);
+        assert_int_not_equal(access(in_cache(&place, ".partial.json"), F_OK), 0);
+        assert_int_not_equal(access(in_cache(&place, ".partial"), F_OK), 0);
+        test_vault_reopen(&place.vault);
+    }
+    ASSERT_SESSIONS(&place, HF_SESSION_ABORTED, HF_SESSION_COMMITTED);
+    model_assert_restores(&model, place.vault.vault, &outcome.backup, place.folder);
+    assert_tidy(&place);
+    model_done(&model);
+    test_vault_done(&place.vault);
+}
+
 /* The second reader knows only the texts of the formats: what was put together must be in order for it as well. */
 HF_TEST(the_second_reader_accepts_a_backup_that_was_put_together)
 {
