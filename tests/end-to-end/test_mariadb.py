@@ -13,6 +13,7 @@ from sshd import Sshd  # noqa: E402
 from tap import run, skip, test  # noqa: E402
 
 RIGHTS = "RELOAD, PROCESS, BINLOG MONITOR"
+OF_STREAMS = ("archive", "caught_up")  # checks of a source whose log is received; these sources' is not
 TABLES = """
 CREATE DATABASE clinic; USE clinic;
 CREATE TABLE patient (id INT PRIMARY KEY, name VARCHAR(100), note TEXT);
@@ -283,7 +284,8 @@ def a_table_of_Aria_that_is_renamed_after_it_was_copied_is_named_and_never_prove
     assert proof.code == 3 and proof.json["result"] == "inconclusive", proof.out[-2000:]
     assert checks["renamed_tables"]["verdict"] == "not_determinable", checks["renamed_tables"]
     assert "clinic/a5r.MAD" in checks["renamed_tables"]["reason"], checks["renamed_tables"]
-    assert all(check["verdict"] == "passed" for ident, check in checks.items() if ident != "renamed_tables"), checks
+    other = {ident: check["verdict"] for ident, check in checks.items() if ident not in ("renamed_tables", *OF_STREAMS)}
+    assert set(other.values()) == {"passed"}, checks
     s.sql("DROP TABLE a5r", "clinic")
     a.good("backup", "clinic")
 

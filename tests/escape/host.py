@@ -1,13 +1,14 @@
 """host.py - what a hostile copy must not reach: files of the host, its network, and time without end.
 
 Import it before anything that starts processes: as root, this process and all it starts then live in a network of
-their own, in which nobody else speaks, so that one packet is one too many.
+their own, in which nobody else speaks, so that one packet is one too many, and in control groups of their own, in which
+what is left is ours and of no test beside us.
 """
+import atexit
 import ctypes
 import fcntl
 import glob
 import os
-import re
 import socket
 import struct
 import threading
@@ -18,6 +19,7 @@ FOLDERS = ("/etc", "/usr/local", "/usr/lib/postgresql", "/usr/share/postgresql",
 CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS, IFF_UP = 0x8913, 0x8914, 1
 NEVER_SETTLES = 20
+GROUP = "holdfast-test-"
 
 
 def _own_network():
@@ -31,7 +33,57 @@ def _own_network():
     return True
 
 
+def _groups():
+    """Folders of the control groups that we are in, of each hierarchy that limits memory or processes, or of the one."""
+    found = {}
+    with open("/proc/self/cgroup", encoding="ascii") as file:
+        ours = [line.rstrip("\n").split(":", 2)[1:] for line in file]
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        for line in file:
+            (_, _, _, root, point, *_), (kind, _, options) = (half.split() for half in line.split(" - "))
+            for controllers, group in ours:
+                limits = {"memory", "pids"} & set(controllers.split(",")) & set(options.split(","))
+                if kind == "cgroup" and limits or kind == "cgroup2" and controllers == "":
+                    found[os.path.normpath(point + "/" + os.path.relpath(group, root))] = kind
+    return found
+
+
+def _enter_own_groups():
+    """Of version 1 only: in version 2 no group that hands controllers on may have processes."""
+    if os.geteuid() != 0:
+        return
+    for folder in [folder for folder, kind in _groups().items() if kind == "cgroup"]:
+        for old in glob.glob(f"{folder}/{GROUP}*"):
+            if not os.path.exists("/proc/" + old.rpartition("-")[2]):
+                _remove_group(old)
+        own = f"{folder}/{GROUP}{os.getpid()}"
+        os.makedirs(own, exist_ok=True)
+        _write(f"{own}/cgroup.procs", str(os.getpid()))
+        atexit.register(_leave_group, folder, own, os.getpid())
+
+
+def _leave_group(folder, own, who):
+    if os.getpid() == who:
+        _write(f"{folder}/cgroup.procs", str(who))
+        _remove_group(own)
+
+
+def _remove_group(folder):
+    """As far as nobody is in it."""
+    for path, _, _ in os.walk(folder, topdown=False):
+        try:
+            os.rmdir(path)
+        except OSError:
+            pass
+
+
+def _write(path, text):
+    with open(path, "w", encoding="ascii") as file:
+        file.write(text)
+
+
 OWN_NETWORK = _own_network()
+_enter_own_groups()
 
 
 def packets():
@@ -111,8 +163,8 @@ def leftovers(scratch):
     found = [os.path.join(scratch, name) for name in (os.listdir(scratch) if os.path.isdir(scratch) else [])]
     with open("/proc/self/mounts", encoding="utf-8") as file:
         found += [line.split()[1] for line in file if scratch in line]
-    for group in glob.glob("/sys/fs/cgroup/**/holdfast-sandbox-*", recursive=True):
-        maker = re.search(r"holdfast-sandbox-(\d+)", group)
-        if not os.path.exists(f"/proc/{maker.group(1)}"):
-            found.append(group)
+    for folder in _groups():
+        for group in glob.glob(f"{folder}/**/holdfast-sandbox-*", recursive=True):
+            if not os.path.exists("/proc/" + group.rpartition("-")[2]):
+                found.append(group)
     return found

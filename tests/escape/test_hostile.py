@@ -74,8 +74,11 @@ def aimed(who):
 
 
 def clear_aim():
-    for name in os.listdir(aim):
-        os.unlink(os.path.join(aim, name))
+    for entry in os.scandir(aim):
+        if entry.is_dir(follow_symlinks=False):
+            shutil.rmtree(entry.path)
+        else:
+            os.unlink(entry.path)
 
 
 def proof_of(cluster, name, change=None):

@@ -3,12 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <fts.h>
 #include <poll.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/sandbox/own_groups.h"
 #include "sandbox/tree.h"
 #include "base/file.h"
 
@@ -18,7 +18,6 @@
 static bool find_process(char *name, size_t size);
 static bool find_folder(char *name, size_t size);
 static bool find_mount(char *name, size_t size);
-static bool find_group(const char *folder, char *name, size_t size);
 
 uid_t
 hf_test_sandbox_uid(void)
@@ -135,6 +134,7 @@ hf_test_run_folder(void)
 {
     static const char *folder;
     if (folder == NULL) {
+        hf_test_enter_own_groups();
         folder = hf_test_folder();
         if (chmod(folder, 0711) != 0)
             fail_msg("no folder for sockets: %s", strerror(errno));
@@ -148,7 +148,7 @@ hf_test_nothing_is_left(void)
     char name[512] = "";
     for (int waited_ms = 0; waited_ms < GONE_WITHIN_MS; waited_ms += 10) {
         if (!find_process(name, sizeof name) && !find_folder(name, sizeof name) && !find_mount(name, sizeof name) &&
-            !find_group("/sys/fs/cgroup", name, sizeof name))
+            !hf_test_find_left_group(name, sizeof name))
             return;
         poll(NULL, 0, 10);
     }
@@ -185,25 +185,5 @@ find_mount(char *name, size_t size)
         fclose(file);
     if (found)
         snprintf(name, size, "the mount %.400s", line);
-    return found;
-}
-
-/* One whose launcher is gone; those of tests beside us are alive. */
-static bool
-find_group(const char *folder, char *name, size_t size)
-{
-    char *const paths[] = {(char *)(uintptr_t)folder, NULL};
-    FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    bool found = false;
-    for (const FTSENT *entry; walk != NULL && !found && (entry = fts_read(walk)) != NULL;) {
-        int pid;
-        if (entry->fts_info == FTS_D && sscanf(entry->fts_name, "holdfast-sandbox-%d", &pid) == 1 &&
-            kill(pid, 0) != 0 && errno == ESRCH) {
-            snprintf(name, size, "the control group %s", entry->fts_path);
-            found = true;
-        }
-    }
-    if (walk != NULL)
-        fts_close(walk);
     return found;
 }

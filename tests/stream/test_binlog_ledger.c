@@ -6,6 +6,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -32,7 +33,8 @@ struct client {
 static struct mariadb_server source, copy;
 static struct test_vault vault;
 static struct binlog_receiving receiving;
-static pid_t receiver;
+static pid_t keeper; // of the receiver
+static int keeper_orders;
 static atomic_bool stop, away; // away: the server is being killed and started
 static uint32_t acknowledged[COMMITS_MOST];
 static _Atomic uint32_t count;
@@ -77,25 +79,66 @@ commit(void *context)
     return NULL;
 }
 
+/*
+ * Starts ('s') and kills ('k') the receiver, one letter and its answer at a time. It was forked before this program had
+ * threads: a child of a process with threads may find a lock taken whose owner it does not have.
+ */
+static void
+keep_receiver(int orders)
+{
+    pid_t receiver = -1;
+    char order;
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    while (read(orders, &order, 1) == 1) {
+        if (order == 'k') {
+            kill(receiver, SIGKILL);
+            waitpid(receiver, NULL, 0);
+        } else if ((receiver = fork()) == 0) {
+            prctl(PR_SET_PDEATHSIG, SIGKILL);
+            binlog_receiving_run(&receiving);
+            dprintf(2, "# the receiver ended: %s\n", receiving.why.message);
+            _exit(1);
+        }
+        if (receiver < 0 || write(orders, &order, 1) != 1)
+            _exit(1);
+    }
+    _exit(0);
+}
+
+static void
+make_keeper(void)
+{
+    int ends[2];
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    fflush(NULL);
+    keeper = fork();
+    assert_true(keeper >= 0);
+    if (keeper == 0) {
+        close(ends[1]);
+        keep_receiver(ends[0]);
+    }
+    close(ends[0]);
+    keeper_orders = ends[1];
+}
+
+static void
+tell_keeper(char order)
+{
+    char answer;
+    assert_int_equal(write(keeper_orders, &order, 1), 1);
+    assert_int_equal(read(keeper_orders, &answer, 1), 1);
+}
+
 static void
 start_receiver(void)
 {
-    fflush(NULL);
-    receiver = fork();
-    assert_true(receiver >= 0);
-    if (receiver == 0) {
-        prctl(PR_SET_PDEATHSIG, SIGKILL);
-        binlog_receiving_run(&receiving);
-        dprintf(2, "# the receiver ended: %s\n", receiving.why.message);
-        _exit(1);
-    }
+    tell_keeper('s');
 }
 
 static void
 kill_receiver(void)
 {
-    kill(receiver, SIGKILL);
-    waitpid(receiver, NULL, 0);
+    tell_keeper('k');
 }
 
 /* What the archive alone has, with server and receiver dead. */
@@ -164,6 +207,7 @@ HF_TEST(no_commit_that_was_acknowledged_is_lost_whoever_is_killed)
     mariadb_make(&source, 91, OPTIONS);
     test_vault_make(&vault, hf_test_folder());
     binlog_receiving_init(&receiving, &vault, &source);
+    make_keeper();
     start_receiver(); // before the first commit: it would wait
     MYSQL *conn = mariadb_open(&source);
     mariadb_sql(conn, "CREATE DATABASE clinic");
@@ -212,5 +256,7 @@ HF_TEST(no_commit_that_was_acknowledged_is_lost_whoever_is_killed)
     print_message("# killed: server %u, receiver %u, both %u times\n", kills[0], kills[1], kills[2]);
     look_into_archive(cycles);
     compare_copy(atomic_load(&count));
+    close(keeper_orders);
+    waitpid(keeper, NULL, 0);
     test_vault_done(&vault);
 }

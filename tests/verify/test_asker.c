@@ -37,13 +37,14 @@ static bool vault_made;
 static struct server server;
 static struct hf_asker *asker;
 static struct hf_asker_conn *conn;
-static pid_t asking[ASKED_MOST]; // the processes of holdfast-ask that were not there before
+static pid_t asking[ASKED_MOST]; // the processes of holdfast-ask below us
 static size_t asking_count;
 
 static void set_up(void);
 static void start_server(void);
 static void *greet(void *context);
 static size_t find_processes(pid_t *ret);
+static bool is_below_us(pid_t pid);
 static bool holds(pid_t pid, const uint8_t *key, size_t length);
 static uid_t uid_of(pid_t pid);
 
@@ -240,10 +241,8 @@ set_up(void)
 {
     if (vault_made)
         return;
-    pid_t before[ASKED_MOST], now[ASKED_MOST];
     struct hf_ask_refusal refusal;
     struct hf_error err;
-    const size_t before_count = find_processes(before);
     test_vault_make(&vault, hf_test_folder());
     start_server();
     const struct hf_sandbox_spec copy = {.folder = hf_test_run_folder(),
@@ -257,14 +256,7 @@ set_up(void)
         fail_msg("it did not connect: %s", refusal.message);
     assert_int_equal(hf_asker_conn_version(conn), 150000);
     pthread_join(server.thread, NULL);
-    const size_t now_count = find_processes(now);
-    for (size_t i = 0; i < now_count; i++) {
-        bool was_there = false;
-        for (size_t j = 0; j < before_count; j++)
-            was_there = was_there || before[j] == now[i];
-        if (!was_there)
-            asking[asking_count++] = now[i];
-    }
+    asking_count = find_processes(asking);
     vault_made = true;
 }
 
@@ -305,12 +297,31 @@ find_processes(pid_t *ret)
         const int fd = isdigit((unsigned char)entry->d_name[0]) ? open(path, O_RDONLY | O_CLOEXEC) : -1;
         if (fd < 0)
             continue;
-        if (read(fd, name, sizeof name - 1) > 0 && strcmp(name, "holdfast-ask\n") == 0)
-            ret[count++] = (pid_t)atoi(entry->d_name);
+        const pid_t pid = (pid_t)atoi(entry->d_name);
+        if (read(fd, name, sizeof name - 1) > 0 && strcmp(name, "holdfast-ask\n") == 0 && is_below_us(pid))
+            ret[count++] = pid;
         close(fd);
     }
     closedir(all);
     return count;
+}
+
+/* Those of tests beside us are not. */
+static bool
+is_below_us(pid_t pid)
+{
+    while (pid > 1 && pid != getpid()) {
+        char path[64], line[256];
+        int parent = 0;
+        snprintf(path, sizeof path, "/proc/%d/status", pid);
+        FILE *status = fopen(path, "re");
+        while (status != NULL && fgets(line, sizeof line, status) != NULL && sscanf(line, "PPid: %d", &parent) != 1)
+            ;
+        if (status != NULL)
+            fclose(status);
+        pid = parent;
+    }
+    return pid == getpid();
 }
 
 /* Looks through all of a process' memory that can be read. */
