@@ -84,8 +84,8 @@ find_group(const char *hierarchy, char *path, size_t size)
         if (dash == NULL || sscanf(line, "%*s %*s %*s %255s %255s", root, point) != 2 ||
             sscanf(dash, " - %31s %*s %255s", type, options) != 2)
             continue;
-        found = unified ? strcmp(type, "cgroup2") == 0
-                        : strcmp(type, "cgroup") == 0 && strstr(options, hierarchy) != NULL;
+        found =
+            unified ? strcmp(type, "cgroup2") == 0 : strcmp(type, "cgroup") == 0 && strstr(options, hierarchy) != NULL;
         const size_t skip = strcmp(root, "/") == 0 ? 0 : strlen(root);
         if (found)
             snprintf(path, size, "%s%s", point, strlen(group) < skip ? "" : group + skip);

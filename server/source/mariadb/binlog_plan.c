@@ -13,6 +13,7 @@ struct planning {
     bool skip;         // the start has it
     bool file_skipped; // the target's file has transactions that the start has
     bool file_seen;
+    bool renumbered;                       // a file of a lower number was met behind the start: the log was reset
     char start_file[HF_BINLOG_NAME_BYTES]; // the server's name for the place where the start ends
     uint64_t start_position;
     int64_t newest_skipped_ms; // commit time among what the start has, as far as it was read
@@ -28,8 +29,10 @@ static bool is_last(const struct hf_gtid_set *set, const struct hf_gtid *gtid);
 static uint64_t end_in_file(const struct hf_binlog_record *record);
 static bool ends_file_target(const struct hf_binlog_target *target, const struct hf_binlog_record *record);
 static bool is_behind_file(struct planning *planning, const struct hf_binlog_record *record);
+static bool comes_before(const char *file, const char *other);
 static bool is_target(const struct planning *planning, const struct hf_binlog_walk *walk);
 static bool refuse_before_start(const struct planning *planning, struct hf_error *err);
+static bool refuse_file_before_start(const struct planning *planning, struct hf_error *err);
 static bool settle_end(const struct planning *planning, struct hf_archive *archive, const struct hf_timeline_path *path,
                        const struct hf_window *window, const struct hf_window *next, struct hf_error *err);
 static bool refuse_beyond(const struct planning *planning, const struct hf_window *next, const char *where,
@@ -179,7 +182,19 @@ is_behind_file(struct planning *planning, const struct hf_binlog_record *record)
     const bool same = strcmp(record->before->file, planning->target->file) == 0;
     if (same || strcmp(planning->start_file, planning->target->file) == 0)
         planning->file_seen = true;
+    if (comes_before(record->before->file, planning->start_file))
+        planning->renumbered = true;
     return planning->file_seen && (!same || end_in_file(record) > planning->target->file_position);
+}
+
+/* Files of one log are numbered: "binlog.000001". */
+static bool
+comes_before(const char *file, const char *other)
+{
+    const char *dot = strrchr(file, '.'), *other_dot = strrchr(other, '.');
+    return dot != NULL && other_dot != NULL && dot - file == other_dot - other &&
+           strncmp(file, other, (size_t)(dot - file)) == 0 &&
+           strtoul(dot + 1, NULL, 10) < strtoul(other_dot + 1, NULL, 10);
 }
 
 static bool
@@ -209,6 +224,13 @@ refuse_before_start(const struct planning *planning, struct hf_error *err)
     const bool same = strcmp(planning->start_file, target->file) == 0;
     if (same ? planning->start_position <= target->file_position : !planning->file_skipped)
         return true;
+    return refuse_file_before_start(planning, err);
+}
+
+static bool
+refuse_file_before_start(const struct planning *planning, struct hf_error *err)
+{
+    const struct hf_binlog_target *target = planning->target;
     return hf_fail(err, HF_ERR_USAGE, "the backup reaches to \"%.128s:%" PRIu64 "\", behind \"%.128s:%" PRIu64 "\"",
                    planning->start_file, planning->start_position, target->file, target->file_position) ||
            hf_fail_hint(err, "Name an earlier backup.");
@@ -231,6 +253,9 @@ settle_end(const struct planning *planning, struct hf_archive *archive, const st
         strcmp(planning->start_file, planning->target->file) == 0 &&
         planning->start_position == planning->target->file_position) // the start is the target
         return true;
+    if (planning->target->stop == HF_BINLOG_TO_FILE && !planning->file_seen && !planning->renumbered &&
+        comes_before(planning->target->file, planning->start_file))
+        return refuse_file_before_start(planning, err);
     if (next->end != 0 && planning->target->stop == HF_BINLOG_TO_END && planning->target->up_to_gap) {
         plan->gap_from = window->end;
         plan->gap_to = next->start;

@@ -64,6 +64,7 @@ static bool skip_lost(struct receiver *receiver, const char *cause, bool new_tim
 static bool branch_off(struct receiver *receiver, uint64_t at, const char *reason, struct hf_error *err);
 static bool load_format(struct receiver *receiver, struct hf_error *err);
 static bool stream(struct receiver *receiver, struct hf_error *err);
+static void owe_answer(struct receiver *receiver);
 static bool drain(struct receiver *receiver, struct hf_error *err);
 static bool take_event(struct receiver *receiver, const uint8_t *data, size_t length, bool wants_answer,
                        struct hf_error *err);
@@ -297,11 +298,11 @@ static bool
 stream(struct receiver *receiver, struct hf_error *err)
 {
     bool checksums;
+    owe_answer(receiver);
     if (!hf_binlog_session_dump(&receiver->session, &receiver->server, &receiver->place, &checksums, err))
         return false;
     hf_binlog_walk_begin(&receiver->walk, checksums);
     receiver->fresh = true;
-    receiver->wants_answer = false;
     receiver->commits = 0;
     receiver->first_ms = receiver->last_ms = 0;
     hf_buf_clear(&receiver->gather);
@@ -324,6 +325,27 @@ stream(struct receiver *receiver, struct hf_error *err)
     return err->kind == HF_ERR_CONFLICT && strstr(err->message, "binlog") != NULL
                ? fail_ahead(receiver, "it does not have the last of them", err)
                : false;
+}
+
+/*
+ * A receiver that ends between the disk and its answer leaves a source that waits for what it does not send again: its
+ * commits would stand still until its timeout.  So what we have is acknowledged once more, where the server itself says
+ * that just this lies before our place in its files: names and numbers come again when a log is reset.
+ */
+static void
+owe_answer(struct receiver *receiver)
+{
+    _cleanup_(hf_gtid_set_done) struct hf_gtid_set before = {0};
+    struct hf_error unheard;
+    const struct hf_binlog_place *place = &receiver->place;
+    receiver->wants_answer =
+        receiver->server.semi_sync && receiver->session.flavor == HF_GTID_MARIADB && place->file[0] != 0 &&
+        place->gtids.count > 0 &&
+        hf_binlog_gtids_before(&receiver->session, place->file, place->file_position, &before, &unheard) &&
+        hf_gtid_set_equal(&place->gtids, &before);
+    receiver->answer_at = 0; // it is in the archive
+    receiver->answer_position = place->file_position;
+    snprintf(receiver->answer_file, sizeof receiver->answer_file, "%s", place->file);
 }
 
 /* All that has come, and into the writer what is whole. */
@@ -396,12 +418,16 @@ take_rotate(struct receiver *receiver, const struct hf_binlog_event *event, stru
     uint64_t position;
     if (!hf_binlog_rotate_read(event, receiver->gather_at, &position, receiver->file, err))
         return false;
-    if (strcmp(receiver->file, receiver->place.file) != 0) {
-        // The server went on in another file without saying so in the one before: it crashed, or is another one.
-        snprintf(receiver->place.file, sizeof receiver->place.file, "%s", receiver->file);
-        receiver->place.file_position = position;
-    }
-    return true;
+    const bool outside = receiver->walk.state == HF_BINLOG_OUTSIDE;
+    if (strcmp(receiver->file, receiver->place.file) == 0)
+        return true;
+    // The server went on in another file without saying so in the one before: it crashed, or is another one.  Whoever
+    // reads the archive sees nothing of it but what is marked here.
+    if (outside && !flush(receiver, err))
+        return false;
+    snprintf(receiver->place.file, sizeof receiver->place.file, "%s", receiver->file);
+    receiver->place.file_position = position;
+    return !outside || mark(receiver, true, err);
 }
 
 /* Stored when it is another one than in force: at the head of each file of the server, and behind a gap. */
@@ -510,13 +536,13 @@ mark(struct receiver *receiver, bool now, struct hf_error *err)
                                  hf_buf_text(&text), err);
 }
 
-/* Only what is on the disk (promise 2). */
+/* Only what is on the disk (promise 2), and not before the server has begun to send: then it listens. */
 static bool
 answer(struct receiver *receiver, struct hf_error *err)
 {
     struct hf_stream_positions positions;
     hf_stream_writer_positions(receiver->request->writer, &positions);
-    if (!receiver->wants_answer || positions.durable_whole < receiver->answer_at)
+    if (!receiver->wants_answer || receiver->file[0] == 0 || positions.durable_whole < receiver->answer_at)
         return true;
     receiver->wants_answer = false;
     return hf_binlog_session_acknowledge(&receiver->session, receiver->answer_file, receiver->answer_position, err);

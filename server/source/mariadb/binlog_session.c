@@ -126,6 +126,16 @@ hf_binlog_logged_ask(struct hf_binlog_session *session, struct hf_gtid_set *ret,
 }
 
 bool
+hf_binlog_gtids_before(struct hf_binlog_session *session, const char *file, uint64_t position, struct hf_gtid_set *ret,
+                       struct hf_error *err)
+{
+    char quoted[2 * HF_BINLOG_NAME_BYTES], sql[sizeof quoted + 64];
+    mysql_real_escape_string(session->conn, quoted, file, strlen(file));
+    snprintf(sql, sizeof sql, "SELECT BINLOG_GTID_POS('%s', %llu)", quoted, (unsigned long long)position);
+    return ask_set(session, sql, ret, err);
+}
+
+bool
 hf_binlog_server_probe(struct hf_binlog_session *session, struct hf_binlog_server *server, struct hf_error *err)
 {
     _cleanup_(hf_buf_done) struct hf_buf body = HF_BUF_INIT(64);

@@ -61,6 +61,12 @@ HF_MUST_CHECK bool hf_binlog_server_ask(struct hf_binlog_session *session, struc
 HF_MUST_CHECK bool hf_binlog_logged_ask(struct hf_binlog_session *session, struct hf_gtid_set *ret,
                                         struct hf_error *err);
 /*
+ * What this log holds before a position of one of its files, "" where it does not know.  MariaDB only.  Must not be
+ * asked once the session dumps.
+ */
+HF_MUST_CHECK bool hf_binlog_gtids_before(struct hf_binlog_session *session, const char *file, uint64_t position,
+                                          struct hf_gtid_set *ret, struct hf_error *err);
+/*
  * Looks at the head of the oldest file, as a replica that asks for no file by name is sent it.  The session is of no
  * other use after it.
  */
