@@ -496,3 +496,31 @@ HF_TEST(a_commit_waits_until_its_bytes_are_on_our_disk)
     binlog_receiving_stop(&c.receiving);
     end(&c);
 }
+
+/* A receiver that knew nothing of waiting stands for one that died between the disk and its answer. */
+HF_TEST(a_commit_that_we_have_and_never_acknowledged_is_acknowledged_by_the_next_connection)
+{
+    struct case_of c;
+    begin(&c, SMALL " --rpl-semi-sync-master-timeout=600000 --rpl-semi-sync-master-wait-no-slave=ON");
+    binlog_receiving_start(&c.receiving);
+    write_visits(c.conn, 5);
+    binlog_receiving_catch_up(&c.receiving, c.conn);
+    mariadb_sql(c.conn, "SET GLOBAL rpl_semi_sync_master_enabled=ON");
+    struct waiting_commit commit = {.conn = mariadb_open(&c.source)};
+    assert_int_equal(pthread_create(&commit.thread, NULL, commit_one, &commit), 0);
+    while (atoi(mariadb_status(c.conn, "SHOW STATUS LIKE 'Rpl_semi_sync_master_wait_sessions'")) == 0)
+        usleep(10000);
+    binlog_receiving_catch_up(&c.receiving, c.conn);
+    binlog_receiving_stop(&c.receiving);
+    assert_false(atomic_load(&commit.done));
+
+    const int64_t since = hf_time_now_ms();
+    binlog_receiving_start(&c.receiving);
+    while (!atomic_load(&commit.done) && hf_time_now_ms() - since < 20000)
+        usleep(10000);
+    assert_true(atomic_load(&commit.done));
+    pthread_join(commit.thread, NULL);
+    mysql_close(commit.conn);
+    binlog_receiving_stop(&c.receiving);
+    end(&c);
+}
