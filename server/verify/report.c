@@ -116,6 +116,17 @@ hf_check_cannot_tell(struct hf_verify_check *check, const char *format, ...)
 }
 
 void
+hf_check_note(struct hf_verify_check *check, const char *format, ...)
+{
+    if (check->verdict != HF_VERDICT_PASSED)
+        return;
+    va_list arguments;
+    va_start(arguments, format);
+    vsnprintf(check->reason, sizeof check->reason, format, arguments);
+    va_end(arguments);
+}
+
+void
 hf_check_found(struct hf_verify_check *check, const char *what, int64_t block, const char *format, ...)
 {
     check->bad++;

@@ -31,7 +31,7 @@ struct hf_verify_check {
     const char *title;
     bool required;
     enum hf_verdict verdict;
-    char reason[512]; // "" only when passed
+    char reason[512]; // "" only when passed; then also a note
     const char *method;
     int64_t examined; // -1: nothing is counted
     int64_t of;       // how many there are of what is examined; -1: nobody counted them
@@ -61,6 +61,8 @@ void hf_check_pass(struct hf_verify_check *check, int64_t examined);
 void hf_check_covers(struct hf_verify_check *check, int64_t of);
 void hf_check_fail(struct hf_verify_check *check, const char *format, ...) HF_PRINTF(2, 3);
 void hf_check_cannot_tell(struct hf_verify_check *check, const char *format, ...) HF_PRINTF(2, 3);
+/* What a check that passed has to say all the same; of others their reason says it. */
+void hf_check_note(struct hf_verify_check *check, const char *format, ...) HF_PRINTF(2, 3);
 /* Notes a finding; the check still has to be settled. */
 void hf_check_found(struct hf_verify_check *check, const char *what, int64_t block, const char *format, ...)
     HF_PRINTF(4, 5);

@@ -84,6 +84,22 @@ def every_table_of_a_restored_folder_is_what_the_source_has():
 
 
 @test
+def rows_that_lead_nowhere_on_the_source_itself_are_a_note_once_it_may_be_asked():
+    server, appliance = stand()
+    server.sql("SET foreign_key_checks = 0; INSERT INTO clinic.visit VALUES (900001, 900001)")
+    appliance.good("backup", "clinic")
+    proof = appliance.holdfast("verify", "clinic")
+    check = {check["id"]: check for check in proof.json["checks"]}["references"]
+    assert proof.code == 3 and check["verdict"] == "not_determinable" and "may SELECT" in check["reason"], check
+    server.sql("GRANT SELECT ON clinic.* TO holdfast@localhost")
+    proof = appliance.holdfast("verify", "clinic")
+    check = {check["id"]: check for check in proof.json["checks"]}["references"]
+    assert proof.code == 0 and check["verdict"] == "passed", check
+    assert "on the source itself, the first is \"clinic.visit_ibfk_1\"" in check["reason"], check
+    server.sql("DELETE FROM clinic.visit WHERE id = 900001")
+
+
+@test
 def a_moment_of_a_source_without_a_stream_is_refused_in_so_many_words():
     _, appliance = stand()
     target = os.path.join(folder("restored"), "data")
