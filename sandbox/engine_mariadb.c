@@ -332,7 +332,9 @@ command_server(const void *engine_settings, const struct hf_sandbox_places *plac
     return hf_sandbox_command_variable(command, err, "TZ=UTC");
 }
 
-/* Where options come from counts as the first argument only; `options`: a file of our settings, NULL: no file at all. */
+/*
+ * Where options come from counts as the first argument only; `options`: a file of our settings, NULL: no file at all.
+ */
 static bool
 add_program(const char *program, const char *options, const struct hf_sandbox_places *places,
             struct hf_sandbox_command *command, struct hf_error *err)

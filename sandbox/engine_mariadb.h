@@ -26,7 +26,8 @@
  *   innodb_log_file_size      bytes, 1 MiB to 512 GiB
  *   innodb_undo_tablespaces   0 to 127
  *   innodb_checksum_algorithm crc32, full_crc32, innodb, none, or one of these with strict_ in front
- *   plugin_load               the part before '=' alone, which is never loaded by its name: the plugin that had the keys
+ *   plugin_load               the part before '=' alone, which is never loaded by its name: the plugin that had the
+ *                             keys
  *   file_key_management_encryption_algorithm   aes_cbc or aes_ctr
  */
 struct hf_mariadb_layout {

@@ -19,7 +19,8 @@
  * it.  The objects lie outside write-once storage.
  *
  * The end of a vault.  A SHRED entry first, durable; then every generation of its bundle is destroyed, and what this
- * host keeps to speed up its backups, and the journals of its stream.  A SHRED in the log with a bundle beside it is a shredding that was cut off.
+ * host keeps to speed up its backups, and the journals of its stream.  A SHRED in the log with a bundle beside it is a
+ * shredding that was cut off.
  */
 #pragma once
 #include "server/repository/repository.h"

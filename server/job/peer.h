@@ -14,6 +14,8 @@ HF_MUST_CHECK bool hf_peer_check(const struct hf_settings *settings, int fd, uid
 /* Whether he is one of the users that a setting names, separated by commas; NULL: none. */
 bool hf_peer_listed(const char *users, uid_t uid);
 
-/* Binds and listens, non-blocking; what lies there must be a dead socket of ours.  Open to others with those settings. */
+/*
+ * Binds and listens, non-blocking; what lies there must be a dead socket of ours.  Open to others with those settings.
+ */
 HF_MUST_CHECK bool hf_peer_listen(const struct hf_settings *settings, const char *path, int backlog, int *ret_fd,
                                   struct hf_error *err);

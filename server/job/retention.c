@@ -8,6 +8,7 @@
 #include "catalog/local.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
+#include "server/job/source_names.h"
 #include "server/retention/clock.h"
 #include "server/retention/report.h"
 
@@ -35,11 +36,6 @@ struct planning {
 };
 
 /* Names of sources, while each of them is planned. */
-struct names {
-    char **list;
-    size_t count;
-};
-
 static void collect_soon(struct hf_daemon *daemon);
 static bool plan_source(struct hf_daemon *daemon, const char *name, bool replaced, struct planning *ret,
                         struct hf_error *err);
@@ -52,8 +48,6 @@ static bool gather_stretches(struct planning *planning, const struct hf_vault_st
 static bool keep_head_time(void *context, const struct hf_vault_row *row, struct hf_error *err);
 static void protect(struct planning *planning, const struct hf_vault_state *state);
 static struct hf_retention_backup *find(struct planning *planning, const struct hf_id *id);
-static bool keep_name(void *context, const struct hf_source_row *row, struct hf_error *err);
-static void names_done(struct names *names);
 static bool add_plan(struct hf_daemon *daemon, const char *name, bool replaced, json_t *plans, struct hf_error *err);
 static bool check_clock(struct hf_daemon *daemon, int64_t newest_log_at, bool is_right, struct hf_error *err);
 static bool read_earlier(struct hf_daemon *daemon, struct hf_clock *ret, bool *ret_found, struct hf_error *err);
@@ -70,7 +64,7 @@ hf_retention_answer_plan(struct hf_daemon *daemon, const json_t *arguments, json
 {
     static const struct hf_argument known[] = {{"source", 's', false}, {"replaced", 'b', false}};
     _cleanup_(hf_json_freep) json_t *plans = json_array();
-    _cleanup_(names_done) struct names names = {0};
+    _cleanup_(hf_source_names_done) struct hf_source_names names = {0};
     (void)ret_exit;
     if (!hf_arguments_check(arguments, known, HF_LENGTH(known), err))
         return false;
@@ -78,7 +72,7 @@ hf_retention_answer_plan(struct hf_daemon *daemon, const json_t *arguments, json
     const bool replaced = json_is_true(json_object_get(arguments, "replaced"));
     if (source != NULL && !add_plan(daemon, source, replaced, plans, err))
         return false;
-    if (source == NULL && !hf_catalog_sources(hf_daemon_catalog(daemon), keep_name, &names, err))
+    if (source == NULL && !hf_catalog_sources(hf_daemon_catalog(daemon), hf_source_names_keep, &names, err))
         return false;
     for (size_t i = 0; i < names.count; i++)
         if (!add_plan(daemon, names.list[i], replaced, plans, err))
@@ -350,27 +344,6 @@ find(struct planning *planning, const struct hf_id *id)
         if (hf_id_equal(&planning->backups[i].backup, id))
             return &planning->backups[i];
     return NULL;
-}
-
-static bool
-keep_name(void *context, const struct hf_source_row *row, struct hf_error *err)
-{
-    struct names *names = context;
-    char **longer = reallocarray(names->list, names->count + 1, sizeof *longer);
-    if (longer != NULL)
-        names->list = longer;
-    if (longer == NULL || (longer[names->count] = strdup(row->name)) == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the sources");
-    names->count++;
-    return true;
-}
-
-static void
-names_done(struct names *names)
-{
-    for (size_t i = 0; i < names->count; i++)
-        free(names->list[i]);
-    free(names->list);
 }
 
 /* The report, and what would keep the plan from being carried out. */

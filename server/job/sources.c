@@ -5,6 +5,7 @@
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/log_serve.h"
+#include "server/job/source_names.h"
 
 #define SETTINGS_MOST (64 * HF_KIB)
 #define SLOT_TAG_HEX  12 // digits of the appliance id in the names of replication slots
@@ -19,18 +20,11 @@ struct known {
 };
 
 /* Names of recorded sources that came from the settings file. */
-struct names {
-    char **list;
-    size_t count;
-};
-
 static bool release_stream(struct hf_daemon *daemon, const char *name, json_t *described, struct hf_error *err);
 static bool look_up(struct hf_daemon *daemon, const char *name, struct known *ret, struct hf_error *err);
 static void known_done(struct known *known);
 static bool keep_known(void *context, const struct hf_source_row *row, struct hf_error *err);
 static bool follow_one(struct hf_daemon *daemon, const struct hf_source_settings *source, struct hf_error *err);
-static bool keep_name(void *context, const struct hf_source_row *row, struct hf_error *err);
-static void names_done(struct names *names);
 static bool record_set(struct hf_daemon *daemon, const struct hf_id *id, const struct hf_source_settings *source,
                        const char *origin, struct hf_error *err);
 static bool record_remove(struct hf_daemon *daemon, const struct hf_id *id, const char *name, struct hf_error *err);
@@ -92,8 +86,8 @@ hf_sources_follow_file(struct hf_daemon *daemon, struct hf_error *err)
         if (!follow_one(daemon, settings->sources[i], err))
             return hf_fail_within(err, "could not record source \"%s\"", settings->sources[i]->name);
 
-    _cleanup_(names_done) struct names names = {0};
-    if (!hf_catalog_sources(hf_daemon_catalog(daemon), keep_name, &names, err))
+    _cleanup_(hf_source_names_done) struct hf_source_names names = {.origin = "file"};
+    if (!hf_catalog_sources(hf_daemon_catalog(daemon), hf_source_names_keep, &names, err))
         return false;
     for (size_t i = 0; i < names.count; i++) {
         _cleanup_(known_done) struct known known = {0};
@@ -226,29 +220,6 @@ follow_one(struct hf_daemon *daemon, const struct hf_source_settings *source, st
         return true;
     const struct hf_id id = known.found ? known.id : hf_id_new();
     return record_set(daemon, &id, source, "file", err);
-}
-
-static bool
-keep_name(void *context, const struct hf_source_row *row, struct hf_error *err)
-{
-    struct names *names = context;
-    if (strcmp(row->origin, "file") != 0)
-        return true;
-    char **longer = reallocarray(names->list, names->count + 1, sizeof *longer);
-    if (longer != NULL)
-        names->list = longer;
-    if (longer == NULL || (longer[names->count] = strdup(row->name)) == NULL)
-        return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for the sources");
-    names->count++;
-    return true;
-}
-
-static void
-names_done(struct names *names)
-{
-    for (size_t i = 0; i < names->count; i++)
-        free(names->list[i]);
-    free(names->list);
 }
 
 static bool

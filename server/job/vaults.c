@@ -212,8 +212,8 @@ check_shredding(struct hf_daemon *daemon, const struct wanted *vault, const char
 }
 
 /*
- * With shred_confirmers the first who asks is only noted.  Whoever of the confirmers asks after him, and is somebody else,
- * is the second; *ret_asked is then what the first one said.
+ * With shred_confirmers the first who asks is only noted.  Whoever of the confirmers asks after him, and is somebody
+ * else, is the second; *ret_asked is then what the first one said.
  */
 static bool
 find_second_person(struct hf_daemon *daemon, const struct wanted *vault, const json_t *arguments, bool *ret_waits,

@@ -114,25 +114,6 @@ set_stage(void)
         stage.backups[i] = outcome.backup;
     }
     test_vault_close(&stage.vault);
-    snprintf(stage.vault.place, sizeof stage.vault.place, "%s/repository", stage.round);
-    snprintf(stage.vault.cache, sizeof stage.vault.cache, "%s/cache", stage.round);
-}
-
-static void
-begin_round(void)
-{
-    struct hf_error err;
-    int status;
-    const struct hf_process_options copy = {.argv =
-                                                (const char *const[]){"cp", "-a", stage.template, stage.round, NULL},
-                                            .stdin_fd = -1,
-                                            .stdout_fd = -1,
-                                            .stderr_fd = STDERR_FILENO};
-    test_vault_close(&stage.vault);
-    hf_assert_ok(hf_dir_remove_tree(stage.round, &err), &err);
-    hf_assert_ok(hf_process_run(&copy, NULL, 0, 60000, NULL, NULL, &status, &err), &err);
-    assert_int_equal(status, 0);
-    test_vault_reopen(&stage.vault);
 }
 
 /* Gives up the older backups and collects; what fails is told by the caller. */
@@ -210,13 +191,13 @@ HF_TEST(a_collection_may_meet_a_failure_a_full_disk_or_its_end_at_any_call)
 {
     unsigned rounds = 0;
     set_stage();
-    begin_round();
+    test_vault_begin_round(&stage.vault, stage.template, stage.round);
     const unsigned calls = run_child(COUNT, 0);
     assert_true(calls > 50);
     assert_well(true);
     for (enum way way = FAIL_ONCE; way <= DIE; way++)
         for (unsigned at = 1; at <= calls; at += in_campaign() || calls < TRIES ? 1 : calls / TRIES, rounds++) {
-            begin_round();
+            test_vault_begin_round(&stage.vault, stage.template, stage.round);
             (void)run_child(way, at);
             assert_well(rounds % 8 == 0);
         }

@@ -112,8 +112,6 @@ set_stage(void)
     hf_assert_ok(model_back_up(&stage.model, stage.vault.vault, &session, &outcome, &err), &err);
     stage.backup = outcome.backup;
     test_vault_close(&stage.vault);
-    snprintf(stage.vault.place, sizeof stage.vault.place, "%s/repository", stage.round);
-    snprintf(stage.vault.cache, sizeof stage.vault.cache, "%s/cache", stage.round);
 }
 
 static void
@@ -122,23 +120,6 @@ clear_stage(void)
     model_done(&stage.model);
     hf_credential_done(&stage.spare);
     test_vault_done(&stage.vault);
-}
-
-static void
-begin_round(void)
-{
-    struct hf_error err;
-    int status;
-    const struct hf_process_options copy = {.argv =
-                                                (const char *const[]){"cp", "-a", stage.template, stage.round, NULL},
-                                            .stdin_fd = -1,
-                                            .stdout_fd = -1,
-                                            .stderr_fd = STDERR_FILENO};
-    test_vault_close(&stage.vault);
-    hf_assert_ok(hf_dir_remove_tree(stage.round, &err), &err);
-    hf_assert_ok(hf_process_run(&copy, NULL, 0, 60000, NULL, NULL, &status, &err), &err);
-    assert_int_equal(status, 0);
-    test_vault_reopen(&stage.vault);
 }
 
 /* The changes.  Each begins as its command does, with whatever an earlier one left. */
@@ -276,7 +257,7 @@ survive_all(change *make, bool spare_stays)
         bool met = true;
         for (unsigned at = 1; met; at++) {
             struct hf_error err;
-            begin_round();
+            test_vault_begin_round(&stage.vault, stage.template, stage.round);
             print_message("# call %u %s\n", at, words[how]);
             met = make_change(make, how, at);
             assert_opens(&stage.vault.credential);
@@ -347,7 +328,7 @@ HF_TEST(power_may_go_while_keys_are_replaced)
     snprintf(stage.round, sizeof stage.round, "%.50s/round", disk);
     snprintf(stage.vault.place, sizeof stage.vault.place, "%s/repository", stage.round);
     snprintf(stage.vault.cache, sizeof stage.vault.cache, "%s/cache", stage.round);
-    begin_round();
+    test_vault_begin_round(&stage.vault, stage.template, stage.round);
     sync();
     for (unsigned cut = 0; cut < CUTS; cut++) {
         test_vault_reopen(&stage.vault);

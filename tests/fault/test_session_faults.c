@@ -222,8 +222,6 @@ set_stage(bool suspended)
         assert_true(hf_session_suspend(&session, "source_failed"));
     }
     test_vault_close(&stage.vault);
-    snprintf(stage.vault.place, sizeof stage.vault.place, "%s/repository", stage.round);
-    snprintf(stage.vault.cache, sizeof stage.vault.cache, "%s/cache", stage.round);
 }
 
 static void
@@ -233,23 +231,6 @@ clear_stage(void)
     model_done(&stage.during);
     model_done(&stage.after);
     test_vault_done(&stage.vault);
-}
-
-static void
-begin_round(void)
-{
-    struct hf_error err;
-    int status;
-    const struct hf_process_options copy = {.argv =
-                                                (const char *const[]){"cp", "-a", stage.template, stage.round, NULL},
-                                            .stdin_fd = -1,
-                                            .stdout_fd = -1,
-                                            .stderr_fd = STDERR_FILENO};
-    test_vault_close(&stage.vault);
-    hf_assert_ok(hf_dir_remove_tree(stage.round, &err), &err);
-    hf_assert_ok(hf_process_run(&copy, NULL, 0, 60000, NULL, NULL, &status, &err), &err);
-    assert_int_equal(status, 0);
-    test_vault_reopen(&stage.vault);
 }
 
 static size_t
@@ -329,7 +310,7 @@ survive(enum call_kind kind, unsigned at, bool for_good)
     struct hf_error err = {0};
     struct hf_session_outcome outcome;
     size_t backups;
-    begin_round();
+    test_vault_begin_round(&stage.vault, stage.template, stage.round);
     const size_t descriptors = count_names("/proc/self/fd");
     const struct hf_session_options options = options_here();
     arm(kind, at, for_good);
@@ -386,7 +367,7 @@ memory_step(unsigned *ret_first)
 {
     struct hf_error err;
     struct hf_session_outcome outcome;
-    begin_round();
+    test_vault_begin_round(&stage.vault, stage.template, stage.round);
     const struct hf_session_options options = options_here();
     arm(MEMORY, UINT32_MAX, false);
     hf_assert_ok(model_back_up(&stage.during, stage.vault.vault, &options, &outcome, &err), &err);
@@ -438,7 +419,7 @@ static bool
 end_survives(enum call_kind kind, unsigned at, bool for_good, bool suspend)
 {
     size_t backups;
-    begin_round();
+    test_vault_begin_round(&stage.vault, stage.template, stage.round);
     const size_t descriptors = count_names("/proc/self/fd");
     struct hf_session *session = begin_part();
     arm(kind, at, for_good);

@@ -1,8 +1,10 @@
 #include "tests/support/vault.h"
 
 #include <sodium.h>
+#include <unistd.h>
 
 #include "base/file.h"
+#include "base/process.h"
 #include "base/time.h"
 #include "tests/support/test.h"
 
@@ -62,6 +64,24 @@ test_vault_close(struct test_vault *vault)
 {
     hf_vault_freep(&vault->vault);
     hf_repository_freep(&vault->repository);
+}
+
+void
+test_vault_begin_round(struct test_vault *vault, const char *template, const char *round)
+{
+    struct hf_error err;
+    int status;
+    const struct hf_process_options copy = {.argv = (const char *const[]){"cp", "-a", template, round, NULL},
+                                            .stdin_fd = -1,
+                                            .stdout_fd = -1,
+                                            .stderr_fd = STDERR_FILENO};
+    test_vault_close(vault);
+    hf_assert_ok(hf_dir_remove_tree(round, &err), &err);
+    hf_assert_ok(hf_process_run(&copy, NULL, 0, 60000, NULL, NULL, &status, &err), &err);
+    assert_int_equal(status, 0);
+    snprintf(vault->place, sizeof vault->place, "%s/repository", round);
+    snprintf(vault->cache, sizeof vault->cache, "%s/cache", round);
+    test_vault_reopen(vault);
 }
 
 void

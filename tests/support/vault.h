@@ -20,4 +20,9 @@ struct test_vault {
 void test_vault_make(struct test_vault *made, const char *folder);
 void test_vault_reopen(struct test_vault *vault); // as a new process would: repository, unlock, vault
 void test_vault_close(struct test_vault *vault);  // until it is opened again, maybe at another place
+/*
+ * For tests that harm it: opens a fresh copy of <template>, the folder it was made in, in the place of the last
+ * <round>.
+ */
+void test_vault_begin_round(struct test_vault *vault, const char *template, const char *round);
 void test_vault_done(struct test_vault *vault);

@@ -8,18 +8,18 @@
  * or that text sealed with a password: "Salted__", 8 bytes of salt, AES-256-CBC with PKCS#7 padding; key (32 bytes) and
  * vector (16) are SHA-1's digests of (the digest before, the password, the salt), one after the other.
  *
- * Whether keys are the right ones cannot be told by a checksum: that of full_crc32 is over the sealed page.  So the root
- * page of a table's first index (page 3) is opened here.  An encrypted tablespace says in its first page, behind its list
- * of extents:
+ * Whether keys are the right ones cannot be told by a checksum: that of full_crc32 is over the sealed page.  So the
+ * root page of a table's first index (page 3) is opened here.  An encrypted tablespace says in its first page, behind
+ * its list of extents:
  *
  *     0  6  73 0e 0c 52 45 74      6 u8 scheme: 1 encrypted, 0 not   7 u8 16   8 16 the tablespace's vector
  *    24 u32 least key version     28 u32 key id                     32 u8 1: encrypted by name, 2: never
  *
- * (big endian).  The key of a tablespace is its vector, enciphered by AES-ECB with the key of that id.  A page is sealed
- * with AES-CBC (whole blocks; what is left over is not looked at here) or AES-CTR, under the vector u32 tablespace, u32
- * page, u64 LSN (little endian), from byte 26 to 4 before its end (full_crc32) or from 38 to 8 before its end (to its
- * end for ROW_FORMAT=COMPRESSED).  An opened root page names its tablespace at 74 and at 84, in the places of its two
- * segments: 64 bits that a wrong key does not give.
+ * (big endian).  The key of a tablespace is its vector, enciphered by AES-ECB with the key of that id.  A page is
+ * sealed with AES-CBC (whole blocks; what is left over is not looked at here) or AES-CTR, under the vector u32
+ * tablespace, u32 page, u64 LSN (little endian), from byte 26 to 4 before its end (full_crc32) or from 38 to 8 before
+ * its end (to its end for ROW_FORMAT=COMPRESSED).  An opened root page names its tablespace at 74 and at 84, in the
+ * places of its two segments: 64 bits that a wrong key does not give.
  *
  * Source: the layouts were read off tablespaces that MariaDB 10.11 wrote with known keys; the file's form is in
  * MariaDB's documentation of the plugin.
@@ -36,9 +36,10 @@
 struct hf_table_keys;
 
 /*
- * Both files are secrets (hf_secret_read_file); password_file may be NULL.  The content of the first may be either form.
- * Errors: those of reading; USAGE names the file and the line that is no key, says that a password is needed, or that it
- * does not open the file.  Owner of *ret: the caller.
+ * Both files are secrets (hf_secret_read_file); password_file may be NULL.  The content of the first may be either
+ * form.
+ * Errors: those of reading; USAGE names the file and the line that is no key, says that a password is needed, or that
+ * it does not open the file.  Owner of *ret: the caller.
  */
 HF_MUST_CHECK bool hf_table_keys_read(const char *file, const char *password_file, struct hf_table_keys **ret,
                                       struct hf_error *err);
