@@ -1,10 +1,10 @@
 """moments.py - a ledger of numbered commits on a streamed source, and copies that must hold it up to an exact moment."""
 import datetime
+import json
 import os
 import random
 import signal
 import subprocess
-import time
 
 from appliance import BUILD, ROOT, Appliance, Cluster, alive, children, kill, wait_for
 from pq import Connection
@@ -46,11 +46,16 @@ class Daemon:
         self.process = subprocess.Popen([os.path.join(BUILD, "holdfastd"), "--settings", self.appliance.settings],
                                         stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
                                         stderr=open(os.path.join(self.appliance.folder, "daemon.log"), "ab"))
-        end = time.monotonic() + 60
-        while self.process.poll() is None and time.monotonic() < end:
-            if self.appliance.holdfast("version").code == 0:
-                return self.process.poll() is None
-        return False
+        wait_for("it to begin", lambda: self.process.poll() is not None or self._reigns(), 60)
+        return self.process.poll() is None and self.appliance.holdfast("version").code == 0
+
+    def _reigns(self):
+        """A command that asks too early would start another one in its place."""
+        try:
+            with open(os.path.join(self.appliance.state, "holdfastd.lock"), encoding="utf-8") as file:
+                return json.load(file)["pid"] == self.process.pid
+        except (OSError, ValueError):  # not yet, or being written
+            return False
 
     def stop(self):
         self.process.send_signal(signal.SIGTERM)

@@ -134,6 +134,31 @@ def a_server_that_lets_nobody_replicate_is_guarded_as_well():
 
 
 @test
+def below_the_owners_floor_the_slot_is_let_go_with_a_gap_and_an_anchor_backup():
+    """Of what the server itself would keep (max_slot_wal_keep_size) so much must be left, or we go before it does."""
+    backups, gaps = len(clinic.appliance.backups()), len(clinic.status()["gaps"])
+    wait_for("the stream", lambda: (clinic.stream()["now"] or {}).get("connected"), 60)
+    clinic.add("--slot-alarm", "off", "--slot-most", "off", "--slot-floor", "1000MiB", "--replace")
+    server.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_replication")
+    wait_for("the stream", lambda: (clinic.stream()["now"] or {}).get("connected"), 60)
+    clinic.commit(2)
+    clinic.catch_up()
+    assert len(clinic.status()["gaps"]) == gaps and slot()["left_bytes"] > 1000 * MIB, slot()
+    before = number_of(clinic.stream()["now"]["durable"])
+    proxy.stall()
+    write_log(24)
+    server.sql("CHECKPOINT")  # what is left is 1 GiB and the unfinished segment, less what it keeps
+    write_log(16)
+    server.sql("CHECKPOINT")
+    wait_for("the gap", lambda: len(clinic.status()["gaps"]) == gaps + 1, 120)
+    gap = clinic.status()["gaps"][0]
+    assert number_of(gap["from"]) >= before and number_of(gap["to"]) > number_of(gap["from"]), (gap, text_of(before))
+    assert "released by us" in gap["cause"] and "slot_floor" in gap["cause"], gap
+    proxy.let_go()
+    wait_for("the anchor backup", lambda: len(clinic.appliance.backups()) > backups, 90)
+
+
+@test
 def a_killed_backup_leaves_no_slot_of_its_own():
     clinic.appliance.good("backup", "clinic")
     write_log(60)

@@ -1,39 +1,21 @@
 #!/usr/bin/python3
 """test_stream.py - a source's log received as it is written, by commands, under a daemon, against a real server."""
+import json
 import os
 import signal
-import subprocess
 import sys
 import time
 
 here = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(here, "../support"))
 sys.path.insert(0, here)
-from appliance import BUILD, Appliance, Cluster, kill, wait_for  # noqa: E402
+from appliance import Appliance, Cluster, kill, wait_for  # noqa: E402
+from moments import Daemon  # noqa: E402
 from tap import run, test  # noqa: E402
 
 source = Cluster("max_slot_wal_keep_size = 1GB\nwal_keep_size = 0\n")
 source.sql("CREATE TABLE people AS SELECT i AS id, md5(i::text) AS name FROM generate_series(1, 20000) i")
 main = Appliance()
-
-
-class Daemon:
-    """holdfastd in the foreground, as a service would run it."""
-
-    def __init__(self):
-        wait_for("the daemon", self._starts)
-
-    def _starts(self):
-        main.end_daemon()  # one that a command left behind keeps the place
-        self.process = subprocess.Popen([os.path.join(BUILD, "holdfastd"), "--settings", main.settings],
-                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
-                                        stderr=open(os.path.join(main.folder, "daemon.log"), "ab"))
-        time.sleep(0.5)
-        return self.process.poll() is None
-
-    def stop(self, how=signal.SIGTERM):
-        self.process.send_signal(how)
-        self.process.wait(60)
 
 
 def stream():
@@ -90,7 +72,7 @@ daemon = None
 @test
 def the_daemon_receives_by_itself_and_again_after_its_worker_was_killed():
     global daemon
-    daemon = Daemon()
+    daemon = Daemon(main)
     source.sql("CREATE TABLE more AS SELECT i, md5(i::text) FROM generate_series(1, 20000) i")
     wanted = position()
     wait_for("the log", lambda: caught_up(wanted))
@@ -139,7 +121,10 @@ def a_server_that_shuts_down_does_not_wait_for_us():
 
 @test
 def a_slot_that_was_dropped_is_a_gap_with_its_bounds_and_a_new_backup_is_taken_by_itself():
-    main.good("backup", "clinic")
+    old = main.good("backup", "clinic")["backup"]
+    source.sql("CREATE TABLE behind_the_old_backup AS SELECT i FROM generate_series(1, 1000) i")
+    wanted = position()
+    wait_for("the log", lambda: caught_up(wanted))
     daemon.stop()
     main.end_daemon()
     end = number(stream()["windows"][-1]["end"])
@@ -149,7 +134,7 @@ def a_slot_that_was_dropped_is_a_gap_with_its_bounds_and_a_new_backup_is_taken_b
     source.sql("CREATE TABLE lost (i int)")
     wait_for("the server to recycle its log", lambda: recycled(end), 60)
     backups = len(main.backups())
-    restarted = Daemon()
+    restarted = Daemon(main)
     wait_for("the gap", lambda: main.holdfast("status").json["gaps"], 40)
     gap = main.bad(3, "status").json["gaps"][0]
     assert number(gap["from"]) == end and number(gap["to"]) > end and not gap["anchored"], (gap, end)
@@ -159,11 +144,28 @@ def a_slot_that_was_dropped_is_a_gap_with_its_bounds_and_a_new_backup_is_taken_b
     wait_for("the log behind the gap", lambda: caught_up(wanted))
     main.good("verify", "clinic")
     assert main.holdfast("status").json["gaps"][0]["anchored"]
+    the_old_backup_is_proven_up_to_the_gap(old, gap)
     restarted.stop()
     windows = stream()["windows"]
     assert len(windows) == 2 and number(windows[0]["end"]) == end, windows
     assert windows[1]["start"] == gap["to"], (windows, gap)
     main.end_daemon()
+
+
+def the_old_backup_is_proven_up_to_the_gap(old, gap):
+    """Its window ends there: moments before it are restored, moments in it and behind it are refused with the nearest ones."""
+    verdict = main.good("verify", "clinic", "--backup", old)
+    assert verdict["state"] == "proven", verdict
+    name = main.good("evidence", "list", "clinic")["attempts"][0]["evidence"]
+    with open(os.path.join(main.repository, "evidence", name + ".json"), encoding="utf-8") as file:
+        stream_part = json.load(file)["stream"]
+    assert number(stream_part["to_position"]) <= number(gap["from"]), (stream_part, gap)
+    assert [(row["from_position"], row["to_position"]) for row in stream_part["gaps"]] == [(gap["from"], gap["to"])]
+    folder = os.path.join(main.folder, "up-to-the-gap")
+    for words in (["--latest"], ["--lsn", gap["to"]]):
+        answer = main.bad(1, "restore", "clinic", "--to", folder, "--backup", old, *words, says=["gap from " + gap["from"]])
+        assert "Nearest" in answer.errors, answer
+    main.good("restore", "clinic", "--to", folder, "--backup", old, "--lsn", stream_part["to_position"])
 
 
 def recycled(lsn):
@@ -189,7 +191,7 @@ def check_and_rebuild_know_what_a_stream_has_written():
 def log_that_no_backup_leads_to_any_more_goes_by_the_rules_and_is_no_gap():
     main.add_source(source, "--verify-after-backup", "no", "--stream", "yes", "--retention-last", "1",
                     "--retention-unproven-grace", "1m", "--replace")
-    running = Daemon()
+    running = Daemon(main)
     main.good("verify", "clinic", "--backup", main.good("backup", "clinic")["backup"])
     source.sql("CREATE TABLE behind_the_last_backup AS SELECT i FROM generate_series(1, 1000) i")
     wanted = position()
@@ -211,7 +213,7 @@ def log_that_no_backup_leads_to_any_more_goes_by_the_rules_and_is_no_gap():
     assert main.good("catalog", "rebuild")["differences"] == 0
     # The receiver goes on where it was: what had its time is nothing that is missing.
     main.end_daemon()
-    running = Daemon()
+    running = Daemon(main)
     source.sql("CREATE TABLE after_the_removal AS SELECT i FROM generate_series(1, 1000) i")
     wanted = position()
     wait_for("the log after the removal", lambda: caught_up(wanted), 60)

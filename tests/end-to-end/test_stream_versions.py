@@ -49,6 +49,7 @@ def every_moment(server, major, connection=None, targets=2):
         server.stop()  # a copy needs nothing of it
 
         clinic.must_hold(60, "--latest")
+        hands_out_a_table(clinic, major)
         prepared = clinic.rows[34]
         clinic.must_hold(35, "--xid", str(prepared.xid))
         clinic.must_hold(34, "--before-xid", str(prepared.xid))
@@ -60,6 +61,23 @@ def every_moment(server, major, connection=None, targets=2):
     finally:
         if server.process.poll() is None:
             server.stop()
+
+
+def hands_out_a_table(clinic, major):
+    """By pg_dump, which dumps servers of its own release and older ones: Debian has that of 15."""
+    dump = os.path.join(clinic.appliance.folder, "ledger.dump")
+    words = ["restore", clinic.name, "--database", "postgres", "--table", "public.ledger", "--to", dump, "--latest"]
+    if major > 15:
+        clinic.appliance.bad(1, *words, says=[f"there is no pg_dump of PostgreSQL {major} or newer on this host",
+                                              f"postgresql-client-{major}"])
+        assert not os.path.exists(dump)
+        return
+    answer = clinic.appliance.good(*words)
+    assert answer["pg_dump_version"] == 15, answer
+    text = subprocess.run([os.path.join(POSTGRES, "pg_restore"), "--data-only", "--file", "-", dump], capture_output=True,
+                          text=True, check=True).stdout
+    rows = [line for line in text.splitlines() if "\t" in line]
+    assert sorted(int(row.split("\t")[0]) for row in rows) == list(range(1, 61)), rows
 
 
 def must_catch_up(clinic):

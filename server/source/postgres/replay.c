@@ -416,12 +416,14 @@ refuse_gap(const struct hf_window *window, const struct hf_window *next, const s
            struct hf_error *err)
 {
     char from[HF_LSN_TEXT_BYTES], to[HF_LSN_TEXT_BYTES], last[HF_TIME_TEXT_BYTES], first[HF_TIME_TEXT_BYTES];
+    char before[96] = "the backup itself, without a moment", behind[64] = "";
     hf_fail(err, HF_ERR_CORRUPT, "the archive has a gap from %s to %s behind the backup",
             hf_lsn_format(window->end, from), hf_lsn_format(next->start, to));
-    if (seen->last_commit_at == 0 || next->first_time == 0)
-        return hf_fail_hint(err, "Name a backup that was begun behind the gap, or a moment before it.");
-    return hf_fail_hint(err, "Nearest: up to %s, or, from a backup begun behind the gap, after %s.",
-                        hf_time_format(seen->last_commit_at, last), hf_time_format(next->first_time, first));
+    if (seen->last_commit_at != 0)
+        snprintf(before, sizeof before, "up to %s", hf_time_format(seen->last_commit_at, last));
+    if (next->first_time != 0)
+        snprintf(behind, sizeof behind, ", after %s", hf_time_format(next->first_time, first));
+    return hf_fail_hint(err, "Nearest: %s; or from a backup that was begun behind the gap%s.", before, behind);
 }
 
 static bool
