@@ -35,7 +35,6 @@ struct planning {
     json_t *report;
 };
 
-/* Names of sources, while each of them is planned. */
 static void collect_soon(struct hf_daemon *daemon);
 static bool plan_source(struct hf_daemon *daemon, const char *name, bool replaced, struct planning *ret,
                         struct hf_error *err);

@@ -19,7 +19,6 @@ struct known {
     json_t *text; // its settings, an object of texts
 };
 
-/* Names of recorded sources that came from the settings file. */
 static bool release_stream(struct hf_daemon *daemon, const char *name, json_t *described, struct hf_error *err);
 static bool look_up(struct hf_daemon *daemon, const char *name, struct known *ret, struct hf_error *err);
 static void known_done(struct known *known);

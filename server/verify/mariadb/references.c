@@ -1,3 +1,4 @@
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,8 +23,8 @@ struct columns {
 
 static bool take_column(void *context, char *const *values, const unsigned long *lengths, unsigned count);
 static size_t key_end(const struct columns *columns, size_t from);
-static bool source_has_it(const struct hf_mariadb_look *look, const struct column *key, size_t length, bool *ret,
-                          struct hf_error *err);
+static bool source_has_them(const struct hf_mariadb_look *look, const struct column *key, size_t length,
+                            int64_t orphans, bool *ret, struct hf_error *err);
 static bool write_question(const char *what, const struct column *key, size_t length, struct hf_buf *sql,
                            struct hf_error *err);
 static bool add_qualified(struct hf_buf *sql, const char *before, const char *name, struct hf_error *err);
@@ -71,7 +72,7 @@ hf_mariadb_check_references(const struct hf_mariadb_look *look, struct hf_error 
         if (orphans == 0)
             continue;
         bool same = false;
-        if (dangling + of_source < ASKED_MOST && !source_has_it(look, key, end - at, &same, err))
+        if (dangling + of_source < ASKED_MOST && !source_has_them(look, key, end - at, orphans, &same, err))
             return false;
         if (same ? of_source++ == 0 : dangling++ == 0)
             snprintf(same ? first_of_source : first, sizeof first, "%s.%s", key->words[OF_DATABASE],
@@ -134,10 +135,13 @@ key_end(const struct columns *columns, size_t from)
     return at;
 }
 
-/* Whether such a row is on the source itself, now: one is looked for.  What cannot be asked is not there. */
+/*
+ * Whether as many such rows are on the source itself, now: of two tables of which one is too old the copy has more of
+ * them.  What cannot be asked is not there.
+ */
 static bool
-source_has_it(const struct hf_mariadb_look *look, const struct column *key, size_t length, bool *ret,
-              struct hf_error *err)
+source_has_them(const struct hf_mariadb_look *look, const struct column *key, size_t length, int64_t orphans, bool *ret,
+                struct hf_error *err)
 {
     const struct hf_source_target *live = look->attempt->options->live;
     _cleanup_(hf_freep) struct hf_assertion *question = calloc(1, sizeof *question);
@@ -145,7 +149,8 @@ source_has_it(const struct hf_mariadb_look *look, const struct column *key, size
     struct hf_answer answer = {.kind = HF_ANSWER_NOTHING};
     if (question == NULL)
         return hf_fail(err, HF_ERR_NO_MEMORY, "out of memory for a question");
-    if (!write_question("1", key, length, &sql, err) || !hf_buf_add_text(&sql, " LIMIT 1", err))
+    if (!hf_buf_printf(&sql, err, "SELECT COUNT(*) >= %" PRId64 " FROM (", orphans) ||
+        !write_question("1", key, length, &sql, err) || !hf_buf_printf(&sql, err, " LIMIT %" PRId64 ") t", orphans))
         return false;
     *ret = false;
     if (live == NULL || sql.length >= sizeof question->sql)

@@ -32,7 +32,7 @@ HF_MUST_CHECK bool hf_mariadb_check_tables(const struct hf_mariadb_look *look, s
 
 /*
  * Settles "references": rows whose foreign key leads nowhere, by constraint.  The source may hold such rows itself
- * (foreign_key_checks=0), so they do not fail a copy.  Where the source can be asked and has such a row, the check passes
- * with a note that names the key; else it is left undetermined, by name.
+ * (foreign_key_checks=0), so they do not fail a copy.  Where the source can be asked and has as many of them, the
+ * check passes with a note that names the key; else it is left undetermined, by name.
  */
 HF_MUST_CHECK bool hf_mariadb_check_references(const struct hf_mariadb_look *look, struct hf_error *err);
