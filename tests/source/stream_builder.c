@@ -54,6 +54,17 @@ hf_test_chunk_sparse(struct hf_buf *out, const char *path, uint64_t offset, uint
                 hf_buf_add(out, pair, 8, &err) && hf_buf_add(out, data, length, &err));
 }
 
+void
+hf_test_chunk_holes(struct hf_buf *out, const char *path, uint32_t pairs, uint32_t hole)
+{
+    struct hf_error err;
+    head(out, 0, 'S', path);
+    assert_true(hf_buf_put_u32(out, pairs, &err) && hf_buf_put_u64(out, 0, &err) && hf_buf_put_u64(out, 0, &err) &&
+                hf_buf_put_u32(out, 0, &err));
+    for (uint32_t i = 0; i < pairs; i++)
+        assert_true(hf_buf_put_u32(out, hole, &err) && hf_buf_put_u32(out, 0, &err));
+}
+
 static void
 head(struct hf_buf *out, uint8_t flags, char type, const char *path)
 {

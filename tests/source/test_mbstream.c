@@ -7,6 +7,8 @@
 /* What a stream did, as one line of text. */
 static char told[4096];
 
+static uint64_t counted_holes;
+
 static bool read_stream(const struct hf_buf *bytes, size_t piece, bool sparse, struct hf_error *err);
 static void must_refuse(const struct hf_buf *bytes, const char *message);
 static void tell(const char *format, ...) HF_PRINTF(1, 2);
@@ -78,6 +80,17 @@ HF_TEST(holes_of_xbstream_become_zeros_and_are_part_of_the_checksum)
     bytes.data[14 + 5 + 20 + 2 + 14 + 5 + 24] ^= 1; // the hole's length
     assert_false(read_stream(&bytes, 5, true, &err));
     assert_non_null(strstr(err.message, "has the checksum"));
+}
+
+HF_TEST(a_file_larger_than_any_table_can_be_is_refused_before_its_zeros_are_written)
+{
+    _cleanup_(hf_buf_done) struct hf_buf bytes = HF_BUF_INIT(HF_MIB);
+    struct hf_error err;
+    counted_holes = 0;
+    hf_test_chunk_holes(&bytes, "a.ibd", HF_MBSTREAM_FILE_MOST / UINT32_MAX + 1, UINT32_MAX);
+    assert_false(read_stream(&bytes, bytes.length, true, &err));
+    assert_non_null(strstr(err.message, "file \"a.ibd\" has more than 281474976710656 bytes"));
+    assert_true(counted_holes <= HF_MBSTREAM_FILE_MOST && counted_holes > HF_MBSTREAM_FILE_MOST - UINT32_MAX);
 }
 
 HF_TEST(every_broken_rule_is_refused_with_its_place)
@@ -267,7 +280,8 @@ take(void *context, void *opened, const uint8_t *data, size_t length, struct hf_
 static bool
 hole(void *context, void *opened, uint64_t length, struct hf_error *err)
 {
-    return take(context, opened, (const uint8_t *)"..........", (size_t)length, err);
+    counted_holes += length;
+    return length > 10 || take(context, opened, (const uint8_t *)"..........", (size_t)length, err);
 }
 
 static bool

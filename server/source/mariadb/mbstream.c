@@ -72,6 +72,7 @@ static bool begin_chunk(struct hf_mbstream *stream, struct hf_error *err);
 static bool take_path(struct hf_mbstream *stream, struct hf_error *err);
 static bool take_tail(struct hf_mbstream *stream, struct hf_error *err);
 static bool take_new_path(struct hf_mbstream *stream, struct hf_error *err);
+static bool check_size(struct hf_mbstream *stream, uint64_t more, struct hf_error *err);
 static bool begin_payload(struct hf_mbstream *stream, const uint8_t *head, struct hf_error *err);
 static bool take_pairs(struct hf_mbstream *stream, const uint8_t **data, size_t *length, struct hf_error *err);
 static bool begin_pair(struct hf_mbstream *stream, struct hf_error *err);
@@ -341,6 +342,13 @@ take_new_path(struct hf_mbstream *stream, struct hf_error *err)
     return rename_file(stream, to, err);
 }
 
+static bool
+check_size(struct hf_mbstream *stream, uint64_t more, struct hf_error *err)
+{
+    return stream->name->offset + more <= HF_MBSTREAM_FILE_MOST ||
+           refuse(stream, err, "file \"%s\" has more than %" PRIu64 " bytes", stream->path, HF_MBSTREAM_FILE_MOST);
+}
+
 /* `head` is length, offset, checksum. */
 static bool
 begin_payload(struct hf_mbstream *stream, const uint8_t *head, struct hf_error *err)
@@ -349,6 +357,8 @@ begin_payload(struct hf_mbstream *stream, const uint8_t *head, struct hf_error *
     if (stream->left > HF_MBSTREAM_CHUNK_MOST)
         return refuse(stream, err, "a chunk of file \"%s\" has %" PRIu64 " bytes, more than %zu", stream->path,
                       stream->left, HF_MBSTREAM_CHUNK_MOST);
+    if (!check_size(stream, stream->left, err))
+        return false;
     if (hf_get_u64(head + 8) != stream->name->offset)
         return refuse(stream, err, "a chunk of file \"%s\" begins at byte %" PRIu64 ", it has %" PRIu64, stream->path,
                       hf_get_u64(head + 8), stream->name->offset);
@@ -392,6 +402,8 @@ begin_pair(struct hf_mbstream *stream, struct hf_error *err)
     for (stream->pair_left = 0; stream->pair_left == 0 && stream->pair < stream->pairs.length;
          stream->pair += PAIR_BYTES) {
         const uint32_t hole = hf_get_u32(stream->pairs.data + stream->pair);
+        if (!check_size(stream, hole, err))
+            return false;
         if (hole > 0 && !stream->events->hole(stream->events->context, stream->name->file, hole, err))
             return false;
         stream->name->offset += hole;

@@ -38,9 +38,10 @@
 #define HF_MBSTREAM_PATH_MOST  511
 #define HF_MBSTREAM_CHUNK_MOST (64 * HF_MIB) // tools write 10 MiB
 #define HF_MBSTREAM_PAIRS_MOST 1048576
-#define HF_MBSTREAM_OPEN_MOST  16      // files at a time
-#define HF_MBSTREAM_FILES_MOST 4194304 // files in one stream
-#define HF_MBSTREAM_DEPTH_MOST 16      // parts of a path
+#define HF_MBSTREAM_OPEN_MOST  16                    // files at a time
+#define HF_MBSTREAM_FILES_MOST 4194304               // files in one stream
+#define HF_MBSTREAM_DEPTH_MOST 16                    // parts of a path
+#define HF_MBSTREAM_FILE_MOST  (UINT64_C(256) << 40) // bytes: InnoDB's largest tablespace, with pages of 64 KiB
 
 /*
  * What a stream does, in its order.  Paths are clean (see struct hf_backup_file) and borrowed for the call.  A function
