@@ -3,12 +3,12 @@
 #include <string.h>
 
 #include "base/log.h"
-#include "base/lsn.h"
 #include "base/time.h"
 #include "catalog/local.h"
 #include "catalog/view.h"
 #include "server/job/daemon_internal.h"
 #include "server/job/source_names.h"
+#include "server/job/stream_place.h"
 #include "server/retention/clock.h"
 #include "server/retention/report.h"
 
@@ -41,11 +41,11 @@ static bool plan_source(struct hf_daemon *daemon, const char *name, bool replace
 static void planning_done(struct planning *planning);
 static void take_policy(struct planning *planning, bool replaced);
 static bool gather(struct hf_daemon *daemon, struct planning *planning, struct hf_error *err);
-static uint64_t position_of(const struct hf_backup_row *row);
 static bool keep_backup(void *context, const struct hf_backup_row *row, struct hf_error *err);
 static bool gather_stretches(struct planning *planning, const struct hf_vault_state *state, struct hf_error *err);
 static bool keep_head_time(void *context, const struct hf_vault_row *row, struct hf_error *err);
 static void protect(struct planning *planning, const struct hf_vault_state *state);
+static void place(struct planning *planning, const struct hf_vault_state *state);
 static struct hf_retention_backup *find(struct planning *planning, const struct hf_id *id);
 static bool add_plan(struct hf_daemon *daemon, const char *name, bool replaced, json_t *plans, struct hf_error *err);
 static bool check_clock(struct hf_daemon *daemon, int64_t newest_log_at, bool is_right, struct hf_error *err);
@@ -243,6 +243,7 @@ gather(struct hf_daemon *daemon, struct planning *planning, struct hf_error *err
         return false;
     planning->head = state->head;
     protect(planning, state);
+    place(planning, state);
     return gather_stretches(planning, state, err);
 }
 
@@ -260,6 +261,7 @@ gather_stretches(struct planning *planning, const struct hf_vault_state *state, 
         planning->stretches[planning->stretch_count++] =
             (struct hf_retention_stretch){.stretch = stretch->stretch,
                                           .sequence = stretch->sequence,
+                                          .begin = stretch->start,
                                           .end = stretch->end,
                                           .committed_at = stretch->committed_at,
                                           .stored_bytes = stretch->stored_bytes,
@@ -278,15 +280,6 @@ keep_head_time(void *context, const struct hf_vault_row *row, struct hf_error *e
     return true;
 }
 
-/* An engine that counts otherwise has no position here, and its streams stay. */
-static uint64_t
-position_of(const struct hf_backup_row *row)
-{
-    struct hf_error unheard;
-    uint64_t position;
-    return row->start_lsn != NULL && hf_lsn_parse(row->start_lsn, &position, &unheard) ? position : 0;
-}
-
 static bool
 keep_backup(void *context, const struct hf_backup_row *row, struct hf_error *err)
 {
@@ -303,7 +296,7 @@ keep_backup(void *context, const struct hf_backup_row *row, struct hf_error *err
     }
     planning->backups[planning->count++] = (struct hf_retention_backup){.backup = row->backup,
                                                                         .sequence = row->sequence,
-                                                                        .position = position_of(row),
+                                                                        .needs_log = HF_RETENTION_NO_NEED,
                                                                         .time = row->committed_at,
                                                                         .state = row->state,
                                                                         .state_since = row->state_since,
@@ -334,6 +327,21 @@ protect(struct planning *planning, const struct hf_vault_state *state)
         for (size_t at = 0; state->sessions[i].state == HF_SESSION_OPEN && at < state->sessions[i].parent_count; at++)
             if ((backup = find(planning, &state->sessions[i].parents[at])) != NULL)
                 backup->in_session = true;
+}
+
+static void
+place(struct planning *planning, const struct hf_vault_state *state)
+{
+    for (size_t i = 0; i < planning->count; i++) {
+        struct hf_retention_backup *backup = &planning->backups[i];
+        const struct hf_vault_backup *known = hf_vault_state_backup(state, &backup->backup);
+        struct hf_stream_place found;
+        if (known == NULL)
+            continue;
+        hf_stream_place_find(state, known, &found);
+        backup->position = found.position;
+        backup->needs_log = found.needs;
+    }
 }
 
 static struct hf_retention_backup *

@@ -35,6 +35,7 @@
 
 #define HF_RETENTION_WITHOUT_END INT64_MAX
 #define HF_RETENTION_NOT_SET     INT64_MIN
+#define HF_RETENTION_NO_NEED     UINT64_MAX
 
 /* 0 turns a rule off. */
 struct hf_retention_policy {
@@ -54,6 +55,7 @@ struct hf_retention_backup {
     uint64_t sequence;  // of its COMMIT: larger is newer
     uint64_t begun;     // of its session's INTENT
     uint64_t position;  // in its source's stream, from which it is followed; 0: not known
+    uint64_t needs_log; // another position in it that must stay for that; or HF_RETENTION_NO_NEED
     int64_t time;       // of its COMMIT
     enum hf_backup_state state;
     int64_t state_since;

@@ -128,6 +128,9 @@ judge(const struct hf_retention_stretch *stretch, uint64_t newest, const struct 
 {
     if (stretch->sequence > start->begun || start->position == 0 || stretch->end > start->position)
         return HF_STRETCH_FOLLOWS;
+    if (start->needs_log != HF_RETENTION_NO_NEED && stretch->begin <= start->needs_log &&
+        start->needs_log < stretch->end)
+        return HF_STRETCH_FOLLOWS;
     if (stretch->sequence == newest)
         return HF_STRETCH_NEWEST;
     if (stretch->history)

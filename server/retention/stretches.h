@@ -10,8 +10,9 @@
  *   stays.
  *
  *   Stays: what was committed after the start's session began, or ends behind the position where the start begins; all
- *   of it,
- *            while that position is not known
+ *            of it, while that position is not known
+ *          what holds the other position that the start needs, if it does: a binary log's events are read by a format
+ *            description that was stored long before them
  *          the newest one: there the receiver goes on
  *          what holds a timeline's history: without it no later log could be followed
  *          everything, when the source has no rule by which anything goes, or no backup that is proven
@@ -24,7 +25,8 @@
 struct hf_retention_stretch {
     struct hf_id stretch;
     uint64_t sequence; // of its COMMIT
-    uint64_t end;      // position just behind it
+    uint64_t begin;    // position of its first byte
+    uint64_t end;      // and just behind its last
     int64_t committed_at;
     uint64_t stored_bytes;
     bool history;

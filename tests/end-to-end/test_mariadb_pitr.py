@@ -108,4 +108,34 @@ def words_that_mean_nothing_here_are_refused():
     must_refuse("--gtid", "0-1-5", "--latest", says="name two moments", code=2)
 
 
+@test
+def log_from_before_the_oldest_backup_goes_and_every_moment_behind_it_stays():
+    own = Clinic(seed=7)
+    for _ in range(4):
+        own.start_receiving()
+        own.commit(6)
+        own.stop_receiving()
+        own.prove()
+    own.appliance.good("source", "remove", "clinic")
+    own.add("off", "--retention-last", "2", "--retention-unproven-grace", "1m")
+    plan = own.appliance.good("retention", "plan", "clinic")["plans"][0]
+    assert plan["go"] == 2 and plan["stream"]["go"] >= 1, plan
+    assert plan["stream"]["runs"][-1]["reason"] in ("before_backups", "follows"), plan["stream"]
+    gaps = len(own.appliance.holdfast("status").json["gaps"])
+    applied = own.appliance.good("retention", "apply", "clinic", "--plan", plan["plan"], "--removing", "2")["applied"]
+    assert applied[0]["stretches_removed"] == plan["stream"]["go"], applied
+    own.appliance.good("repo", "gc")
+    assert own.appliance.good("repo", "check", "--level", "2")["damage_count"] == 0
+    own.start_receiving()
+    own.commit(6)
+    own.stop_receiving()
+    assert len(own.appliance.holdfast("status").json["gaps"]) == gaps
+    kept = own.moments[18:]  # behind the third backup, the older one of those that stay
+    own.must_be(kept[0], "--gtid", kept[0].gtid)
+    own.must_be(kept[3], "--gtid", kept[3].gtid)
+    own.must_be(kept[-1], "--latest")
+    assert own.prove()
+    print("#", plan["stream"]["go"], "stretches of", plan["stream"]["go"] + plan["stream"]["stay"], "went")
+
+
 run()

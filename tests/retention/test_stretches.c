@@ -30,6 +30,7 @@ bench_of(const char *log)
         if (what == 's' || what == 'h') {
             struct hf_retention_stretch *stretch = &bench.stretch[bench.stretches++];
             *stretch = (struct hf_retention_stretch){.sequence = at * 10,
+                                                     .begin = at * 1000 - 1000,
                                                      .end = at * 1000,
                                                      .committed_at = (int64_t)at * DAY,
                                                      .stored_bytes = 100,
@@ -41,6 +42,7 @@ bench_of(const char *log)
         *backup = (struct hf_retention_backup){.sequence = at * 10,
                                                .begun = at * 10 - 5,
                                                .position = at * 1000 - 500,
+                                               .needs_log = HF_RETENTION_NO_NEED,
                                                .time = (int64_t)at * DAY,
                                                .state_since = (int64_t)at * DAY,
                                                .held_until = HF_RETENTION_NOT_SET,
@@ -125,6 +127,21 @@ HF_TEST(only_a_proven_backup_begins_a_window)
     bench.policy.failed_grace_ms = 100 * DAY;
     bench.within_ms = 2 * DAY;
     must_be(&bench, "wkkk");
+}
+
+HF_TEST(what_holds_the_other_position_that_the_start_needs_stays)
+{
+    struct bench bench = bench_of("sssspspss");
+    must_be(&bench, "----kkk");
+    bench.backup[0].needs_log = 1000; // the first byte of the second stretch
+    must_be(&bench, "-k--kkk");
+    bench.backup[0].needs_log = 999; // the last one of the first
+    must_be(&bench, "k---kkk");
+    bench.backup[0].needs_log = 0;
+    must_be(&bench, "k---kkk");
+    bench.backup[0].needs_log = HF_RETENTION_NO_NEED;
+    bench.backup[1].needs_log = 1000; // it is not the start
+    must_be(&bench, "----kkk");
 }
 
 HF_TEST(what_a_backup_of_a_standby_that_is_behind_needs_stays)
